@@ -1,0 +1,324 @@
+r"""Activations: the value at a finite width, the constant c = 1/E σ(g)², and what the limit needs of them.
+
+Shaped activations bend less and less as the width n grows (theory §2):
+
+- `ShapedReLU`: σ(x) = s₊ max(x, 0) + s₋ min(x, 0), s± = 1 + c±/√n [NC, ST];
+- `ShapedSmooth`: σ(x) = s φ(x/s), s = a √n, φ(0) = 0, φ'(0) = 1 [NC].
+
+Only these (and linear ones) have a proportional limit; the plain `Activation`s serve the finite views.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BeforeValidator, model_validator
+
+from .definition import Definition, PositiveFloat, definition, function_named
+from .errors import DefinitionError
+from .views import linalg
+
+Array = NDArray[Any]
+Function = Callable[[Array], Array]
+
+
+class AnyActivation(Definition, ABC):
+    """What a layer needs of an activation. `width` is the width n of the network, on which shaping depends."""
+
+    @abstractmethod
+    def value(self, x: Array, width: float) -> Array:
+        """Return σ(x), elementwise, in the dtype of `x`."""
+
+    def linear_slope(self, width: float) -> float | None:
+        """Return s if σ(x) = s·x at this width, else `None`."""
+        return None
+
+    def second_moment(self, width: float, gain: float = 1.0) -> float:
+        """Return E σ(gain·g)², g ~ N(0, 1)."""
+        return _second_moment(self, width, gain)
+
+    def with_input_gain(self, gain: float) -> "AnyActivation":
+        """Return the activation σ̃ with σ(gain·x) = gain·σ̃(x), if it is of the same kind."""
+        return self
+
+    def limit_obstacle(self) -> str | None:
+        """Return why there is no proportional limit, or `None` if there is one."""
+        return f"{type(self).__name__} is not shaped: its kernel moves by order 1 per layer at any width"
+
+    def drift(self, v: Array) -> Array:
+        """Return b_σ(V), (…, m, m): n times the mean change of V over one layer, as n → ∞ (theory §4)."""
+        raise DefinitionError(self.limit_obstacle() or "no drift is defined")
+
+    def limit_kernel(self, factor: Array, h: float) -> Array:
+        """Return a factor of c·E σ(u)σ(u)ᵀ, u ~ N(0, V), at width 1/h, for V = factor·factorᵀ (theory §4)."""
+        raise DefinitionError(self.limit_obstacle() or "no kernel is defined")
+
+
+@definition
+class ShapedReLU(AnyActivation):
+    """Shaped ReLU: σ(x) = s₊ max(x, 0) + s₋ min(x, 0), s± = 1 + c±/√n [NC, ST; theory §2].
+
+    **Arguments:**
+
+    - `c_plus`, `c_minus`: how far the slopes lie from 1, in units of 1/√n. Only (c₊ − c₋)² enters the limit; equal
+      values give a linear network.
+    """
+
+    c_plus: float
+    c_minus: float
+
+    def slopes(self, width: float) -> tuple[float, float]:
+        """Return (s₊, s₋) at width n."""
+        return 1 + self.c_plus / math.sqrt(width), 1 + self.c_minus / math.sqrt(width)
+
+    def value(self, x: Array, width: float) -> Array:
+        plus, minus = self.slopes(width)
+        even = np.abs(x)
+        even *= x.dtype.type((plus - minus) / 2)
+        return x.dtype.type((plus + minus) / 2) * x + even
+
+    def linear_slope(self, width: float) -> float | None:
+        plus, minus = self.slopes(width)
+        return plus if plus == minus else None
+
+    def second_moment(self, width: float, gain: float = 1.0) -> float:
+        plus, minus = self.slopes(width)
+        return gain**2 * (plus**2 + minus**2) / 2
+
+    def limit_obstacle(self) -> str | None:
+        return None
+
+    def drift(self, v: Array) -> Array:
+        scale, rho = _scale_and_correlation(v)
+        bend = (self.c_plus - self.c_minus) ** 2 / (2 * np.pi)
+        return bend * scale * (np.sqrt(1 - rho**2) - rho * np.arccos(rho))
+
+    def limit_kernel(self, factor: Array, h: float) -> Array:
+        plus, minus = self.slopes(1 / h)
+        if plus == minus:
+            return factor
+        mean, half = (plus + minus) / 2, (plus - minus) / 2
+        v = linalg.gram(factor)
+        scale, rho = _scale_and_correlation(v)
+        bent = (2 / np.pi) * scale * (np.sqrt(1 - rho**2) + rho * np.arcsin(rho))
+        return linalg.semidefinite_factor((mean**2 * v + half**2 * bent) / (mean**2 + half**2))
+
+
+@definition
+class Smooth(Definition):
+    """A smooth φ with φ(0) = 0 and φ'(0) = 1, to be shaped by `ShapedSmooth`.
+
+    **Arguments:**
+
+    - `f`: φ, elementwise on arrays. For saving it must be importable by name; `"module:name"` is accepted too.
+    - `d2`, `d3`: φ''(0) and φ'''(0). `None` where they do not exist: such a network has no proportional limit.
+
+    **Raises:** `DefinitionError` if φ(0), φ'(0), or a stated derivative does not agree with φ numerically.
+    """
+
+    f: Annotated[Callable[..., Any], BeforeValidator(lambda f: function_named(f) if isinstance(f, str) else f)]
+    d2: float | None
+    d3: float | None
+
+    @model_validator(mode="after")
+    def _derivatives_agree(self) -> "Smooth":
+        try:
+            seen = _derivatives(self.f)
+        except Exception as error:  # the function is the user's: whatever it raises belongs in the message
+            raise DefinitionError(f"phi must act elementwise on a float array, but raised {error!r}") from None
+        stated = {"phi(0)": 0.0, "phi'(0)": 1.0, "phi''(0)": self.d2, "phi'''(0)": self.d3}
+        for (name, want), (low, high) in zip(stated.items(), seen, strict=True):
+            if want is None:
+                continue
+            allowed = 1e-3 * (1 + abs(want)) if "''" not in name else 0.02 * (1 + abs(want))
+            if not (abs(low - want) <= allowed and abs(high - want) <= allowed):
+                raise DefinitionError(
+                    f"{name} = {want:g} is expected, but phi has {low:.4g} from the left and {high:.4g} from the right"
+                    + ("; give d2=None, d3=None if the derivative does not exist" if "''" in name else "")
+                )
+        return self
+
+
+def _derivatives(f: Function) -> list[tuple[float, float]]:
+    """One-sided derivatives of orders 0 to 3 at 0, (left, right), by a polynomial through 7 nearby points."""
+    step = 0.02
+    points = np.arange(7) * step
+    powers = np.vander(points / step, increasing=True)
+    sides = [np.linalg.solve(powers, np.asarray(f(sign * points), dtype=np.float64)) for sign in (-1, 1)]
+    return [
+        tuple(math.factorial(k) * side[k] * (sign / step) ** k for side, sign in zip(sides, (-1, 1), strict=True))
+        for k in range(4)
+    ]  # type: ignore[return-value]
+
+
+def _erf(x: Array) -> Array:
+    from scipy.special import erf
+
+    return np.asarray(erf(math.sqrt(math.pi) / 2 * x), dtype=x.dtype)
+
+
+def _softsign(x: Array) -> Array:
+    return x / (1 + np.abs(x))
+
+
+SMOOTH: dict[str, tuple[Function, float | None, float | None]] = {
+    "tanh": (np.tanh, 0.0, -2.0),
+    "erf": (_erf, 0.0, -math.pi / 2),
+    "arctan": (np.arctan, 0.0, -2.0),
+    "sin": (np.sin, 0.0, -1.0),
+    "softsign": (_softsign, None, None),  # the second derivative jumps from +2 to -2 at 0
+}
+"""The φ known by name, with its second and third derivative at 0. Each has φ(0) = 0 and φ'(0) = 1 (erf is rescaled)."""
+
+
+@lru_cache
+def _named(phi: str) -> Smooth:
+    return Smooth(*SMOOTH[phi])
+
+
+def _known_smooth(phi: Any) -> Any:
+    if isinstance(phi, str) and phi not in SMOOTH:
+        raise ValueError(f"phi must be one of {', '.join(SMOOTH)} or a Smooth(f, d2, d3) (got {phi!r})")
+    return phi
+
+
+@definition
+class ShapedSmooth(AnyActivation):
+    """Shaped smooth activation: σ(x) = s φ(x/s), s = a √n [NC; theory §2].
+
+    **Arguments:**
+
+    - `phi`: a name (`"tanh"`, `"erf"`, `"arctan"`, `"sin"`, `"softsign"`) or a `Smooth(f, d2, d3)`.
+    - `a`: how flat the activation is, in units of √n; larger is nearer to linear.
+
+    In the limit the norm of one token explodes with positive probability iff β = ¾φ''(0)² + φ'''(0) > 0 [NC].
+    Softsign has no limit, as φ'' jumps at 0 (theory §4, a result of this project).
+    """
+
+    phi: Annotated[str | Smooth, BeforeValidator(_known_smooth)]
+    a: PositiveFloat
+
+    @property
+    def smooth(self) -> Smooth:
+        """φ with its derivatives."""
+        return _named(self.phi) if isinstance(self.phi, str) else self.phi
+
+    def value(self, x: Array, width: float) -> Array:
+        s = self.a * math.sqrt(width)
+        return np.asarray(s * self.smooth.f(x / s), dtype=x.dtype)
+
+    def with_input_gain(self, gain: float) -> "ShapedSmooth":
+        return self if gain == 1 else ShapedSmooth(self.phi, self.a / gain)
+
+    def limit_obstacle(self) -> str | None:
+        if self.smooth.d2 is None or self.smooth.d3 is None:
+            return (
+                f"ShapedSmooth({self.phi!r}) has no second derivative at 0, so that one layer moves the norms by order "
+                "1/√n, not 1/n; choose tanh, erf, arctan or a Smooth with d2 and d3"
+            )
+        return None
+
+    def drift(self, v: Array) -> Array:
+        d2, d3 = self.smooth.d2, self.smooth.d3
+        if d2 is None or d3 is None:
+            return super().drift(v)
+        norm = linalg.diagonal(v)
+        row, column = norm[..., :, None], norm[..., None, :]
+        quadratic = row * column + v * (2 * v - 3)
+        return (d2**2 / 4 * quadratic + d3 / 2 * v * (row + column - 2)) / self.a**2
+
+    def limit_kernel(self, factor: Array, h: float) -> Array:
+        """By the Hermite (Mehler) series up to order 3, each term positive semi-definite; what is left out is O(h³)."""
+        v = linalg.gram(factor)
+        _, rho = _scale_and_correlation(v)
+        moments = self._hermite(np.sqrt(linalg.diagonal(v)), 1 / h)
+        total = np.sum(self._hermite(np.ones(1), 1 / h) ** 2)
+        kernel = sum(c[..., :, None] * c[..., None, :] * rho**k for k, c in enumerate(moments))
+        return linalg.semidefinite_factor(kernel / total)
+
+    def _hermite(self, scale: Array, width: float) -> Array:
+        """E σ(scale·g) h_k(g) for the orthonormal Hermite polynomials h_0 … h_3, stacked first."""
+        nodes, weights = _gauss_hermite()
+        values = self.value(scale[..., None] * nodes, width)
+        polynomials = np.stack(
+            [np.ones_like(nodes), nodes, (nodes**2 - 1) / math.sqrt(2), (nodes**3 - 3 * nodes) / math.sqrt(6)]
+        )
+        return np.stack([values @ (weights * p) for p in polynomials])
+
+
+def _relu(x: Array) -> Array:
+    return np.maximum(x, 0)
+
+
+def _gelu(x: Array) -> Array:
+    from scipy.special import ndtr
+
+    return np.asarray(x * ndtr(x), dtype=x.dtype)
+
+
+def _silu(x: Array) -> Array:
+    from scipy.special import expit
+
+    return np.asarray(x * expit(x), dtype=x.dtype)
+
+
+PLAIN: dict[str, Function] = {
+    "relu": _relu,
+    "gelu": _gelu,
+    "silu": _silu,
+    "tanh": np.tanh,
+    "identity": lambda x: x,
+}
+
+
+@definition
+class Activation(AnyActivation):
+    """A plain activation, the same at every width: relu, gelu (exact, by Φ), silu, tanh or identity.
+
+    **Arguments:** `name`: which one. Only the identity has a proportional limit.
+    """
+
+    name: Literal["relu", "gelu", "silu", "tanh", "identity"]
+
+    def value(self, x: Array, width: float) -> Array:
+        return PLAIN[self.name](x)
+
+    def linear_slope(self, width: float) -> float | None:
+        return 1.0 if self.name == "identity" else None
+
+    def limit_obstacle(self) -> str | None:
+        if self.name == "identity":
+            return None
+        return f"Activation({self.name!r}) is not shaped: its kernel moves by order 1 per layer at any width"
+
+    def drift(self, v: Array) -> Array:
+        return np.zeros_like(v) if self.name == "identity" else super().drift(v)
+
+    def limit_kernel(self, factor: Array, h: float) -> Array:
+        return factor if self.name == "identity" else super().limit_kernel(factor, h)
+
+
+def _scale_and_correlation(v: Array) -> tuple[Array, Array]:
+    """√(V^αα V^ββ) and ρ^αβ, the latter kept inside [−1, 1] (and 0 for a token of norm 0)."""
+    norm = np.sqrt(np.maximum(linalg.diagonal(v), 0))
+    scale = norm[..., :, None] * norm[..., None, :]
+    return scale, np.clip(np.divide(v, scale, out=np.zeros_like(v), where=scale > 0), -1, 1)
+
+
+@lru_cache(maxsize=1)
+def _gauss_hermite() -> tuple[Array, Array]:
+    nodes, weights = np.polynomial.hermite_e.hermegauss(32)
+    return nodes, weights / math.sqrt(2 * math.pi)
+
+
+@lru_cache(maxsize=256)
+def _second_moment(activation: AnyActivation, width: float, gain: float) -> float:
+    """E σ(gain·g)² by Gauss–Legendre on each half line, so that a kink at 0 costs no accuracy."""
+    nodes, weights = np.polynomial.legendre.leggauss(200)
+    g = 7.0 * (nodes + 1)  # (0, 14): the tail beyond is below 1e-40
+    density = 7.0 * weights * np.exp(-(g**2) / 2) / math.sqrt(2 * math.pi)
+    return float(sum(density @ activation.value(gain * side, width) ** 2 for side in (-g, g)))

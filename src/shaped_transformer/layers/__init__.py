@@ -1,0 +1,9 @@
+"""The layers: one file each, with its definition and its rules for the three views."""
+
+from .attention import ShapedAttention, SoftmaxAttention
+from .base import Branch, Layer
+from .dense import Dense
+from .mlp import MLP
+from .residual import Residual
+
+__all__ = ["MLP", "Branch", "Dense", "Layer", "Residual", "ShapedAttention", "SoftmaxAttention"]

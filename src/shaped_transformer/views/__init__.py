@@ -1,0 +1,1 @@
+"""What turns a definition into draws: the network itself, its exact chain, and its limit."""

@@ -1,0 +1,216 @@
+"""The result of every view: covariances of many samples at the recorded layers, with what made them."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import statistics
+from ..architecture import Architecture
+from ..errors import InputError, StorageError
+from ..files import replacing
+from ..version import __version__
+
+if TYPE_CHECKING:
+    import xarray
+
+    from .sampling import Drawn, Walk
+
+Floats = NDArray[np.float64]
+
+RESOLVED = 1e-28
+"""Smallest ratio of eigenvalues that a float64 factor resolves."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """Draws of the token covariance V through depth.
+
+    **Attributes:**
+
+    - `view`: `"network"`, `"chain"` or `"sde"`.
+    - `architecture`: the definition that was drawn.
+    - `initial`: V0, (m, m).
+    - `covariance`: V, (samples, records, m, m). After a path has stopped, its last V.
+    - `eigenvalues`: of V, (samples, records, m), largest first, from the factor: exact far below the rounding of V.
+    - `depth`: recorded layers, (records,); whole numbers unless a step of the SDE falls between layers.
+    - `stopped`: first layer at which an eigenvalue left the window, (samples,); depth + 1 if none did.
+    - `seed`, `settings`: what was asked for; `version`, `command`: what made it.
+    """
+
+    view: str
+    architecture: Architecture
+    initial: Floats
+    covariance: Floats
+    eigenvalues: Floats
+    depth: NDArray[Any]
+    stopped: NDArray[np.int64]
+    seed: int
+    settings: dict[str, Any]
+    version: str
+    command: str
+
+    @classmethod
+    def of_draws(
+        cls, drawn: "Drawn", walk: "Walk", records: NDArray[np.int64], v0: Floats, seed: int, settings: dict[str, Any]
+    ) -> Self:
+        """Wrap the draws of a walk, whose steps are turned into layers."""
+        depth = walk.architecture.depth
+        layers = records * depth / walk.steps
+        whole = np.rint(layers).astype(np.int64)
+        stopped = np.ceil(drawn.stopped * depth / walk.steps - 1e-9).astype(np.int64)
+        return cls(
+            view=walk.view,
+            architecture=walk.architecture,
+            initial=v0,
+            covariance=drawn.covariance,
+            eigenvalues=drawn.eigenvalues,
+            depth=whole if np.allclose(layers, whole, rtol=0, atol=1e-9) else layers,
+            stopped=np.where(drawn.stopped > walk.steps, depth + 1, stopped),
+            seed=int(seed),
+            settings=settings,
+            version=__version__,
+            command=" ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]]) if sys.argv else "",
+        )
+
+    @property
+    def samples(self) -> int:
+        """Number of samples."""
+        return len(self.covariance)
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens m."""
+        return self.covariance.shape[-1]
+
+    @property
+    def time(self) -> Floats:
+        """Time of the limit at each record, depth / width, (records,)."""
+        return np.asarray(self.depth / self.architecture.width)
+
+    def correlation(self) -> Floats:
+        """Return ρ^{αβ} = V^{αβ}/√(V^{αα}V^{ββ}), (samples, records, m, m); 0 for a token of norm 0."""
+        return statistics.correlation(self.covariance)
+
+    def mean_token_norm(self) -> Floats:
+        """Return tr V / m, the mean over tokens of ‖x‖²/n, (samples, records)."""
+        return statistics.mean_token_norm(self.covariance)
+
+    def effective_rank(self) -> Floats:
+        """Return exp of the entropy of the normalised eigenvalues, between 1 and m, (samples, records)."""
+        return statistics.effective_rank(self.eigenvalues)
+
+    def log_determinant(self) -> Floats:
+        """Return log det V, (samples, records).
+
+        **Raises:** `InputError` where V is singular as far as float64 factors can tell.
+        """
+        smallest = self.eigenvalues[..., -1]
+        if (smallest <= RESOLVED * self.eigenvalues[..., 0]).any():
+            raise InputError(
+                "V is singular in some samples, so that its log-determinant is minus infinity: use effective_rank(), or "
+                "an input of full rank with at most as many tokens as width"
+            )
+        return np.asarray(np.sum(np.log(self.eigenvalues), axis=-1))
+
+    def quantiles(
+        self,
+        statistic: str,
+        q: Sequence[float] = (0.05, 0.5, 0.95),
+        *,
+        confidence: float = 0.95,
+    ) -> "statistics.Quantiles":
+        """Return quantiles over the samples at each record, with bootstrap intervals.
+
+        **Arguments:**
+
+        - `statistic`: name of a method (`"effective_rank"`, `"correlation"`, …) or of `"covariance"`, `"eigenvalues"`.
+        - `q`: the quantiles, in [0, 1].
+        - `confidence`: of the intervals, default 0.95.
+
+        **Returns:** `Quantiles` with `value`, `low`, `high`, each (quantiles, records, …).
+
+        **Raises:** `InputError` for an unknown statistic or a number out of range.
+        """
+        names = ("covariance", "eigenvalues", "correlation", "mean_token_norm", "effective_rank", "log_determinant")
+        if statistic not in names:
+            raise InputError(f"statistic must be one of {', '.join(names)} (got {statistic!r})")
+        values = getattr(self, statistic)
+        values = values() if callable(values) else values
+        return statistics.quantiles(values, q, confidence=confidence)
+
+    def to_xarray(self) -> "xarray.Dataset":
+        """Return the ensemble as an `xarray.Dataset` with dimensions sample, record, token and other_token."""
+        import xarray as xr
+
+        tokens = ("token", "other_token")
+        attributes = {
+            "view": self.view,
+            "architecture": json.dumps(self.architecture.to_dict()),
+            "seed": self.seed,
+            "settings": json.dumps(self.settings),
+            "version": self.version,
+            "command": self.command,
+        }
+        return xr.Dataset(
+            {
+                "covariance": (("sample", "record", *tokens), self.covariance),
+                "eigenvalues": (("sample", "record", "token"), self.eigenvalues),
+                "stopped": (("sample",), self.stopped),
+                "initial": (tokens, self.initial),
+            },
+            coords={"depth": ("record", self.depth), "time": ("record", self.time)},
+            attrs=attributes,
+        )
+
+    @classmethod
+    def of_xarray(cls, data: "xarray.Dataset") -> Self:
+        """Return the ensemble that `to_xarray` described.
+
+        **Raises:** `InputError` if something is missing.
+        """
+        try:
+            made = {name: data[name].to_numpy() for name in ("initial", "covariance", "eigenvalues", "depth", "stopped")}
+            made |= {name: data.attrs[name] for name in ("view", "version", "command")}
+            made |= {
+                "architecture": Architecture.from_dict(json.loads(data.attrs["architecture"])),
+                "settings": json.loads(data.attrs["settings"]),
+                "seed": int(data.attrs["seed"]),
+            }
+        except KeyError as error:
+            raise InputError(f"the dataset is not an ensemble: {error} is missing") from None
+        return cls(**{field.name: made[field.name] for field in fields(cls)})
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the ensemble as a zarr store: a folder with definition, seed, version and command inside.
+
+        An older ensemble at the same place is replaced at once when the new one is complete.
+
+        **Raises:** `StorageError` if it cannot be written.
+        """
+        with replacing(Path(path)) as temporary:
+            self.to_xarray().to_zarr(temporary, mode="w", consolidated=False)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what `save` wrote.
+
+        **Raises:** `StorageError` if there is no store, `InputError` if it is not an ensemble.
+        """
+        import xarray as xr
+
+        if not Path(path).exists():
+            raise StorageError(f"no such ensemble: {path}")
+        try:
+            with xr.open_zarr(path, consolidated=False, chunks=None) as data:
+                return cls.of_xarray(data.load())
+        except (OSError, ValueError, KeyError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise StorageError(f"{path} is not a zarr store that can be read: {error}") from None

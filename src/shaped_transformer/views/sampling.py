@@ -1,0 +1,253 @@
+"""The loop that the three views share: blocks of samples, depth, recording, stopping, threads and clusters.
+
+Samples are drawn in blocks of a fixed size, each from its own stream of the seed. The size depends on the problem only,
+and a block is always drawn whole: so the draws depend neither on workers nor on records, and the first samples stay
+the same when more are asked for.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..architecture import Architecture
+from ..errors import InputError
+from ..inputs import check_seed, from_covariance
+from ..progress import progress
+from .draws import Draws
+from .stopping import Window, check_window
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+
+VIEWS = ("network", "chain", "sde")
+RECORDS = 11
+LARGEST_BLOCK = 256
+
+
+class Walk(Protocol):
+    """A Markov chain over layers (or steps), for a block of samples at a time. Must be picklable."""
+
+    @property
+    def view(self) -> str:
+        """One of `VIEWS`: each has random streams of its own."""
+        ...
+
+    @property
+    def architecture(self) -> Architecture:
+        """What is drawn."""
+        ...
+
+    @property
+    def factor(self) -> Floats:
+        """A factor of the initial covariance, (m, k)."""
+        ...
+
+    @property
+    def steps(self) -> int:
+        """How many steps it takes to the last layer."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Samples per block."""
+        ...
+
+    @property
+    def dtype(self) -> str:
+        """Of the random numbers."""
+        ...
+
+    def start(self, draws: Draws) -> Array:
+        """Return the state before the first step, first axis the sample."""
+        ...
+
+    def step(self, state: Array, draws: Draws) -> Array:
+        """Return the state after one more step."""
+        ...
+
+    def covariance(self, state: Array) -> Floats:
+        """Return V, (samples, m, m)."""
+        ...
+
+    def eigenvalues(self, state: Array) -> Floats:
+        """Return the eigenvalues of V, largest first, (samples, m)."""
+        ...
+
+    def leaves(self, state: Array, stop: Window) -> NDArray[np.bool_]:
+        """Return which samples have left the window of eigenvalues."""
+        ...
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What a run of a walk gives: covariances and eigenvalues at the recorded steps, and when each path stopped."""
+
+    covariance: Floats
+    eigenvalues: Floats
+    stopped: NDArray[np.int64]
+
+
+def check_start(tokens_of: Callable[[int], None], v0: Any) -> Floats:
+    """Return a checked V0 for which `tokens_of` (a check of the number of tokens) does not object."""
+    v = from_covariance(v0)
+    tokens_of(len(v))
+    return v
+
+
+def block_size(elements: int, budget: int) -> int:
+    """Return how many samples of `elements` numbers each fit a budget, between 1 and `LARGEST_BLOCK`."""
+    return int(np.clip(budget // max(elements, 1), 1, LARGEST_BLOCK))
+
+
+def record_steps(record: int | Sequence[int] | None, depth: int) -> NDArray[np.int64]:
+    """Return the layers to record, increasing, between 0 and `depth`.
+
+    **Arguments:** `record`: `None` for at most 11 evenly spaced layers, a whole number for that many (1: the last),
+    or the layers themselves.
+
+    **Raises:** `InputError` for layers outside [0, depth].
+    """
+    if isinstance(record, bool):
+        raise InputError("record must be None, a whole number, or a sequence of layers")
+    if record is None or isinstance(record, int | np.integer):
+        count = RECORDS if record is None else int(record)
+        if count < 1:
+            raise InputError(f"record must be at least 1 (got {count}): the last layer is always of interest")
+        layers = np.linspace(0, depth, count) if count > 1 else np.array([depth])
+    else:
+        layers = np.asarray(record)
+        whole = layers.ndim == 1 and layers.size and layers.dtype.kind in "iu"
+        if not whole or layers.min() < 0 or layers.max() > depth:
+            raise InputError(f"record must hold whole layer numbers in [0, {depth}] (got {record!r})")
+    return np.unique(np.rint(layers).astype(np.int64))
+
+
+def draw(
+    walk: Walk,
+    samples: int,
+    seed: int,
+    records: NDArray[np.int64],
+    stop: Window,
+    workers: int | None = None,
+    client: Any = None,
+) -> Drawn:
+    """Draw `samples` paths of a walk.
+
+    **Arguments:**
+
+    - `walk`: what to draw.
+    - `samples`, `seed`: how many, and from which stream.
+    - `records`: the steps to keep, increasing.
+    - `stop`: window (low, high) of eigenvalues; a path is frozen at the first step outside it.
+    - `workers`: threads, default all cores. `client`: a Dask client, which takes the place of threads.
+
+    **Raises:** `InputError` for arguments out of range. An interrupt stops all threads and is passed on.
+    """
+    for name, value in (("samples", samples), ("workers", 1 if workers is None else workers)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+            raise InputError(f"{name} must be a whole number of at least 1 (got {value!r})")
+    task = partial(draw_block, walk, check_seed(seed), tuple(int(r) for r in records), check_window(stop))
+    blocks = -(-samples // walk.size)
+    results = _on_cluster(task, blocks, client) if client is not None else _in_threads(task, blocks, workers)
+    m = len(walk.factor)
+    out = Drawn(
+        np.empty((samples, len(records), m, m)),
+        np.empty((samples, len(records), m)),
+        np.empty(samples, dtype=np.int64),
+    )
+    with closing(results), progress(walk.view, samples) as advance:
+        for block, drawn in results:
+            place = slice(block * walk.size, min((block + 1) * walk.size, samples))
+            count = place.stop - place.start
+            out.covariance[place] = drawn.covariance[:count]
+            out.eigenvalues[place] = drawn.eigenvalues[:count]
+            out.stopped[place] = drawn.stopped[:count]
+            advance(count)
+    return out
+
+
+def draw_block(
+    walk: Walk,
+    seed: int,
+    records: tuple[int, ...],
+    stop: Window,
+    block: int,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Drawn:
+    """Draw one whole block of samples; the unit of work of threads and clusters alike."""
+    draws = Draws(seed, VIEWS.index(walk.view), block, walk.size, walk.dtype)
+    state = walk.start(draws)
+    covariances, eigenvalues = [], []
+    never = walk.steps + 1
+    stopped = np.where(walk.leaves(state, stop), 0, never)
+    for step in range(walk.steps + 1):
+        running = stopped == never
+        if step and running.any():
+            if cancelled():
+                raise InterruptedError
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                new = walk.step(state, draws)
+            state, left = _advance(walk, state, new, running, stop)
+            stopped[left] = step
+        if step in records:
+            covariances.append(walk.covariance(state))
+            eigenvalues.append(walk.eigenvalues(state))
+    return Drawn(np.stack(covariances, axis=1), np.stack(eigenvalues, axis=1), stopped)
+
+
+def _advance(
+    walk: Walk, old: Array, new: Array, running: NDArray[np.bool_], stop: Window
+) -> tuple[Array, NDArray[np.bool_]]:
+    """The next state, in which stopped paths stay and a step to infinity is not taken; and who stops now."""
+    axes = tuple(range(1, new.ndim))
+    if old.shape != new.shape:  # the factor may gain or lose columns that are zero
+        width = max(old.shape[-1], new.shape[-1])
+        old, new = (np.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, width - a.shape[-1])]) for a in (old, new))
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite = np.isfinite(np.sum(np.square(new, dtype=np.float64), axis=axes))
+    moves = running & finite
+    if not moves.all():
+        new = np.where(moves.reshape(-1, *[1] * len(axes)), new, old)
+    return new, running & (~finite | walk.leaves(new, stop))
+
+
+def _in_threads(task: Callable[..., Drawn], blocks: int, workers: int | None) -> Generator[tuple[int, Drawn], None, None]:
+    from threadpoolctl import threadpool_limits
+
+    cancel = threading.Event()
+    count = min(workers or len(os.sched_getaffinity(0)), blocks)
+    # One BLAS thread per block: the blocks are the parallel work, and sums keep their order whatever runs them.
+    with threadpool_limits(limits=1), ThreadPoolExecutor(count) as pool:
+        waiting = iter(range(blocks))
+        running = {pool.submit(task, b, cancelled=cancel.is_set): b for b in islice(waiting, 2 * count)}
+        try:
+            while running:
+                done = next(as_completed(running))
+                block = running.pop(done)
+                yield block, done.result()
+                for b in islice(waiting, 1):
+                    running[pool.submit(task, b, cancelled=cancel.is_set)] = b
+        finally:
+            cancel.set()
+
+
+def _on_cluster(task: Callable[..., Drawn], blocks: int, client: Any) -> Generator[tuple[int, Drawn], None, None]:
+    from distributed import as_completed as completed
+
+    futures = client.map(task, range(blocks), pure=False)
+    place = {future.key: block for block, future in enumerate(futures)}
+    try:
+        for future, drawn in completed(futures, with_results=True):
+            yield place[future.key], drawn
+            future.release()
+    finally:
+        client.cancel(futures)
