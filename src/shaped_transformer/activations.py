@@ -152,7 +152,7 @@ def _derivatives(f: Function) -> list[tuple[float, float]]:
     return [
         tuple(math.factorial(k) * side[k] * (sign / step) ** k for side, sign in zip(sides, (-1, 1), strict=True))
         for k in range(4)
-    ]  # type: ignore[return-value]
+    ]
 
 
 def _erf(x: Array) -> Array:

@@ -155,7 +155,7 @@ def skipless_transformer(
     activation: AnyActivation | None = None,
     hidden_width: PositiveInt | None = None,
 ) -> Architecture:
-    """Softmax attention and MLP with neither skips nor norms: rank collapses. Arguments as in `pre_norm_transformer`."""
+    """Softmax attention and MLP, neither skips nor norms: rank collapses. Arguments as in `pre_norm_transformer`."""
     return _vanilla(width, depth, 0.0, "none", SoftmaxAttention(heads=heads, mask=mask), activation, hidden_width)
 
 

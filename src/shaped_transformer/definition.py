@@ -10,7 +10,6 @@ import importlib
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Self, TypeVar, cast, dataclass_transform
 
-import numpy as np
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
@@ -70,13 +69,13 @@ def definition(cls: Made) -> Made:
     build = made.__init__
 
     @functools.wraps(build)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+    def checked(self: Any, *args: Any, **kwargs: Any) -> None:
         try:
             build(self, *args, **kwargs)
         except ValidationError as error:
             raise DefinitionError(_one_line(cls.__name__, error)) from None
 
-    made.__init__ = __init__
+    made.__init__ = checked
     Definition.kinds[cls.__name__] = made
     return cast(Made, made)
 

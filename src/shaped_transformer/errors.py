@@ -16,7 +16,7 @@ class InputError(ShapedTransformerError, ValueError):
     """An argument of a function, or the content of a file, that cannot be used."""
 
 
-class NoProportionalLimit(ShapedTransformerError, ValueError):
+class NoProportionalLimit(ShapedTransformerError, ValueError):  # noqa: N818 - the name says what is missing
     """An architecture whose covariance has no depth-and-width limit; the message says why."""
 
 

@@ -1,6 +1,5 @@
 """Writing so that nothing half-done is ever seen: to a temporary name beside the place, then renamed."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -24,9 +23,33 @@ def replacing(path: Path) -> Iterator[Path]:
             old = folder / f"{path.name}.old"
             if path.is_dir():  # a folder cannot be renamed over another one
                 path.rename(old)
-            os.replace(temporary, path)
+            temporary.replace(path)
         except OSError as error:
             raise _unwritable(path, error) from None
+
+
+@contextmanager
+def filling(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder whose files and folders are moved into `folder` when the body has succeeded.
+
+    Of what is there already, only things of the same name are replaced.
+
+    **Raises:** `StorageError`, before the body runs, if the folder cannot be written.
+    """
+    folder = Path(folder)
+    with scratch(folder) as temporary:
+        new, old = temporary / "new", temporary / "old"
+        new.mkdir()
+        old.mkdir()
+        yield new
+        try:
+            for item in sorted(new.iterdir()):
+                place = folder / item.name
+                if place.is_dir():
+                    place.rename(old / item.name)
+                item.replace(place)
+        except OSError as error:
+            raise _unwritable(folder, error) from None
 
 
 @contextmanager

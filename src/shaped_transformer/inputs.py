@@ -102,7 +102,9 @@ def from_vectors(vectors: ArrayLike | str | PathLike[str]) -> Covariance:
     with np.errstate(over="ignore"):
         v = (v + v.T) / 2 * scale**2
     if not np.isfinite(v).all():
-        raise InputError(f"the vectors are so long (entries up to {scale:.3g}) that their covariance overflows: rescale")
+        raise InputError(
+            f"the vectors are so long (entries up to {scale:.3g}) that their covariance overflows: rescale"
+        )
     return v
 
 
@@ -116,7 +118,9 @@ def from_covariance(covariance: ArrayLike | str | PathLike[str]) -> Covariance:
     """
     v = _matrix(covariance, "covariance")
     if v.shape[0] != v.shape[1]:
-        raise InputError(f"the covariance must be square (got {v.shape[0]} x {v.shape[1]}): use vectors for an (m, k) array")
+        raise InputError(
+            f"the covariance must be square (got {v.shape[0]} x {v.shape[1]}): use vectors for an (m, k) array"
+        )
     scale = float(np.max(np.abs(v)))
     gap = np.abs(v - v.T)
     if gap.max() > 1e-8 * scale:

@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import InputError
+
+if TYPE_CHECKING:
+    from .views.ensemble import Ensemble
 
 Floats = NDArray[np.float64]
 
@@ -114,10 +118,87 @@ class Share:
     high: float
 
 
-def share(events: NDArray[np.bool_], confidence: float = 0.95) -> Share:
+def share(events: ArrayLike, confidence: float = 0.95) -> Share:
     """Return the share of true entries with its Wilson interval."""
     from scipy.stats import binomtest
 
-    test = binomtest(int(np.sum(events)), len(events))
+    flags = np.asarray(events, dtype=bool)
+    test = binomtest(int(flags.sum()), flags.size)
     interval = test.proportion_ci(confidence, method="wilson")
     return Share(float(test.statistic), float(interval.low), float(interval.high))
+
+
+EXPLODED = 1e4
+"""A path has exploded when an eigenvalue of V exceeds this many times the mean token norm of the input."""
+VANISHED = 1e-4
+"""Norms have vanished when the mean token norm is below this share of the input's."""
+TOLERATED = 0.05
+"""Share of exploded paths above which a network is called exploding."""
+PARALLEL = 0.9
+"""Mean |ρ| above which the tokens count as collapsed into one direction."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an ensemble says of a design, in one word and one sentence, with the numbers that decide it.
+
+    **Attributes:**
+
+    - `word`: `"stable"`, `"collapsing"` or `"exploding"`.
+    - `certain`: whether every deciding interval lies on one side of its threshold.
+    - `sentence`: the reason in plain words.
+    - `exploded`: share of paths that exploded. `correlation`, `rank`, `growth`: median mean |ρ|, median effective rank
+      and median ratio of the mean token norm to the input's, at the last layer, each (value, low, high) at 95 %.
+    """
+
+    word: str
+    certain: bool
+    sentence: str
+    exploded: Share
+    correlation: tuple[float, float, float]
+    rank: tuple[float, float, float]
+    growth: tuple[float, float, float]
+
+
+def verdict(ensemble: "Ensemble") -> Verdict:
+    """Judge whether the tokens keep their norms and their differences up to the last layer (ours, not the paper's).
+
+    - exploding: more than 5 % of paths have an eigenvalue of V above 1e4 times the input's mean token norm, the upper
+      end of the window of [ST], or were stopped above;
+    - collapsing: the median of the mean |ρ| over pairs is above 0.9 at the last layer, or the median norm is below 1e-4
+      of the input's;
+    - stable: neither.
+    """
+    start = float(mean_token_norm(ensemble.initial)) or 1.0
+    exploded = share(np.any(ensemble.eigenvalues[..., 0] > EXPLODED * start, axis=1))
+    last = ensemble.covariance[:, -1]
+    correlation = _median(mean_absolute_correlation(last))
+    rank = _median(effective_rank(ensemble.eigenvalues[:, -1]))
+    growth = _median(mean_token_norm(last) / start)
+    words = {
+        "exploding": (exploded.value > TOLERATED, exploded.low <= TOLERATED < exploded.high),
+        "collapsing": (
+            correlation[0] > PARALLEL or growth[0] < VANISHED,
+            correlation[1] <= PARALLEL < correlation[2] or growth[1] <= VANISHED < growth[2],
+        ),
+    }
+    word = next((name for name, (holds, _) in words.items() if holds), "stable")
+    certain = not any(straddles for _, straddles in words.values())
+    depth, tokens = ensemble.architecture.depth, ensemble.tokens
+    sentence = (
+        f"after {depth} layers the median mean |rho| is {_interval(correlation)} (collapse: above {PARALLEL:g}), the "
+        f"median effective rank {_interval(rank)} of {tokens}, the median token norm {_interval(growth)} times the "
+        f"input's, and {_interval((exploded.value, exploded.low, exploded.high), 100)} % of paths have exploded "
+        f"(tolerated: {100 * TOLERATED:g} %)"
+    )
+    return Verdict(word, certain, sentence, exploded, correlation, rank, growth)
+
+
+def _median(values: Floats) -> tuple[float, float, float]:
+    found = quantiles(values, (0.5,))
+    return float(found.value[0]), float(found.low[0]), float(found.high[0])
+
+
+def _interval(numbers: tuple[float, float, float], factor: float = 1.0) -> str:
+    value, low, high = (factor * x for x in numbers)
+    return f"{value:.3g} [{low:.3g}, {high:.3g}]"

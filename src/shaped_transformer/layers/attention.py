@@ -190,11 +190,10 @@ class ShapedAttention(Attention):
     def drift(self, v: Array, n: int) -> Array:
         p = masks.uniform(self.mask, v.shape[-1])
         seen = linalg.product(p, v)
-        squares = linalg.product_t(seen**2, p)
-        spread = linalg.product_t(linalg.product(p, v**2), p) - squares - squares.swapaxes(-1, -2)
-        spread = spread + linalg.product_t(seen, p) ** 2
+        squares = linalg.plus_transpose(linalg.product_t(seen**2, p))
+        spread = linalg.product_t(linalg.product(p, v**2), p) - squares + linalg.product_t(seen, p) ** 2
         pulled = linalg.product(self._second_order(v), v)
-        return np.asarray(self._strength() ** 2 * v * spread + pulled + pulled.swapaxes(-1, -2))
+        return self._strength() ** 2 * v * spread + linalg.plus_transpose(pulled)
 
     def diffusion(self, v: Array, n: int) -> Array:
         p = masks.uniform(self.mask, v.shape[-1])
@@ -204,11 +203,11 @@ class ShapedAttention(Attention):
         half = np.einsum("adnk,nb,kw->abdw", first, v, v)
         half = half + half.swapaxes(0, 1)
         attention = self._strength() ** 2 / self.heads * (half + half.swapaxes(2, 3))
-        return np.asarray(self._projection_strength(n) * linear_diffusion(v) + attention)
+        return self._projection_strength(n) * linear_diffusion(v) + attention
 
     def noise(self, factor: Array, n: int, draws: Draws) -> Array:
         mixed = linalg.product(self._fluctuation(factor, draws), linalg.gram(factor)) / math.sqrt(self.heads)
-        total = mixed + mixed.swapaxes(-1, -2)
+        total = linalg.plus_transpose(mixed)
         strength = self._projection_strength(n)
         return total + linear_noise(factor, strength, draws) if strength else total
 

@@ -22,11 +22,11 @@ class Part(Definition, ABC):
 
     def check(self, n: int) -> None:
         """Raise `DefinitionError` if the part does not fit a network of width n."""
-        return None
+        return
 
     def check_tokens(self, tokens: int) -> None:
         """Raise `InputError` if the part does not fit this number of tokens."""
-        return None
+        return
 
     def largest_weight(self, n: int) -> int:
         """Return the number of columns of the largest weight matrix with n rows: what one sample needs of memory."""
@@ -110,4 +110,4 @@ def linear_noise(factor: Array, strength: float, draws: Draws) -> Array:
     """Return √(κ/2)·L(G + Gᵀ)Lᵀ, whose covariance is κ·Σ_lin(L·Lᵀ), κ = `strength` (theory §4)."""
     k = linalg.columns(factor)
     half = linalg.product_t(linalg.product(factor, draws.normal(k, k)), factor)
-    return np.asarray(np.sqrt(strength / 2) * (half + half.swapaxes(-1, -2)))
+    return np.sqrt(strength / 2) * linalg.plus_transpose(half)

@@ -3,7 +3,6 @@
 import math
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ..activations import AnyActivation
@@ -77,7 +76,7 @@ class MLP(Branch):
         return self.activation.with_input_gain(self.input_gain).drift(v)
 
     def diffusion(self, v: Array, n: int) -> Array:
-        return np.asarray(n / self.hidden_width_of(n) * linear_diffusion(v))
+        return n / self.hidden_width_of(n) * linear_diffusion(v)
 
     def noise(self, factor: Array, n: int, draws: Draws) -> Array:
         return linear_noise(factor, n / self.hidden_width_of(n), draws)

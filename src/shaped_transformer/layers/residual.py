@@ -120,7 +120,7 @@ class Residual(Layer):
         return linalg.lq(linalg.beside(same, scale * linalg.product(branch, draws.bartlett(k2, 1 / h - k))))
 
     def drift(self, v: Array, n: int) -> Array:
-        return np.asarray(self.scale**2 * self.branch.drift(v, n))
+        return self.scale**2 * self.branch.drift(v, n)
 
     @property
     def _linear_strength(self) -> float:
@@ -129,8 +129,8 @@ class Residual(Layer):
 
     def diffusion(self, v: Array, n: int) -> Array:
         branch = self.scale**4 * self.branch.diffusion(v, n)
-        return np.asarray(self._linear_strength * linear_diffusion(v) + branch)
+        return self._linear_strength * linear_diffusion(v) + branch
 
     def noise(self, factor: Array, n: int, draws: Draws) -> Array:
         branch = self.scale**2 * self.branch.noise(factor, n, draws)
-        return np.asarray(linear_noise(factor, self._linear_strength, draws) + branch)
+        return linear_noise(factor, self._linear_strength, draws) + branch

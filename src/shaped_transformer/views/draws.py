@@ -29,12 +29,12 @@ class Draws:
 
     def normal(self, rows: int, columns: int) -> Array:
         """Return independent N(0, 1) entries, (size, rows, columns)."""
-        return self._generator.standard_normal((self.size, rows, columns), dtype=self.dtype)  # type: ignore[arg-type]
+        return self._generator.standard_normal((self.size, rows, columns), dtype=self.dtype)
 
     def linear(self, x: Array, out: int) -> Array:
         """Return x·W/√fan-in with a fresh Gaussian weight matrix per sample, (size, rows, out)."""
         fan_in = x.shape[-1]
-        return np.asarray(x @ self.normal(fan_in, out)) / self.dtype.type(np.sqrt(fan_in))
+        return (x @ self.normal(fan_in, out)) / self.dtype.type(np.sqrt(fan_in))
 
     def bartlett(self, rows: int, freedom: float) -> Array:
         """Return T_k(p), k = `rows`, p = `freedom`: (size, k, min(k, p)), with T·Tᵀ ~ Wishart_k(p).
@@ -44,7 +44,7 @@ class Draws:
         width = min(rows, math.ceil(freedom - 1e-9))
         below = _below_diagonal(rows, width)
         factor = np.zeros((self.size, rows * width), dtype=self.dtype)
-        factor[:, below] = self._generator.standard_normal((self.size, below.size), dtype=self.dtype)  # type: ignore[arg-type]
+        factor[:, below] = self._generator.standard_normal((self.size, below.size), dtype=self.dtype)
         half = (freedom - np.arange(width)) / 2
         factor[:, :: width + 1][:, :width] = np.sqrt(2 * self._generator.standard_gamma(half, (self.size, width)))
         return factor.reshape(self.size, rows, width)
@@ -53,7 +53,7 @@ class Draws:
         """Return a uniformly random matrix with orthonormal rows, (size, rows, columns), rows ≤ columns."""
         q, r = np.linalg.qr(self.normal(columns, rows))
         signs = np.where(np.diagonal(r, axis1=-2, axis2=-1) < 0, -1, 1).astype(self.dtype)
-        return np.asarray((q * signs[:, None, :]).swapaxes(-1, -2))
+        return (q * signs[:, None, :]).swapaxes(-1, -2)
 
 
 @lru_cache(maxsize=256)

@@ -76,7 +76,7 @@ class Ensemble:
             seed=int(seed),
             settings=settings,
             version=__version__,
-            command=" ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]]) if sys.argv else "",
+            command=" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv else "",
         )
 
     @property
@@ -87,7 +87,7 @@ class Ensemble:
     @property
     def tokens(self) -> int:
         """Number of tokens m."""
-        return self.covariance.shape[-1]
+        return int(self.covariance.shape[-1])
 
     @property
     def time(self) -> Floats:
@@ -114,8 +114,8 @@ class Ensemble:
         smallest = self.eigenvalues[..., -1]
         if (smallest <= RESOLVED * self.eigenvalues[..., 0]).any():
             raise InputError(
-                "V is singular in some samples, so that its log-determinant is minus infinity: use effective_rank(), or "
-                "an input of full rank with at most as many tokens as width"
+                "V is singular in some samples, so that its log-determinant is minus infinity: use effective_rank(), "
+                "or an input of full rank with at most as many tokens as width"
             )
         return np.asarray(np.sum(np.log(self.eigenvalues), axis=-1))
 
@@ -176,7 +176,8 @@ class Ensemble:
         **Raises:** `InputError` if something is missing.
         """
         try:
-            made = {name: data[name].to_numpy() for name in ("initial", "covariance", "eigenvalues", "depth", "stopped")}
+            arrays = ("initial", "covariance", "eigenvalues", "depth", "stopped")
+            made: dict[str, Any] = {name: data[name].to_numpy() for name in arrays}
             made |= {name: data.attrs[name] for name in ("view", "version", "command")}
             made |= {
                 "architecture": Architecture.from_dict(json.loads(data.attrs["architecture"])),

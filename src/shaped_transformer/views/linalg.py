@@ -14,12 +14,17 @@ Array = NDArray[Any]
 
 def product(a: Array, b: Array) -> Array:
     """Return a·b."""
-    return np.asarray(a @ b)
+    return a @ b
 
 
 def product_t(a: Array, b: Array) -> Array:
     """Return a·bᵀ."""
-    return np.asarray(a @ b.swapaxes(-1, -2))
+    return a @ b.swapaxes(-1, -2)
+
+
+def plus_transpose(a: Array) -> Array:
+    """Return a + aᵀ."""
+    return a + a.swapaxes(-1, -2)
 
 
 def gram(a: Array) -> Array:
@@ -62,7 +67,7 @@ def pad(a: Array, width: int) -> Array:
 
 def row_products(a: Array, b: Array) -> Array:
     """Return the inner product of each row of a with the same row of b (or with its only row), (…, rows)."""
-    return np.asarray(np.sum(a * b, axis=-1))
+    return np.sum(a * b, axis=-1)
 
 
 def scale_rows(scales: Array, a: Array) -> Array:
@@ -84,7 +89,7 @@ def lq(a: Array) -> Array:
     By Householder reflections on the factor itself, so that small eigenvalues of a·aᵀ keep their digits down to the
     square of the machine precision relative to the largest (theory §3, step 4).
     """
-    return np.linalg.qr(a.swapaxes(-1, -2), mode="r").swapaxes(-1, -2)
+    return np.asarray(np.linalg.qr(a.swapaxes(-1, -2), mode="r")).swapaxes(-1, -2)
 
 
 def shorten(a: Array) -> Array:
@@ -97,12 +102,12 @@ def masked_softmax(logits: Array, allowed: NDArray[np.bool_]) -> Array:
     if not allowed.all():
         logits = np.where(allowed, logits, -np.inf)
     weights = np.exp(logits - np.max(logits, axis=-1, keepdims=True))
-    return np.asarray(weights / np.sum(weights, axis=-1, keepdims=True))
+    return weights / np.sum(weights, axis=-1, keepdims=True)
 
 
 def centre(y: Array, weights: Array) -> Array:
     """Return weights ∘ (y − row mean of y under the weights), whose rows sum to 0."""
-    return np.asarray(weights * (y - np.sum(weights * y, axis=-1, keepdims=True)))
+    return weights * (y - np.sum(weights * y, axis=-1, keepdims=True))
 
 
 def semidefinite_factor(v: Array) -> Array:

@@ -96,6 +96,10 @@ class Drawn:
     stopped: NDArray[np.int64]
 
 
+Blocks = Generator[tuple[int, Drawn], None, None]
+"""Finished blocks with their numbers, in any order."""
+
+
 def check_start(tokens_of: Callable[[int], None], v0: Any) -> Floats:
     """Return a checked V0 for which `tokens_of` (a check of the number of tokens) does not object."""
     v = from_covariance(v0)
@@ -220,7 +224,7 @@ def _advance(
     return new, running & (~finite | walk.leaves(new, stop))
 
 
-def _in_threads(task: Callable[..., Drawn], blocks: int, workers: int | None) -> Generator[tuple[int, Drawn], None, None]:
+def _in_threads(task: Callable[..., Drawn], blocks: int, workers: int | None) -> Blocks:
     from threadpoolctl import threadpool_limits
 
     cancel = threading.Event()
@@ -240,7 +244,7 @@ def _in_threads(task: Callable[..., Drawn], blocks: int, workers: int | None) ->
             cancel.set()
 
 
-def _on_cluster(task: Callable[..., Drawn], blocks: int, client: Any) -> Generator[tuple[int, Drawn], None, None]:
+def _on_cluster(task: Callable[..., Drawn], blocks: int, client: Any) -> Blocks:
     from distributed import as_completed as completed
 
     futures = client.map(task, range(blocks), pure=False)

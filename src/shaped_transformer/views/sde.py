@@ -108,7 +108,7 @@ def sample(
     **Arguments:** as in `network.sample`, and
 
     - `steps`: number of time steps, default 100 or as many as the tokens and heads need. Layers asked for by `record`
-      that fall between two steps are read at the nearest step, whose layer (not whole, then) stands in `Ensemble.depth`.
+      that fall between two steps are read at the nearest step; its layer, then not whole, is in `Ensemble.depth`.
     - `scheme`: `"wishart"` (default) or `"euler"`.
 
     **Returns:** an `Ensemble`; `stopped` is in layers, rounded up.

@@ -1,0 +1,45 @@
+# make demo: install the core and run the main job.  make test: install what the tests need and run them.
+PYTHON ?= python3
+VENV ?= .venv
+PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test test-core lint types clean
+
+demo: $(VENV)/.core
+	$(VENV)/bin/shaped-transformer compare --out demo
+
+test: $(VENV)/.test
+	$(VENV)/bin/python -m pytest
+
+test-core: # the quick tests where no extra is installed
+	$(MAKE) VENV=.venv-core .venv-core/.bare
+	.venv-core/bin/python -m pytest -m "not slow"
+
+lint: $(VENV)/.dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(VENV)/.dev
+	$(VENV)/bin/mypy
+
+clean:
+	rm -rf .venv .venv-core demo
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.core: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/.bare: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e '.[test]'
+	touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e '.[cluster,test]'
+	touch $@ $(VENV)/.core
+
+$(VENV)/.dev: $(VENV)/.test
+	$(PIP) -e '.[cluster,dev,test]'
+	touch $@

@@ -1,0 +1,288 @@
+"""The command line: each command is a thin face of one public function."""
+
+import inspect
+import json
+import platform
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import numpy as np
+import typer
+
+from . import inputs
+from .architecture import PRESETS, Architecture
+from .comparison import Comparison, compare
+from .errors import InputError, ShapedTransformerError, StorageError
+from .files import filling
+from .version import __version__
+
+app = typer.Typer(
+    name="shaped-transformer",
+    help="Look at the token covariance of deep Transformers at initialisation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Preset = Annotated[str | None, typer.Option(help=f"One of {', '.join(PRESETS)}.  [default: shaped_transformer]")]
+ArchitectureFile = Annotated[Path | None, typer.Option(help="JSON file of a definition, in place of a preset.")]
+Width = Annotated[int | None, typer.Option(help="Width n of the network.  [default: 128]")]
+Depth = Annotated[int | None, typer.Option(help="Number of blocks d.  [default: 64]")]
+Gamma = Annotated[float | None, typer.Option(help="Strength of the residual branches, in (0, 1].  [default: 0.5]")]
+Tau0 = Annotated[float | None, typer.Option(help="Temperature constant of the attention.  [default: 1]")]
+CPlus = Annotated[float | None, typer.Option(help="Shaped ReLU: positive slope 1 + c/sqrt(n).  [default: 0]")]
+CMinus = Annotated[float | None, typer.Option(help="Shaped ReLU: negative slope 1 + c/sqrt(n).  [default: -1]")]
+Heads = Annotated[int | None, typer.Option(help="Attention heads.  [default: 1]")]
+MaskOption = Annotated[str | None, typer.Option(help="full, causal, or a .npy file of 0 and 1.  [default: full]")]
+Text = Annotated[Path | None, typer.Option(help="Input: first tokens of a text file.  [default: a packaged passage]")]
+Correlation = Annotated[float | None, typer.Option(help="Input: unit tokens that are all this much correlated.")]
+Vectors = Annotated[Path | None, typer.Option(help="Input: .npy file of token vectors, (m, k).")]
+CovarianceFile = Annotated[Path | None, typer.Option("--covariance", help="Input: .npy file of a covariance, (m, m).")]
+Tokens = Annotated[int | None, typer.Option(help="Number of tokens m, of a text or with --correlation.  [default: 8]")]
+PositionWeight = Annotated[float | None, typer.Option(help="Text: weight of positions in [0, 1].  [default: 0.5]")]
+Samples = Annotated[int, typer.Option(help="Draws of the chain and of the SDE.")]
+NetworkSamples = Annotated[int, typer.Option(help="Real networks to draw.")]
+Seed = Annotated[int, typer.Option(help="Seed of all draws and of the text's embeddings.")]
+Steps = Annotated[int | None, typer.Option(help="Time steps of the SDE.  [default: at least 100]")]
+Out = Annotated[Path, typer.Option(help="Folder for the picture, the dataset and run.json.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command("compare")
+def compare_command(
+    preset: Preset = None,
+    architecture: ArchitectureFile = None,
+    width: Width = None,
+    depth: Depth = None,
+    gamma: Gamma = None,
+    tau0: Tau0 = None,
+    c_plus: CPlus = None,
+    c_minus: CMinus = None,
+    heads: Heads = None,
+    mask: MaskOption = None,
+    text: Text = None,
+    correlation: Correlation = None,
+    vectors: Vectors = None,
+    covariance: CovarianceFile = None,
+    tokens: Tokens = None,
+    position_weight: PositionWeight = None,
+    samples: Samples = 4096,
+    network_samples: NetworkSamples = 512,
+    seed: Seed = 0,
+    steps: Steps = None,
+    out: Out = Path("runs/compare"),
+    as_json: Json = False,
+) -> None:
+    """Draw a network three ways (real networks, exact chain, SDE) from one input, and compare their laws."""
+    _compare(locals())
+
+
+@app.command("predict")
+def predict_command(
+    preset: Preset = None,
+    architecture: ArchitectureFile = None,
+    width: Width = None,
+    depth: Depth = None,
+    gamma: Gamma = None,
+    tau0: Tau0 = None,
+    c_plus: CPlus = None,
+    c_minus: CMinus = None,
+    heads: Heads = None,
+    mask: MaskOption = None,
+    text: Text = None,
+    correlation: Correlation = None,
+    vectors: Vectors = None,
+    covariance: CovarianceFile = None,
+    tokens: Tokens = None,
+    position_weight: PositionWeight = None,
+    samples: Samples = 4096,
+    seed: Seed = 0,
+    steps: Steps = None,
+    out: Out = Path("runs/predict"),
+    as_json: Json = False,
+) -> None:
+    """The same without real networks: say within seconds whether a design is stable."""
+    _compare(locals() | {"network_samples": None})
+
+
+def _compare(options: dict[str, Any]) -> None:
+    """The work of both commands: definition and input, draws, report, files."""
+    definition = _architecture(options)
+    v0 = _input(options, definition.width)
+    chosen = {name: options[name] for name in ("samples", "network_samples", "seed", "steps")}
+    with filling(options["out"]) as folder:
+        result = compare(definition, v0, **chosen)
+        report = _report(result, definition, v0, options["seed"])
+        _print_tables(result, report)
+        from .figures import comparison as figure
+
+        data = result.to_datatree()
+        data.to_zarr(folder / "dataset.zarr", consolidated=False)
+        figure.draw(data).savefig(folder / "figure.png", dpi=150)
+        (folder / "run.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+    _say(f"Written to {options['out']}: figure.png, dataset.zarr, run.json")
+    if options["as_json"]:
+        typer.echo(json.dumps(report))
+
+
+def _architecture(options: dict[str, Any]) -> Architecture:
+    """The definition from a file, or from a preset and the flags that it takes."""
+    flags = ("width", "depth", "gamma", "tau0", "c_plus", "c_minus", "heads", "mask")
+    given = {name: options[name] for name in flags if options[name] is not None}
+    if options["architecture"] is not None:
+        extra = [_flag(name) for name in given] + (["--preset"] if options["preset"] else [])
+        if extra:
+            raise InputError(f"--architecture is a whole definition: leave out {', '.join(extra)}")
+        return _architecture_in(options["architecture"])
+    name = options["preset"] or "shaped_transformer"
+    if name not in PRESETS:
+        raise InputError(f"no preset {name!r}: choose one of {', '.join(PRESETS)}")
+    known = [flag for flag in flags if flag in inspect.signature(PRESETS[name]).parameters]
+    if unknown := [_flag(flag) for flag in given if flag not in known]:
+        raise InputError(f"preset {name} takes no {', '.join(unknown)}: it takes {', '.join(map(_flag, known))}")
+    if given.get("mask") not in (None, "full", "causal"):
+        given["mask"] = _mask_in(Path(given["mask"]))
+    return PRESETS[name](**({"width": 128, "depth": 64} | given))
+
+
+def _architecture_in(file: Path) -> Architecture:
+    try:
+        return Architecture.from_dict(json.loads(file.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise StorageError(f"cannot read {file}: {error.strerror or error}") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{file} is not JSON: {error}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{file} is not JSON: it is not UTF-8 text") from None
+
+
+def _mask_in(file: Path) -> Any:
+    if not file.exists():
+        raise InputError(f"--mask must be full, causal or a .npy file; there is no file {file}")
+    try:
+        return np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        raise InputError(f"{file} is not a .npy array: write the mask with numpy.save") from None
+
+
+def _input(options: dict[str, Any], width: int) -> inputs.Covariance:
+    """The initial covariance from at most one of the four sources."""
+    given = [name for name in ("text", "correlation", "vectors", "covariance") if options[name] is not None]
+    if len(given) > 1:
+        raise InputError(f"give one input, not {' and '.join(map(_flag, given))}")
+    source = given[0] if given else "text"
+    takes = {"text": ("tokens", "position_weight"), "correlation": ("tokens",)}.get(source, ())
+    for name in ("tokens", "position_weight"):
+        if options[name] is not None and name not in takes:
+            raise InputError(f"{_flag(name)} does not go with {_flag(source)}: leave it out")
+    tokens = 8 if options["tokens"] is None else options["tokens"]
+    if source == "correlation":
+        return inputs.equicorrelated(tokens, options["correlation"])
+    if source == "text":
+        weight = 0.5 if options["position_weight"] is None else options["position_weight"]
+        return inputs.from_text(
+            options["text"],
+            max_tokens=tokens,
+            position_weight=weight,
+            embedding_width=width,
+            seed=options["seed"],
+        )
+    read = inputs.from_vectors if source == "vectors" else inputs.from_covariance
+    return read(options[source])
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _report(result: Comparison, definition: Architecture, v0: inputs.Covariance, seed: int) -> dict[str, Any]:
+    """Everything that a reader or a program wants to know of the run, as JSON values."""
+    return {
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "version": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "architecture": definition.to_dict(),
+        "initial_covariance": v0.tolist(),
+        "seed": seed,
+        "samples": {view: e.samples for view, e in result.ensembles.items()},
+        "stopped": {view: int(np.sum(e.stopped <= definition.depth)) for view, e in result.ensembles.items()},
+        "seconds": result.seconds,
+        "speed_up_per_draw": result.speed_up(),
+        "no_limit": result.no_limit,
+        "table": result.table(),
+        "verdict": asdict(result.verdict()),
+    }
+
+
+def _print_tables(result: Comparison, report: dict[str, Any]) -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    definition = report["architecture"]
+    console = Console(stderr=True, highlight=False)
+    title = f"Layer {definition['depth']}, width {definition['width']}: median [5 %, 95 %]"
+    bands = Table("statistic", title=title, box=SIMPLE, title_justify="left")
+    title = "Kolmogorov–Smirnov distance between views (p-value)"
+    distances = Table("statistic", title=title, box=SIMPLE, title_justify="left")
+    for view in result.ensembles:
+        bands.add_column(view, justify="right", no_wrap=True)
+    for pair in report["table"][0]["pairs"]:
+        distances.add_column(pair.replace("-", " – "), justify="right")
+    for row in report["table"]:
+        cells = [f"{b['median']:.3g} [{b['low']:.2g}, {b['high']:.2g}]" for b in row["views"].values()]
+        bands.add_row(row["statistic"], *cells)
+        distances.add_row(
+            row["statistic"], *[f"{p['distance']:.3f} ({p['p_value']:.2g})" for p in row["pairs"].values()]
+        )
+    console.print(bands)
+    if report["table"][0]["pairs"]:
+        console.print(distances)
+    for view, seconds in result.seconds.items():
+        frozen = report["stopped"][view]
+        note = f", {frozen} paths stopped early" if frozen else ""
+        _say(f"{view}: {report['samples'][view]} draws in {seconds:.1f} s{note}")
+    if report["speed_up_per_draw"]:
+        _say(f"The chain is {report['speed_up_per_draw']:.0f} times faster than the network per draw.")
+    if result.no_limit:
+        _say(f"No SDE: {result.no_limit}")
+    verdict = result.verdict()
+    doubt = "" if verdict.certain else " (too close to call: draw more samples)"
+    _say(f"Verdict: {verdict.word}{doubt}: {verdict.sentence}.")
+
+
+def _say(message: str) -> None:
+    typer.echo(message, err=True)
+
+
+def main() -> None:
+    """Run the command line: bad input is one line on standard error and exit status 2, an interrupt is 130."""
+    try:
+        status = app(standalone_mode=False)
+    except click.ClickException as error:
+        _fail(error.format_message(), 2)
+    except ShapedTransformerError as error:
+        _fail(str(error), 2)
+    except MemoryError:
+        _fail("not enough memory: ask for fewer samples or tokens", 2)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("interrupted, nothing written", 130)
+    else:
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str, status: int) -> None:
+    _say("shaped-transformer: " + " ".join(message.split()))
+    sys.exit(status)

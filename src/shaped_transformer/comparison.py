@@ -1,0 +1,148 @@
+"""One definition, its views side by side: the work behind the commands `compare` and `predict`."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import statistics
+from .architecture import Architecture
+from .errors import NoProportionalLimit
+from .views import chain, network, sde
+from .views.ensemble import Ensemble
+
+if TYPE_CHECKING:
+    import xarray
+
+Floats = NDArray[np.float64]
+
+RECORDS = 33
+"""Layers kept for the curves against depth."""
+
+STATISTICS: dict[str, Callable[[Ensemble], Floats]] = {
+    "mean token norm": lambda e: e.mean_token_norm(),
+    "V11": lambda e: e.covariance[..., 0, 0],
+    "V12": lambda e: e.covariance[..., 0, 1],
+    "rho12": lambda e: e.correlation()[..., 0, 1],
+    "smallest eigenvalue": lambda e: e.eigenvalues[..., -1],
+    "effective rank": lambda e: e.effective_rank(),
+}
+"""What is compared, each (samples, records)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Ensembles of several views of one network, with the time each took.
+
+    **Attributes:**
+
+    - `ensembles`: by view, in the order network, chain, sde; without those not drawn.
+    - `seconds`: by view.
+    - `no_limit`: why there is no `sde` view, or `None`.
+    """
+
+    ensembles: dict[str, Ensemble]
+    seconds: dict[str, float]
+    no_limit: str | None
+
+    @property
+    def compared(self) -> list[str]:
+        """Names of the statistics that exist: pairs need two tokens."""
+        pairs = {"V12", "rho12"} if self.ensembles["chain"].tokens == 1 else set()
+        return [name for name in STATISTICS if name not in pairs]
+
+    def table(self) -> list[dict[str, Any]]:
+        """Return one row per statistic at the last layer.
+
+        **Returns:** dictionaries with `statistic`; `views`: median, 5 % and 95 % quantile by view; `pairs`:
+        Kolmogorov–Smirnov distance and p-value by pair of views.
+        """
+        rows = []
+        for name in self.compared:
+            last = {view: STATISTICS[name](e)[:, -1] for view, e in self.ensembles.items()}
+            bands = {view: np.quantile(x, (0.05, 0.5, 0.95)) for view, x in last.items()}
+            rows.append(
+                {
+                    "statistic": name,
+                    "views": {v: {"median": b[1], "low": b[0], "high": b[2]} for v, b in bands.items()},
+                    "pairs": {
+                        f"{a}-{b}": asdict(statistics.two_sample(last[a], last[b])) for a, b in combinations(last, 2)
+                    },
+                }
+            )
+        return rows
+
+    def verdict(self) -> statistics.Verdict:
+        """Return the verdict of the chain, whose law is the network's."""
+        return statistics.verdict(self.ensembles["chain"])
+
+    def speed_up(self) -> float | None:
+        """Return seconds per draw of the network over those of the chain, or `None` without networks."""
+        if "network" not in self.ensembles:
+            return None
+        per_draw = {view: self.seconds[view] / e.samples for view, e in self.ensembles.items()}
+        return per_draw["network"] / per_draw["chain"]
+
+    def to_datatree(self) -> "xarray.DataTree":
+        """Return the statistics of every sample and record, one group per view, for saving and drawing."""
+        import xarray as xr
+
+        groups = {
+            view: xr.Dataset(
+                {name: (("sample", "record"), STATISTICS[name](e)) for name in self.compared},
+                coords={"depth": ("record", e.depth), "time": ("record", e.time)},
+                attrs=e.to_xarray().attrs,
+            )
+            for view, e in self.ensembles.items()
+        }
+        return xr.DataTree.from_dict(groups)
+
+
+def compare(
+    architecture: Architecture,
+    v0: ArrayLike,
+    *,
+    samples: int = 4096,
+    network_samples: int | None = 512,
+    seed: int = 0,
+    steps: int | None = None,
+    workers: int | None = None,
+) -> Comparison:
+    """Draw the views of one network from the same input.
+
+    **Arguments:**
+
+    - `architecture`, `v0`: the network and its initial covariance, (m, m).
+    - `samples`: draws of the chain and of the SDE.
+    - `network_samples`: real networks, which cost far more; `None` leaves them out.
+    - `seed`: of all views; each has its own stream.
+    - `steps`: of the SDE; `None` for a safe choice.
+    - `workers`: threads, default all cores.
+
+    **Returns:** a `Comparison`; without the SDE where the architecture has no limit.
+
+    **Raises:** `InputError` for arguments out of range.
+    """
+    common: dict[str, Any] = {"seed": seed, "record": RECORDS, "workers": workers}
+    no_limit = None
+    try:
+        sde.check_limit(architecture)
+    except NoProportionalLimit as error:
+        no_limit = str(error)
+    draws: dict[str, Callable[[], Ensemble]] = {}
+    draws["chain"] = lambda: chain.sample(architecture, v0, samples, **common)
+    if no_limit is None:
+        draws["sde"] = lambda: sde.sample(architecture, v0, samples, steps=steps, **common)
+    if network_samples is not None:
+        draws["network"] = lambda: network.sample(architecture, v0, network_samples, **common)
+    ensembles, seconds = {}, {}
+    for view, run in draws.items():
+        start = time.perf_counter()
+        ensembles[view] = run()
+        seconds[view] = time.perf_counter() - start
+    order = [view for view in ("network", "chain", "sde") if view in ensembles]
+    return Comparison({v: ensembles[v] for v in order}, {v: seconds[v] for v in order}, no_limit)

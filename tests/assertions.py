@@ -1,0 +1,77 @@
+"""What the tests of this domain assert: the same law, a proper covariance, a mean within its error."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import ks_2samp, norm
+
+import shaped_transformer as st
+
+Floats = NDArray[np.float64]
+
+FALSE_ALARM = 1e-4
+"""Probability with which a test of a true law fails: once in 10,000 runs."""
+
+VIEWED: dict[str, Callable[[st.Ensemble], Floats]] = {
+    "first token's norm": lambda e: e.covariance[:, -1, 0, 0],
+    "last token's norm": lambda e: e.covariance[:, -1, -1, -1],
+    "covariance of the first and last token": lambda e: e.covariance[:, -1, 0, -1],
+    "correlation of the first two tokens": lambda e: e.correlation()[:, -1, 0, 1],
+    "largest eigenvalue": lambda e: e.eigenvalues[:, -1, 0],
+    "smallest eigenvalue that need not vanish": lambda e: e.eigenvalues[:, -1, _rank(e) - 1],
+}
+
+
+def _rank(ensemble: st.Ensemble) -> int:
+    return min(ensemble.tokens, ensemble.architecture.width)
+
+
+def different_laws(first: st.Ensemble, second: st.Ensemble) -> dict[str, float]:
+    """Return the p-values of those statistics whose laws differ at the last layer, at the level `FALSE_ALARM` in all."""
+    found = {}
+    for name, statistic in VIEWED.items():
+        a, b = statistic(first), statistic(second)
+        if np.ptp(a) < 1e-12 and np.ptp(b) < 1e-12 and np.allclose(a[0], b[0]):
+            continue  # fixed by a norm, in both
+        p = ks_2samp(a, b, method="asymp").pvalue
+        if p < FALSE_ALARM / len(VIEWED):
+            found[name] = float(p)
+    return found
+
+
+def assert_same_law(first: st.Ensemble, second: st.Ensemble) -> None:
+    """Two-sample Kolmogorov–Smirnov tests on V, ρ and the extreme eigenvalues at the last layer."""
+    differences = different_laws(first, second)
+    assert not differences, f"{first.view} and {second.view} differ in law: p-values {differences}"
+
+
+def assert_not_the_law(first: st.Ensemble, wrong: st.Ensemble) -> None:
+    """The companion: the same tests must notice a slightly wrong law."""
+    with pytest.raises(AssertionError, match="differ in law"):
+        assert_same_law(first, wrong)
+
+
+def assert_mean(values: ArrayLike, expected: float) -> None:
+    """The mean of independent values equals `expected` within its Monte Carlo error."""
+    assert abs(z_score(values, expected)) < z_limit(), f"mean {np.mean(values):.6g}, expected {expected:.6g}"
+
+
+def z_score(values: ArrayLike, expected: float) -> float:
+    """How many standard errors the mean lies from `expected`."""
+    x = np.asarray(values, dtype=np.float64)
+    return float((x.mean() - expected) / (x.std(ddof=1) / np.sqrt(len(x))))
+
+
+def z_limit(count: int = 1) -> float:
+    """The z-score that the largest of `count` true means exceeds once in 10,000 runs."""
+    return float(norm.isf(FALSE_ALARM / count / 2))
+
+
+def assert_covariance(v: Floats) -> None:
+    """Finite, symmetric and positive semi-definite up to rounding."""
+    assert np.isfinite(v).all()
+    np.testing.assert_allclose(v, v.swapaxes(-1, -2), rtol=1e-12, atol=0)
+    values = np.linalg.eigvalsh(v)
+    assert (values[..., 0] >= -1e-13 * values[..., -1]).all()
