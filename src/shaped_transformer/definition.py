@@ -73,21 +73,23 @@ def definition(cls: Made) -> Made:
         try:
             build(self, *args, **kwargs)
         except ValidationError as error:
-            raise DefinitionError(_one_line(cls.__name__, error)) from None
+            raise DefinitionError(_one_line(made, error)) from None
 
     made.__init__ = checked
     Definition.kinds[cls.__name__] = made
     return cast(Made, made)
 
 
-def _one_line(name: str, error: ValidationError) -> str:
+def _one_line(cls: Any, error: ValidationError) -> str:
+    names = [field.name for field in dataclasses.fields(cls)]
     parts = []
     for problem in error.errors():
-        where = ".".join(str(p) for p in problem["loc"] if not str(p).startswith("function-")) or "definition"
+        place = problem["loc"][0] if problem["loc"] else "definition"
+        where = names[place] if isinstance(place, int) and place < len(names) else place
         message = problem["msg"].removeprefix("Value error, ")
         own = problem["type"] == "value_error"
         parts.append(message if own else f"{where}: {message[0].lower()}{message[1:]} (got {_short(problem['input'])})")
-    return f"{name}: " + "; ".join(dict.fromkeys(parts))
+    return f"{cls.__name__}: " + "; ".join(dict.fromkeys(parts))
 
 
 def _short(value: Any) -> str:

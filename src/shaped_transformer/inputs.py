@@ -100,7 +100,7 @@ def from_vectors(vectors: ArrayLike | str | PathLike[str]) -> Covariance:
     unit = x / scale
     v = unit @ unit.T / x.shape[1]
     with np.errstate(over="ignore"):
-        v = (v + v.T) / 2 * scale**2
+        v = (v + v.T) / 2 * np.square(scale)
     if not np.isfinite(v).all():
         raise InputError(
             f"the vectors are so long (entries up to {scale:.3g}) that their covariance overflows: rescale"

@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 
 VIEWS = ("network", "chain", "sde")
 RECORDS = 11
-LARGEST_BLOCK = 256
+LARGEST_BLOCK = 512
 
 
 class Walk(Protocol):

@@ -86,8 +86,11 @@ class EulerWalk(WishartWalk):
         return np.maximum(np.linalg.eigvalsh(state)[..., ::-1], 0)
 
     def leaves(self, state: Array, stop: stopping.Window) -> NDArray[np.bool_]:
+        low, high = stop
+        if low == 0 and (np.trace(state, axis1=-2, axis2=-1) <= high).all():
+            return np.zeros(len(state), dtype=bool)
         values = np.linalg.eigvalsh(np.where(np.isfinite(state), state, 0))
-        return np.asarray((values[..., -1] > stop[1]) | ((values[..., 0] < stop[0]) & (stop[0] > 0)))
+        return np.asarray((values[..., -1] > high) | (values[..., 0] < (low or -np.inf)))
 
 
 def sample(

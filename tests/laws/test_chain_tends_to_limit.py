@@ -1,0 +1,23 @@
+"""The chain tends to the SDE as width and depth grow at a fixed ratio."""
+
+import numpy as np
+import pytest
+
+import shaped_transformer as st
+from shaped_transformer.figures import convergence
+
+WIDTHS = (4, 12, 36)
+
+
+@pytest.mark.slow
+def test_distance_between_chain_and_limit_falls_with_width() -> None:
+    """At a temperature at which hardly any path of the limit explodes: chains do not, as their softmax saturates."""
+    arch = st.shaped_transformer(36, 18, gamma=0.7, tau0=4.0, c_plus=0.5, c_minus=-1.0, mask="causal")
+    v0 = st.inputs.equicorrelated(4, 0.2)
+    data = convergence.compute(arch, v0, WIDTHS, samples=40_000, seed=1, steps=100)
+    noise = float(data["noise"])
+    worst = data["distance"].max("statistic").to_numpy()
+    assert worst[0] > 2 * worst[1] > 2 * noise, worst
+    assert worst[1] > 1.5 * worst[2], worst
+    rate = -np.polyfit(np.log(WIDTHS[:2]), np.log(worst[:2]), 1)[0]
+    assert rate > 0.5, worst
