@@ -29,7 +29,7 @@ def _rank(ensemble: st.Ensemble) -> int:
 
 
 def different_laws(first: st.Ensemble, second: st.Ensemble) -> dict[str, float]:
-    """Return the p-values of those statistics whose laws differ at the last layer, at the level `FALSE_ALARM` in all."""
+    """Return the p-values of the statistics whose laws differ at the last layer, at the level `FALSE_ALARM` in all."""
     found = {}
     for name, statistic in VIEWED.items():
         a, b = statistic(first), statistic(second)
@@ -55,7 +55,7 @@ def assert_not_the_law(first: st.Ensemble, wrong: st.Ensemble) -> None:
 
 def assert_mean(values: ArrayLike, expected: float) -> None:
     """The mean of independent values equals `expected` within its Monte Carlo error."""
-    assert abs(z_score(values, expected)) < z_limit(), f"mean {np.mean(values):.6g}, expected {expected:.6g}"
+    assert abs(z_score(values, expected)) < z_limit(), f"mean {np.mean(np.asarray(values)):.6g}, not {expected:.6g}"
 
 
 def z_score(values: ArrayLike, expected: float) -> float:

@@ -63,12 +63,6 @@ def test_preset_is_the_definition_written_out() -> None:
     assert written.time == 0.5
 
 
-def test_a_single_layer_needs_no_tuple() -> None:
-    assert st.Architecture(4, 1, st.Dense(st.Activation("relu"))) == st.shaped_mlp(
-        4, 1, activation=st.Activation("relu")
-    )
-
-
 @pytest.mark.parametrize("name", st.PRESETS)
 def test_every_preset_runs_in_both_finite_views(name: str) -> None:
     arch = st.PRESETS[name](6, 2)
@@ -78,7 +72,7 @@ def test_every_preset_runs_in_both_finite_views(name: str) -> None:
 
 
 def definition_mistakes() -> list[tuple[str, Any]]:
-    attention, mlp = st.ShapedAttention(), st.MLP(st.Activation("relu"))
+    attention, narrow, mlp = st.ShapedAttention(), st.ShapedAttention(value_width=4), st.MLP(st.Activation("relu"))
     return [
         (r"scale \(gamma\) must lie in \(0, 1\], got 1.2", lambda: st.Residual(attention, 1.2)),
         ("scale: .*greater than 0 .got 0.0.", lambda: st.Residual(attention, 0.0)),
@@ -87,7 +81,7 @@ def definition_mistakes() -> list[tuple[str, Any]]:
         ("tau0: .*finite", lambda: st.ShapedAttention(tau0=float("inf"))),
         ("3 heads do not divide the width 8: use one of", lambda: st.shaped_transformer(8, 2, heads=3)),
         ("heads need an output projection", lambda: st.ShapedAttention(heads=2, output_projection=False)),
-        ("differs from the width 8 without", lambda: st.Architecture(8, 1, st.Residual(st.ShapedAttention(value_width=4), 1))),
+        ("differs from the width 8 without", lambda: st.Architecture(8, 1, (st.Residual(narrow, 1),))),
         ("mask row 1 has no key", lambda: st.ShapedAttention(mask=[[1, 0], [0, 0]])),
         ("mask must be 'full', 'causal' or a square array", lambda: st.ShapedAttention(mask=[[1, 0]])),
         ("mask must be", lambda: st.ShapedAttention(mask="diagonal")),
@@ -101,9 +95,9 @@ def definition_mistakes() -> list[tuple[str, Any]]:
         ("no function 'nowhere:f'", lambda: st.Smooth("nowhere:f", 0.0, 0.0)),
         ("cannot be saved", lambda: st.Smooth(lambda x: np.tanh(x), 0.0, -2.0).to_dict()),
         ("width: .*greater than or equal to 1", lambda: st.shaped_transformer(0, 2)),
-        ("a number is expected, not a truth value", lambda: st.deep_linear(3, True)),
+        ("a number is expected, not a truth value", lambda: st.deep_linear(3, depth=True)),
         ("at least one layer", lambda: st.Architecture(4, 1, ())),
-        ("LayerNorm at width 1", lambda: st.Architecture(1, 1, st.Residual(mlp, 1, 1, "pre", "layer"))),
+        ("LayerNorm at width 1", lambda: st.Architecture(1, 1, (st.Residual(mlp, 1, 1, "pre", "layer"),))),
         ("nexpected keyword", lambda: st.ShapedAttention(temperature=1.0)),  # type: ignore[call-arg]
         ("'kind' must be one of", lambda: st.Architecture.from_dict({"kind": "Nothing"})),
         ("an Architecture|a Architecture", lambda: st.Architecture.from_dict(st.Activation("relu").to_dict())),
@@ -129,7 +123,7 @@ def test_masks_and_their_uniform_weights() -> None:
     np.testing.assert_allclose(uniform("full", 4), 0.25)
     with pytest.raises(st.InputError, match="the mask is for 2 tokens, the input has 3"):
         st.chain.sample(
-            st.Architecture(4, 1, st.Residual(st.ShapedAttention(mask=np.eye(2)), 0.5)), np.eye(3), 2, seed=0
+            st.Architecture(4, 1, (st.Residual(st.ShapedAttention(mask=np.eye(2)), 0.5),)), np.eye(3), 2, seed=0
         )
 
 
@@ -142,11 +136,11 @@ def test_second_moment_is_that_of_a_gaussian(activation: Any) -> None:
 
 LIMITLESS = [
     ("mixes the tokens by order 1", st.skipless_transformer(8, 4)),
-    ("normalisation acts at order 1", st.Architecture(8, 4, st.Residual(st.ShapedAttention(), 0.5, norm="pre"))),
+    ("normalisation acts at order 1", st.Architecture(8, 4, (st.Residual(st.ShapedAttention(), 0.5, norm="pre"),))),
     ("is not shaped", st.shaped_mlp(8, 4, activation=st.Activation("relu"))),
-    (r"skip² \+ scale² = 2", st.Architecture(8, 4, st.Residual(st.ShapedAttention(), 1.0, skip=1.0))),
-    ("uniform_gain = 0.5", st.Architecture(8, 4, st.Residual(st.ShapedAttention(uniform_gain=0.5), 0.5))),
-    ("normalise=True", st.Architecture(8, 4, st.Residual(st.MLP(st.ShapedReLU(0, -1), normalise=False), 0.5))),
+    (r"skip² \+ scale² = 2", st.Architecture(8, 4, (st.Residual(st.ShapedAttention(), 1.0, skip=1.0),))),
+    ("uniform_gain = 0.5", st.Architecture(8, 4, (st.Residual(st.ShapedAttention(uniform_gain=0.5), 0.5),))),
+    ("normalise=True", st.Architecture(8, 4, (st.Residual(st.MLP(st.ShapedReLU(0, -1), normalise=False), 0.5),))),
     ("second derivative", st.shaped_mlp(8, 4, activation=st.ShapedSmooth("softsign", 1.0))),
 ]
 

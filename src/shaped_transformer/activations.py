@@ -98,7 +98,7 @@ class ShapedReLU(AnyActivation):
         return bend * scale * (np.sqrt(1 - rho**2) - rho * np.arccos(rho))
 
     def limit_kernel(self, factor: Array, h: float) -> Array:
-        """With the slopes 1 ± ½(c₊−c₋)√h: only their difference enters the limit, and so no error of order h^{3/2} is left.
+        """With the slopes 1 ± ½(c₊−c₋)√h: only their difference enters the limit, and no error of order h^1.5 is left.
 
         σ(x) = x + b|x|, b² = ¼(c₊−c₋)²h, and E|u||v| in closed form; the kernel is V + h·b_σ(V) + O(h²).
         """
@@ -109,6 +109,13 @@ class ShapedReLU(AnyActivation):
         scale, rho = _scale_and_correlation(v)
         bent = (2 / np.pi) * scale * (np.sqrt(1 - rho**2) + rho * np.arcsin(rho))
         return linalg.semidefinite_factor((v + b2 * bent) / (1 + b2))
+
+
+def _as_function(f: Any) -> Any:
+    f = function_named(f) if isinstance(f, str) else f
+    if not callable(f):
+        raise ValueError(f"phi must be a function of arrays or its name 'module:name' (got {f!r})")
+    return f
 
 
 @definition
@@ -123,7 +130,7 @@ class Smooth(Definition):
     **Raises:** `DefinitionError` if φ(0), φ'(0), or a stated derivative does not agree with φ numerically.
     """
 
-    f: Annotated[Callable[..., Any], BeforeValidator(lambda f: function_named(f) if isinstance(f, str) else f)]
+    f: Annotated[Any, BeforeValidator(_as_function)]
     d2: float | None
     d3: float | None
 

@@ -1,18 +1,14 @@
 """A whole network: width, depth, and the block that is repeated; and the presets."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import model_validator
 
 from .activations import Activation, AnyActivation, ShapedReLU
 from .definition import Definition, PositiveFloat, PositiveInt, definition
 from .errors import DefinitionError
 from .layers import MLP, Dense, Layer, Residual, ShapedAttention, SoftmaxAttention
 from .masks import Mask
-
-
-def _as_tuple(block: Any) -> Any:
-    return (block,) if isinstance(block, Layer) else block
 
 
 @definition
@@ -30,7 +26,7 @@ class Architecture(Definition):
 
     width: PositiveInt
     depth: PositiveInt
-    block: Annotated[tuple[Layer, ...], BeforeValidator(_as_tuple)]
+    block: tuple[Layer, ...]
 
     @model_validator(mode="after")
     def _layers_fit(self) -> "Architecture":

@@ -7,9 +7,8 @@ import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
-import click
 import numpy as np
 import typer
 
@@ -28,26 +27,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Preset = Annotated[str | None, typer.Option(help=f"One of {', '.join(PRESETS)}.  [default: shaped_transformer]")]
+Preset = Annotated[str | None, typer.Option(help=f"One of {', '.join(PRESETS)}. Default: shaped_transformer.")]
 ArchitectureFile = Annotated[Path | None, typer.Option(help="JSON file of a definition, in place of a preset.")]
-Width = Annotated[int | None, typer.Option(help="Width n of the network.  [default: 128]")]
-Depth = Annotated[int | None, typer.Option(help="Number of blocks d.  [default: 64]")]
-Gamma = Annotated[float | None, typer.Option(help="Strength of the residual branches, in (0, 1].  [default: 0.5]")]
-Tau0 = Annotated[float | None, typer.Option(help="Temperature constant of the attention.  [default: 1]")]
-CPlus = Annotated[float | None, typer.Option(help="Shaped ReLU: positive slope 1 + c/sqrt(n).  [default: 0]")]
-CMinus = Annotated[float | None, typer.Option(help="Shaped ReLU: negative slope 1 + c/sqrt(n).  [default: -1]")]
-Heads = Annotated[int | None, typer.Option(help="Attention heads.  [default: 1]")]
-MaskOption = Annotated[str | None, typer.Option(help="full, causal, or a .npy file of 0 and 1.  [default: full]")]
-Text = Annotated[Path | None, typer.Option(help="Input: first tokens of a text file.  [default: a packaged passage]")]
+Width = Annotated[int | None, typer.Option(help="Width n of the network. Default: 128.")]
+Depth = Annotated[int | None, typer.Option(help="Number of blocks d. Default: 64.")]
+Gamma = Annotated[float | None, typer.Option(help="Strength of the residual branches, in (0, 1]. Default: 0.5.")]
+Tau0 = Annotated[float | None, typer.Option(help="Temperature constant of the attention. Default: 1.")]
+CPlus = Annotated[float | None, typer.Option(help="Shaped ReLU: positive slope 1 + c/sqrt(n). Default: 0.")]
+CMinus = Annotated[float | None, typer.Option(help="Shaped ReLU: negative slope 1 + c/sqrt(n). Default: -1.")]
+Heads = Annotated[int | None, typer.Option(help="Attention heads. Default: 1.")]
+MaskOption = Annotated[str | None, typer.Option(help="full, causal, or a .npy file of 0 and 1. Default: full.")]
+Text = Annotated[Path | None, typer.Option(help="Input: first tokens of a text file. Default: a packaged passage.")]
 Correlation = Annotated[float | None, typer.Option(help="Input: unit tokens that are all this much correlated.")]
 Vectors = Annotated[Path | None, typer.Option(help="Input: .npy file of token vectors, (m, k).")]
 CovarianceFile = Annotated[Path | None, typer.Option("--covariance", help="Input: .npy file of a covariance, (m, m).")]
-Tokens = Annotated[int | None, typer.Option(help="Number of tokens m, of a text or with --correlation.  [default: 8]")]
-PositionWeight = Annotated[float | None, typer.Option(help="Text: weight of positions in [0, 1].  [default: 0.5]")]
+Tokens = Annotated[int | None, typer.Option(help="Number of tokens m, of a text or with --correlation. Default: 8.")]
+PositionWeight = Annotated[float | None, typer.Option(help="Text: weight of positions in [0, 1]. Default: 0.5.")]
 Samples = Annotated[int, typer.Option(help="Draws of the chain and of the SDE.")]
 NetworkSamples = Annotated[int, typer.Option(help="Real networks to draw.")]
 Seed = Annotated[int, typer.Option(help="Seed of all draws and of the text's embeddings.")]
-Steps = Annotated[int | None, typer.Option(help="Time steps of the SDE.  [default: at least 100]")]
+Steps = Annotated[int | None, typer.Option(help="Time steps of the SDE. Default: at least 100.")]
 Out = Annotated[Path, typer.Option(help="Folder for the picture, the dataset and run.json.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
@@ -267,22 +266,28 @@ def _say(message: str) -> None:
     typer.echo(message, err=True)
 
 
+INTERRUPTED = 130
+
+
 def main() -> None:
     """Run the command line: bad input is one line on standard error and exit status 2, an interrupt is 130."""
     try:
         status = app(standalone_mode=False)
-    except click.ClickException as error:
-        _fail(error.format_message(), 2)
+    except typer.TyperException as error:
+        describe = getattr(error, "format_message", error.__str__)  # a usage error names its option only there
+        _fail(describe(), 2)
     except ShapedTransformerError as error:
         _fail(str(error), 2)
     except MemoryError:
         _fail("not enough memory: ask for fewer samples or tokens", 2)
-    except (KeyboardInterrupt, click.Abort):
-        _fail("interrupted, nothing written", 130)
-    else:
-        sys.exit(status if isinstance(status, int) else 0)
+    except (KeyboardInterrupt, typer.Abort):
+        status = INTERRUPTED
+    if status == INTERRUPTED:  # Typer turns an interrupt inside a command into this status
+        _fail("interrupted, nothing written", INTERRUPTED)
+    sys.exit(status if isinstance(status, int) else 0)
 
 
-def _fail(message: str, status: int) -> None:
-    _say("shaped-transformer: " + " ".join(message.split()))
+def _fail(message: str, status: int) -> NoReturn:
+    if message:  # empty where the help was printed because there was no command
+        _say("shaped-transformer: " + " ".join(message.split()))
     sys.exit(status)

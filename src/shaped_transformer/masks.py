@@ -1,15 +1,13 @@
 """Which token may attend to which: a mask by name or as a boolean matrix."""
 
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator
 
 from .errors import InputError
-
-Rows = tuple[tuple[bool, ...], ...]
 
 
 def _as_rows(mask: Any) -> Any:
@@ -30,12 +28,12 @@ def _as_rows(mask: Any) -> Any:
     return tuple(tuple(bool(x) for x in row) for row in array)
 
 
-Mask = Annotated[Literal["full", "causal"] | Rows, BeforeValidator(_as_rows)]
+Mask = Annotated[Any, BeforeValidator(_as_rows)]
 """`"full"`, `"causal"`, or an (m, m) array of 0 and 1 whose row α marks the tokens that α may attend to."""
 
 
 @lru_cache(maxsize=64)
-def allowed(mask: Literal["full", "causal"] | Rows, tokens: int) -> NDArray[np.bool_]:
+def allowed(mask: Mask, tokens: int) -> NDArray[np.bool_]:
     """Return the mask as an (m, m) boolean matrix.
 
     **Raises:** `InputError` if the mask was given for another number of tokens.
@@ -53,7 +51,7 @@ def allowed(mask: Literal["full", "causal"] | Rows, tokens: int) -> NDArray[np.b
 
 
 @lru_cache(maxsize=64)
-def uniform(mask: Literal["full", "causal"] | Rows, tokens: int) -> NDArray[np.float64]:
+def uniform(mask: Mask, tokens: int) -> NDArray[np.float64]:
     """Return U = softmax(0) under the mask: each row uniform over the tokens that it may attend to."""
     matrix = allowed(mask, tokens)
     weights = matrix / matrix.sum(axis=1, keepdims=True)

@@ -39,12 +39,12 @@ def any_mask_and_gains(tau0: float = 0.4, gamma: float = 0.8) -> st.Architecture
         uniform_gain=(0.5, 1.1),
         logit_gain=1.3,
     )
-    return st.Architecture(6, 3, st.Residual(attention, gamma, skip=0.5))
+    return st.Architecture(6, 3, (st.Residual(attention, gamma, skip=0.5),))
 
 
 def one_head_projected(gamma: float = 0.8) -> st.Architecture:
     attention = st.SoftmaxAttention(key_width=3, value_width=2, output_projection=True, logit_gain=0.7)
-    return st.Architecture(8, 3, st.Residual(attention, gamma))
+    return st.Architecture(8, 3, (st.Residual(attention, gamma),))
 
 
 def pre_rms(scale: float = 1.0, heads: int = 5) -> st.Architecture:
@@ -169,12 +169,12 @@ def test_networks_in_single_precision_have_the_same_law() -> None:
 @pytest.mark.slow
 def test_collapse_is_followed_like_that_of_networks() -> None:
     """With a weak skip the second eigenvalue falls by a factor per layer, to below 1e-20 of the first."""
-    arch = st.Architecture(32, 20, st.Residual(st.SoftmaxAttention(), 1.0, skip=0.3))
+    arch = st.Architecture(32, 20, (st.Residual(st.SoftmaxAttention(), 1.0, skip=0.3),))
     v0 = st.inputs.equicorrelated(4, 0.2)
     chain = st.chain.sample(arch, v0, 4000, seed=7, record=1)
     networks = st.network.sample(arch, v0, 4000, seed=7, record=1)
     ratio = np.median(chain.eigenvalues[:, -1, 1] / chain.eigenvalues[:, -1, 0])
     assert ratio < 1e-20
     assert_same_law(networks, chain)
-    weaker = st.Architecture(32, 20, st.Residual(st.SoftmaxAttention(), 1.0, skip=0.33))
+    weaker = st.Architecture(32, 20, (st.Residual(st.SoftmaxAttention(), 1.0, skip=0.33),))
     assert_not_the_law(networks, st.chain.sample(weaker, v0, 4000, seed=7, record=1))

@@ -1,6 +1,7 @@
 """Closed forms that any implementation must meet (theory §5)."""
 
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ LOG_DET = float(np.linalg.slogdet(V0)[1])
 
 
 def linear_residual(gamma: float, width: int, depth: int) -> st.Architecture:
-    return st.Architecture(width, depth, st.Residual(st.MLP(st.Activation("identity")), gamma))
+    return st.Architecture(width, depth, (st.Residual(st.MLP(st.Activation("identity")), gamma),))
 
 
 def test_log_determinant_of_the_deep_linear_chain() -> None:
@@ -44,13 +45,11 @@ def test_linear_limit_keeps_the_mean_and_loses_determinant() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["wishart", "euler"])
-def test_one_linear_token_is_log_normal(scheme: str) -> None:
+def test_one_linear_token_is_log_normal(scheme: Literal["wishart", "euler"]) -> None:
     """m = 1: log V_T ~ N(−κT, 2κT)."""
     gamma, time = 0.7, 0.5
     kappa = 2 * gamma**2
-    limit = st.sde.sample(
-        linear_residual(gamma, 100, 50), [[1.0]], 20_000, seed=2, steps=500, record=1, scheme=scheme
-    )
+    limit = st.sde.sample(linear_residual(gamma, 100, 50), [[1.0]], 20_000, seed=2, steps=500, record=1, scheme=scheme)
     values = np.log(limit.covariance[:, 0, 0, 0])
     assert kstest(values, norm(-kappa * time, math.sqrt(2 * kappa * time)).cdf).pvalue > FALSE_ALARM
     off = 1.1 * kappa
@@ -104,7 +103,7 @@ def test_infinite_temperature_leaves_the_identity() -> None:
 def test_wide_mlp_follows_the_nngp_recursion() -> None:
     """n = 20,000 at depth 8: the arc-cosine kernel recursion, to 2 %."""
     gamma, depth, n = 0.7, 8, 20_000
-    arch = st.Architecture(n, depth, st.Residual(st.MLP(st.Activation("relu")), gamma))
+    arch = st.Architecture(n, depth, (st.Residual(st.MLP(st.Activation("relu")), gamma),))
     want = V0.copy()
     for _ in range(depth):
         norm_ = np.sqrt(np.diagonal(want))

@@ -22,7 +22,7 @@ WORKED = {
 
 @pytest.mark.parametrize("mask", ["full", "causal"])
 def test_worked_example(mask: str) -> None:
-    arch = st.Architecture(300, 150, st.Residual(st.ShapedAttention(tau0=0.7, mask=mask), scale=0.8))
+    arch = st.Architecture(300, 150, (st.Residual(st.ShapedAttention(tau0=0.7, mask=mask), scale=0.8),))
     drift, diffusion = st.sde.drift(arch, V), st.sde.diffusion(arch, V)
     want_drift, want_diffusion = WORKED[mask]
     np.testing.assert_allclose([drift[i] for i in ORDER], want_drift, rtol=0, atol=5.01e-5)
@@ -30,13 +30,13 @@ def test_worked_example(mask: str) -> None:
 
 
 def test_worked_example_would_notice_an_error() -> None:
-    arch = st.Architecture(300, 150, st.Residual(st.ShapedAttention(tau0=0.7), scale=0.8 * 1.001))
+    arch = st.Architecture(300, 150, (st.Residual(st.ShapedAttention(tau0=0.7), scale=0.8 * 1.001),))
     drift = st.sde.drift(arch, V)
     assert np.max(np.abs([drift[i] for i in ORDER] - np.array(WORKED["full"][0]))) > 5.01e-5
 
 
 def test_first_causal_token_has_no_attention_drift() -> None:
-    arch = st.Architecture(300, 150, st.Residual(st.ShapedAttention(tau0=0.7, mask="causal"), scale=0.8))
+    arch = st.Architecture(300, 150, (st.Residual(st.ShapedAttention(tau0=0.7, mask="causal"), scale=0.8),))
     assert st.sde.drift(arch, V)[0, 0] == 0
 
 
@@ -48,7 +48,7 @@ def test_full_mask_agrees_with_its_own_formula() -> None:
     r = np.diagonal(vc) - np.trace(vc) / m
     q = np.outer(np.diagonal(V), V @ r) / (2 * m)
     want = (np.sum(vc**2) / m**2 * V + q + q.T) / 0.7**2
-    arch = st.Architecture(300, 150, st.Residual(st.ShapedAttention(tau0=0.7, mask=np.ones((3, 3))), scale=0.8))
+    arch = st.Architecture(300, 150, (st.Residual(st.ShapedAttention(tau0=0.7, mask=np.ones((3, 3))), scale=0.8),))
     np.testing.assert_allclose(st.sde.drift(arch, V), 0.8**2 * want, rtol=1e-12)
 
 
@@ -57,7 +57,7 @@ def test_coefficients_add_over_the_block_and_logit_gain_is_an_inverse_temperatur
     both, one, other = (st.Architecture(100, 50, block) for block in ((attention, mlp), (attention,), (mlp,)))
     np.testing.assert_allclose(st.sde.drift(both, V), st.sde.drift(one, V) + st.sde.drift(other, V))
     np.testing.assert_allclose(st.sde.diffusion(both, V), st.sde.diffusion(one, V) + st.sde.diffusion(other, V))
-    hotter = st.Architecture(100, 50, st.Residual(st.ShapedAttention(tau0=1.4, logit_gain=2.0), 0.5))
+    hotter = st.Architecture(100, 50, (st.Residual(st.ShapedAttention(tau0=1.4, logit_gain=2.0), 0.5),))
     np.testing.assert_allclose(st.sde.drift(hotter, V), st.sde.drift(one, V))
 
 
@@ -96,7 +96,7 @@ LIMITS: list[Layer] = [
 
 @pytest.mark.parametrize("layer", LIMITS, ids=lambda layer: type(getattr(layer, "branch", layer)).__name__)
 def test_one_wishart_step_moves_the_mean_by_the_drift(layer: Layer) -> None:
-    """E V' − V is h·b(V) + O(h²); a control variate (the same normals without the layer's bend) is not needed at this h."""
+    """E V' − V is h·b(V) + O(h²)."""
     n, h, samples = 100, 0.02, 400_000
     factor = np.broadcast_to(np.linalg.cholesky(V), (samples, 3, 3))
     v = linalg.gram(layer.limit_step(factor, h, n, Draws(4, 2, 0, samples)))

@@ -1,6 +1,6 @@
 """How near the exact chain is to its limit, against width at a fixed depth/width."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,12 +10,13 @@ from numpy.typing import ArrayLike
 from .. import statistics
 from ..architecture import Architecture
 from ..views import chain, sde
+from ..views.ensemble import Ensemble
 
 if TYPE_CHECKING:
     import xarray
     from matplotlib.figure import Figure
 
-OBSERVED = {
+OBSERVED: dict[str, Callable[[Ensemble], Any]] = {
     "norm of token 1, V₁₁": lambda e: e.covariance[:, -1, 0, 0],
     "correlation ρ₁₂": lambda e: e.correlation()[:, -1, 0, 1],
     "effective rank": lambda e: e.effective_rank()[:, -1],
@@ -38,7 +39,7 @@ def compute(
     exceed once in twenty.
     """
     import xarray as xr
-    from scipy.stats import kstwobign
+    from scipy.special import kolmogi
 
     limit = sde.sample(architecture, v0, samples, seed, steps=steps, record=1)
     distance = []
@@ -47,7 +48,7 @@ def compute(
         drawn = chain.sample(scaled, v0, samples, seed, record=1)
         distance.append([statistics.two_sample(f(drawn), f(limit)).distance for f in OBSERVED.values()])
     return xr.Dataset(
-        {"distance": (("width", "statistic"), distance), "noise": float(kstwobign.isf(0.05) * np.sqrt(2 / samples))},
+        {"distance": (("width", "statistic"), distance), "noise": float(kolmogi(0.05) * np.sqrt(2 / samples))},
         coords={"width": list(widths), "statistic": list(OBSERVED)},
         attrs={"time": architecture.time, "samples": samples},
     )

@@ -1,0 +1,5 @@
+"""`python -m shaped_transformer` is the command `shaped-transformer`."""
+
+from .cli import main
+
+main()

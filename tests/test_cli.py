@@ -1,0 +1,225 @@
+"""The command line as a user meets it: reports, files, one-line errors, interrupts."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import shaped_transformer as st
+from shaped_transformer.cli import main
+
+QUICK = ["--width", "16", "--depth", "6", "--samples", "200"]
+Result = tuple[int, str, str]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> Result:
+        monkeypatch.setattr(sys, "argv", ["shaped-transformer", *arguments])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        out, err = capsys.readouterr()
+        code = exit_.value.code
+        return (code if isinstance(code, int) else 0), out, err
+
+    return call
+
+
+def test_compare_reports_draws_and_writes(run: Any, tmp_path: Path) -> None:
+    import xarray as xr
+
+    code, out, err = run("compare", *QUICK, "--network-samples", "50", "--out", "here", "--json")
+    assert code == 0
+    report = json.loads(out)
+    assert set(report["seconds"]) == {"network", "chain", "sde"}
+    assert report["speed_up_per_draw"] > 0
+    assert [row["statistic"] for row in report["table"]] == [
+        *("mean token norm", "V11", "V12", "rho12", "smallest eigenvalue", "effective rank")
+    ]
+    assert set(report["table"][0]["pairs"]) == {"network-chain", "network-sde", "chain-sde"}
+    assert "Verdict: stable" in err
+    assert "times faster than the network per draw" in err
+    assert sorted(p.name for p in (tmp_path / "here").iterdir()) == ["dataset.zarr", "figure.png", "run.json"]
+    assert json.loads((tmp_path / "here" / "run.json").read_text(encoding="utf-8")) == report
+    assert (tmp_path / "here" / "figure.png").read_bytes()[:4] == b"\x89PNG"
+    assert report["command"].startswith("shaped-transformer compare --width 16")
+    arch = st.Architecture.from_dict(report["architecture"])
+    assert arch == st.shaped_transformer(16, 6)
+    with xr.open_datatree(tmp_path / "here" / "dataset.zarr", engine="zarr", consolidated=False) as data:
+        median = float(data["chain"].to_dataset()["rho12"][:, -1].median())
+    assert median == report["table"][3]["views"]["chain"]["median"]
+    redrawn = st.chain.sample(arch, report["initial_covariance"], 200, report["seed"])
+    assert np.median(redrawn.correlation()[:, -1, 0, 1]) == median
+
+
+def test_the_command_in_run_json_gives_the_same_numbers(run: Any, tmp_path: Path) -> None:
+    run("predict", *QUICK, "--out", "a")
+    first = json.loads((tmp_path / "a" / "run.json").read_text(encoding="utf-8"))
+    run(*first["command"].split()[1:])
+    again = json.loads((tmp_path / "a" / "run.json").read_text(encoding="utf-8"))
+    assert again["table"] == first["table"]
+    assert again["verdict"] == first["verdict"]
+
+
+def test_predict_draws_no_networks(run: Any) -> None:
+    code, out, err = run("predict", *QUICK)
+    assert code == 0
+    assert out == ""
+    assert "chain: 200 draws" in err
+    assert "network:" not in err
+
+
+def test_a_preset_without_limit_is_compared_without_the_sde(run: Any) -> None:
+    code, out, err = run(
+        "compare", "--preset", "skipless_transformer", *QUICK, "--network-samples", "20", "--tokens", "4", "--json"
+    )
+    assert code == 0
+    assert "No SDE: layer 0 of the block has no proportional limit" in err
+    assert "Verdict: collapsing" in err
+    assert set(json.loads(out)["table"][0]["pairs"]) == {"network-chain"}
+
+
+def test_every_kind_of_input_and_definition(run: Any, tmp_path: Path) -> None:
+    np.save("vectors.npy", np.random.default_rng(0).standard_normal((3, 10)))
+    np.save("covariance.npy", np.eye(2))
+    np.save("mask.npy", np.tri(3))
+    (tmp_path / "text.txt").write_text("to be or not to be", encoding="utf-8")
+    (tmp_path / "arch.json").write_text(json.dumps(st.deep_linear(8, 3).to_dict()), encoding="utf-8")
+    quick = ("predict", "--samples", "20", "--json")
+    preset = ("--width", "8", "--depth", "3")
+    cases = [
+        ((*preset, "--vectors", "vectors.npy", "--mask", "mask.npy"), 3),
+        ((*preset, "--covariance", "covariance.npy", "--heads", "2", "--mask", "causal"), 2),
+        ((*preset, "--text", "text.txt", "--tokens", "6", "--position-weight", "0"), 6),
+        (("--architecture", "arch.json", "--correlation", "0.2", "--tokens", "1"), 1),
+    ]
+    for options, tokens in cases:
+        code, out, err = run(*quick, *options)
+        assert code == 0, err
+        assert len(json.loads(out)["initial_covariance"]) == tokens
+
+
+def test_results_do_not_disturb_other_files(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "mine.txt").write_text("keep", encoding="utf-8")
+    for _ in range(2):
+        assert run("predict", *QUICK, "--out", "here")[0] == 0
+    assert sorted(p.name for p in (tmp_path / "here").iterdir()) == [
+        *("dataset.zarr", "figure.png", "mine.txt", "run.json")
+    ]
+
+
+BAD: list[tuple[str, list[str]]] = [
+    ("scale (gamma) must lie in (0, 1], got 1.2", ["--gamma", "1.2"]),
+    ("greater than 0", ["--gamma", "0"]),
+    ("tau0", ["--tau0", "-1"]),
+    ("3 heads do not divide the width 16: use one of", ["--heads", "3"]),
+    ("mask row 1 has no key", ["--mask", "blind.npy"]),
+    ("there is no file nowhere.npy", ["--mask", "nowhere.npy"]),
+    ("must be symmetric", ["--covariance", "asymmetric.npy"]),
+    ("positive semi-definite", ["--covariance", "indefinite.npy"]),
+    ("is nan", ["--vectors", "nan.npy"]),
+    ("has no words", ["--text", "empty.txt"]),
+    ("no preset 'unheard'", ["--preset", "unheard"]),
+    ("no such file: nowhere.txt", ["--text", "nowhere.txt"]),
+    ("cannot read nowhere.json", ["--architecture", "nowhere.json"]),
+    ("is not JSON", ["--architecture", "empty.txt"]),
+    ("samples must be", ["--samples", "0"]),
+    ("seed must be", ["--seed", "-3"]),
+    ("steps must be", ["--steps", "1"]),
+    ("cannot write empty.txt/below", ["--out", "empty.txt/below"]),
+    ("cannot write empty.txt", ["--out", "empty.txt"]),
+    ("correlation must lie in", ["--correlation", "1.5"]),
+    ("give one input, not --text and --correlation", ["--text", "empty.txt", "--correlation", "0.1"]),
+    ("--tokens does not go with --vectors", ["--vectors", "nan.npy", "--tokens", "3"]),
+    ("takes no --gamma: it takes --width, --depth", ["--preset", "deep_linear", "--gamma", "0.3"]),
+    ("leave out --gamma", ["--architecture", "x.json", "--gamma", "0.3"]),
+    ("--tokens", ["--tokens", "many"]),
+    ("No such option", ["--nonsense"]),
+]
+
+
+@pytest.mark.parametrize(("message", "options"), BAD, ids=[" ".join(options) for _, options in BAD])
+@pytest.mark.parametrize("command", ["compare", "predict"])
+def test_bad_input_is_one_line_with_status_2(
+    run: Any, tmp_path: Path, command: str, message: str, options: list[str]
+) -> None:
+    np.save("blind.npy", np.diag([1, 0, 1]))
+    np.save("asymmetric.npy", [[1.0, 0.5], [0.2, 1.0]])
+    np.save("indefinite.npy", [[1.0, 2.0], [2.0, 1.0]])
+    np.save("nan.npy", [[1.0, np.nan]])
+    (tmp_path / "empty.txt").write_text("", encoding="utf-8")
+    before = sorted(tmp_path.rglob("*"))
+    base = [] if "--architecture" in options or "--preset" in options else ["--width", "16", "--depth", "6"]
+    if "--samples" not in options:
+        base += ["--samples", "200"]
+    code, out, err = run(command, *base, *options)
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
+    assert err.startswith("shaped-transformer: ")
+    assert out == ""
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_network_samples_must_be_positive(run: Any) -> None:
+    code, _, err = run("compare", *QUICK, "--network-samples", "0")
+    assert code == 2
+    assert "samples must be" in err
+
+
+def test_version_and_help(run: Any) -> None:
+    assert run("--version")[1].strip() == st.__version__
+    code, out, _ = run("compare", "--help")
+    assert code == 0
+    assert "--position-weight" in out
+
+
+def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "shaped_transformer", "predict", "--samples", "1000000", "--out", "here"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "here").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == "shaped-transformer: interrupted, nothing written\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def best_seconds(*arguments: str) -> float:
+    """The best of three, which is what the machine allows when it is not busy with other things."""
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, *arguments], check=True, capture_output=True, env=os.environ)
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def test_import_is_light_and_fast() -> None:
+    code = (
+        "import sys, shaped_transformer;"
+        "heavy = {'torch', 'matplotlib', 'numba', 'xarray', 'scipy', 'zarr', 'pandas'} & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    assert best_seconds("-c", code) < 0.5 + best_seconds("-c", "pass")
+
+
+def test_help_is_fast() -> None:
+    assert best_seconds("-m", "shaped_transformer", "--help") < 1

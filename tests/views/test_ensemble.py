@@ -1,0 +1,105 @@
+"""What an ensemble offers: statistics, xarray, and storage with everything needed to draw it again."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import shaped_transformer as st
+
+ARCH = st.shaped_transformer(32, 8)
+V0 = st.inputs.equicorrelated(4, 0.3)
+
+
+@pytest.fixture(scope="module")
+def ensemble() -> st.Ensemble:
+    return st.chain.sample(ARCH, V0, samples=300, seed=5)
+
+
+def test_statistics_at_the_input_are_known(ensemble: st.Ensemble) -> None:
+    np.testing.assert_allclose(ensemble.correlation()[:, 0, 0, 1], 0.3)
+    np.testing.assert_allclose(ensemble.mean_token_norm()[:, 0], 1)
+    p = np.array([1.9, 0.7, 0.7, 0.7]) / 4
+    np.testing.assert_allclose(ensemble.effective_rank()[:, 0], np.exp(-np.sum(p * np.log(p))))
+    np.testing.assert_allclose(ensemble.log_determinant()[:, 0], np.linalg.slogdet(V0)[1])
+    sign, log_det = np.linalg.slogdet(ensemble.covariance)
+    assert (sign == 1).all()
+    np.testing.assert_allclose(ensemble.log_determinant(), log_det, atol=1e-8)
+
+
+def test_quantiles_have_bootstrap_intervals(ensemble: st.Ensemble) -> None:
+    from scipy.stats import bootstrap
+
+    found = ensemble.quantiles("effective_rank", (0.05, 0.5))
+    values = ensemble.effective_rank()
+    assert found.value.shape == (2, len(ensemble.depth))
+    np.testing.assert_allclose(found.value[1], np.median(values, axis=0))
+    resampled = bootstrap(
+        (values[:, -1],), lambda x, axis: np.quantile(x, 0.5, axis=axis), method="percentile", rng=0, n_resamples=20_000
+    ).confidence_interval
+    spread = resampled.high - resampled.low
+    np.testing.assert_allclose([found.low[1, -1], found.high[1, -1]], resampled, atol=0.1 * spread)
+    assert ensemble.quantiles("correlation").value.shape == (3, len(ensemble.depth), 4, 4)
+    with pytest.raises(st.InputError, match="statistic must be one of"):
+        ensemble.quantiles("kurtosis")
+
+
+def test_intervals_cover_the_truth_as_often_as_stated() -> None:
+    draws = np.random.default_rng(1).standard_normal((200, 2000))
+    found = st.statistics.quantiles(draws, (0.5,), confidence=0.9)
+    covered = np.mean((found.low <= 0) & (found.high >= 0))
+    assert abs(covered - 0.9) < 0.03
+
+
+def test_to_xarray_names_its_dimensions(ensemble: st.Ensemble) -> None:
+    data = ensemble.to_xarray()
+    assert data["covariance"].dims == ("sample", "record", "token", "other_token")
+    np.testing.assert_allclose(data["time"], ensemble.depth / 32)
+
+
+def test_saved_and_loaded_it_is_the_same_and_can_be_drawn_again(ensemble: st.Ensemble, tmp_path: Path) -> None:
+    place = tmp_path / "folder" / "ensemble.zarr"
+    for _ in range(2):  # the second time it takes the place of the first
+        ensemble.save(place)
+    again = st.Ensemble.load(place)
+    for name in ("covariance", "eigenvalues", "depth", "stopped", "initial"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(ensemble, name))
+    assert again.architecture == ARCH
+    assert again.seed == 5
+    assert again.version == st.__version__
+    assert again.command
+    assert [p.name for p in place.parent.iterdir()] == ["ensemble.zarr"]
+    redrawn = st.chain.sample(again.architecture, again.initial, again.samples, again.seed, stop=again.settings["stop"])
+    np.testing.assert_array_equal(redrawn.covariance, ensemble.covariance)
+
+
+def test_what_cannot_be_read_or_written_is_said(ensemble: st.Ensemble, tmp_path: Path) -> None:
+    with pytest.raises(st.StorageError, match="no such ensemble"):
+        st.Ensemble.load(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(st.StorageError, match="not a zarr store"):
+        st.Ensemble.load(tmp_path / "file")
+    with pytest.raises(st.StorageError, match="cannot write"):
+        ensemble.save(tmp_path / "file" / "below")
+    import xarray as xr
+
+    xr.Dataset({"x": 1}).to_zarr(tmp_path / "other", consolidated=False)
+    with pytest.raises(st.InputError, match="not an ensemble"):
+        st.Ensemble.load(tmp_path / "other")
+
+
+def test_a_failed_save_leaves_the_old_one(
+    ensemble: st.Ensemble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "ensemble.zarr"
+    ensemble.save(place)
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("xarray.Dataset.to_zarr", broken)
+    with pytest.raises(st.StorageError, match="No space left"):
+        ensemble.save(place)
+    assert st.Ensemble.load(place).samples == 300
+    assert [p.name for p in tmp_path.iterdir()] == ["ensemble.zarr"]
