@@ -230,24 +230,24 @@ def _print_tables(result: Comparison, report: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    definition = report["architecture"]
+    definition, pairs = report["architecture"], list(report["table"][0]["pairs"])
     console = Console(stderr=True, highlight=False)
-    title = f"Layer {definition['depth']}, width {definition['width']}: median [5 %, 95 %]"
-    bands = Table("statistic", title=title, box=SIMPLE, title_justify="left")
+    title = f"Draws at layer {definition['depth']}, width {definition['width']}"
+    bands = Table("statistic", "view", title=title, box=SIMPLE, title_justify="left")
     title = "Kolmogorov–Smirnov distance between views (p-value)"
     distances = Table("statistic", title=title, box=SIMPLE, title_justify="left")
-    for view in result.ensembles:
-        bands.add_column(view, justify="right", no_wrap=True)
-    for pair in report["table"][0]["pairs"]:
+    for column in ("median", "5 %", "95 %"):
+        bands.add_column(column, justify="right")
+    for pair in pairs:
         distances.add_column(pair.replace("-", " – "), justify="right")
     for row in report["table"]:
-        cells = [f"{b['median']:.3g} [{b['low']:.2g}, {b['high']:.2g}]" for b in row["views"].values()]
-        bands.add_row(row["statistic"], *cells)
-        distances.add_row(
-            row["statistic"], *[f"{p['distance']:.3f} ({p['p_value']:.2g})" for p in row["pairs"].values()]
-        )
+        for index, (view, band) in enumerate(row["views"].items()):
+            name = "" if index else row["statistic"]
+            bands.add_row(name, view, *[f"{band[key]:.3g}" for key in ("median", "low", "high")])
+        gaps = [f"{gap['distance']:.3f} ({gap['p_value']:.2g})" for gap in row["pairs"].values()]
+        distances.add_row(row["statistic"], *gaps)
     console.print(bands)
-    if report["table"][0]["pairs"]:
+    if pairs:
         console.print(distances)
     for view, seconds in result.seconds.items():
         frozen = report["stopped"][view]

@@ -115,7 +115,7 @@ def sample(
 
     **Raises:** `InputError` for arguments out of range.
     """
-    v = sampling.check_start(architecture.check_tokens, v0)
+    v = sampling.check_start(architecture, v0)
     factor = initial_factor(v, architecture.width)
     walk = ChainWalk(architecture, factor, block_size(architecture, len(v)))
     layers = sampling.record_steps(record, architecture.depth)

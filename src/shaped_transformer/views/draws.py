@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 
+WEIGHTS = 2**21
+"""Weights of real networks held at a time: 16 megabytes."""
+
+
 class Draws:
     """A stream of random matrices for a block of `size` samples.
 
@@ -32,9 +36,15 @@ class Draws:
         return self._generator.standard_normal((self.size, rows, columns), dtype=self.dtype)
 
     def linear(self, x: Array, out: int) -> Array:
-        """Return x·W/√fan-in with a fresh Gaussian weight matrix per sample, (size, rows, out)."""
+        """Return x·W/√fan-in with a fresh Gaussian weight matrix per sample, (size, rows, out).
+
+        A large W is drawn and used a few columns at a time, so that memory stays bounded at any width.
+        """
         fan_in = x.shape[-1]
-        return (x @ self.normal(fan_in, out)) / self.dtype.type(np.sqrt(fan_in))
+        step = max(1, WEIGHTS // (self.size * fan_in))
+        parts = [x @ self.normal(fan_in, min(step, out - start)) for start in range(0, out, step)]
+        product = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+        return product / self.dtype.type(np.sqrt(fan_in))
 
     def bartlett(self, rows: int, freedom: float) -> Array:
         """Return T_k(p), k = `rows`, p = `freedom`: (size, k, min(k, p)), with T·Tᵀ ~ Wishart_k(p).

@@ -101,7 +101,7 @@ def sample(
     """
     if dtype not in ("float32", "float64"):
         raise InputError(f"dtype must be 'float32' or 'float64' (got {dtype!r})")
-    v = sampling.check_start(architecture.check_tokens, v0)
+    v = sampling.check_start(architecture, v0)
     walk = NetworkWalk(architecture, initial_factor(v, architecture.width), block_size(architecture), dtype)
     layers = sampling.record_steps(record, architecture.depth)
     drawn = sampling.draw(walk, samples, seed, layers, stop, workers, client)

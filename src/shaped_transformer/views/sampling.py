@@ -100,10 +100,10 @@ Blocks = Generator[tuple[int, Drawn], None, None]
 """Finished blocks with their numbers, in any order."""
 
 
-def check_start(tokens_of: Callable[[int], None], v0: Any) -> Floats:
-    """Return a checked V0 for which `tokens_of` (a check of the number of tokens) does not object."""
+def check_start(architecture: Architecture, v0: Any) -> Floats:
+    """Return V0, checked to be a covariance of as many tokens as the architecture's masks are for."""
     v = from_covariance(v0)
-    tokens_of(len(v))
+    architecture.check_tokens(len(v))
     return v
 
 
@@ -228,7 +228,7 @@ def _in_threads(task: Callable[..., Drawn], blocks: int, workers: int | None) ->
     from threadpoolctl import threadpool_limits
 
     cancel = threading.Event()
-    count = min(workers or len(os.sched_getaffinity(0)), blocks)
+    count = min(workers or _cores(), blocks)
     # One BLAS thread per block: the blocks are the parallel work, and sums keep their order whatever runs them.
     with threadpool_limits(limits=1), ThreadPoolExecutor(count) as pool:
         waiting = iter(range(blocks))
@@ -242,6 +242,11 @@ def _in_threads(task: Callable[..., Drawn], blocks: int, workers: int | None) ->
                     running[pool.submit(task, b, cancelled=cancel.is_set)] = b
         finally:
             cancel.set()
+
+
+def _cores() -> int:
+    """Cores that this process may use; not every system knows of more than the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _on_cluster(task: Callable[..., Drawn], blocks: int, client: Any) -> Blocks:

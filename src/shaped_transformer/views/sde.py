@@ -122,7 +122,7 @@ def sample(
     check_limit(architecture)
     if scheme not in ("wishart", "euler"):
         raise InputError(f"scheme must be 'wishart' or 'euler' (got {scheme!r})")
-    v = sampling.check_start(architecture.check_tokens, v0)
+    v = sampling.check_start(architecture, v0)
     steps = _checked_steps(architecture, len(v), steps, scheme)
     kind = WishartWalk if scheme == "wishart" else EulerWalk
     size = sampling.block_size(4 * len(v) ** 2, BUDGET)
@@ -177,7 +177,7 @@ def drift(architecture: Architecture, v: ArrayLike) -> Array:
     **Raises:** `NoProportionalLimit`; `InputError` if `v` is not a covariance.
     """
     check_limit(architecture)
-    checked = sampling.check_start(architecture.check_tokens, v)
+    checked = sampling.check_start(architecture, v)
     return np.asarray(sum(layer.drift(checked, architecture.width) for layer in architecture.block))
 
 
@@ -191,5 +191,5 @@ def diffusion(architecture: Architecture, v: ArrayLike) -> Array:
     **Raises:** `NoProportionalLimit`; `InputError` if `v` is not a covariance.
     """
     check_limit(architecture)
-    checked = sampling.check_start(architecture.check_tokens, v)
+    checked = sampling.check_start(architecture, v)
     return np.asarray(sum(layer.diffusion(checked, architecture.width) for layer in architecture.block))

@@ -1,0 +1,57 @@
+"""The README's examples run, and what it names exists."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_python_examples_run() -> None:
+    examples = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+    assert len(examples) == 2
+    code = "\n".join(examples).replace("samples=1000", "samples=20").replace("samples=16", "samples=1")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "layers the median" in done.stdout
+
+
+@pytest.mark.parametrize("command", re.findall(r"^\| `(shaped-transformer [^`]+)`", TEXT, flags=re.MULTILINE))
+def test_commands_run(command: str, tmp_path: Path) -> None:
+    import json
+
+    import numpy as np
+
+    import shaped_transformer as st
+
+    (tmp_path / "my.txt").write_text("the cat saw the dog and the dog saw the cat", encoding="utf-8")
+    (tmp_path / "my.json").write_text(json.dumps(st.deep_linear(8, 3).to_dict()), encoding="utf-8")
+    np.save(tmp_path / "v0.npy", np.eye(3))
+    arguments = [*shlex.split(command)[1:], "--samples", "50"]
+    if "--architecture" not in arguments:
+        arguments += ["--width", "16"] + ([] if "--depth" in arguments else ["--depth", "4"])
+    if arguments[0] == "compare":
+        arguments += ["--network-samples", "20"]
+    done = subprocess.run(
+        [sys.executable, "-m", "shaped_transformer", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Verdict: " in done.stderr
+
+
+def test_linked_files_and_make_targets_exist() -> None:
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks" / "README.md"]:
+        for link in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert link.startswith("http") or (page.parent / link).exists(), f"{page.name}: {link}"
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^make (\w+)", TEXT, flags=re.MULTILINE):
+        assert f"\n{target}:" in makefile
