@@ -13,9 +13,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import shaped_transformer as st
-from shaped_transformer.views.chain import ChainWalk, initial_factor
+from shaped_transformer.views.chain import ChainWalk
 from shaped_transformer.views.network import NetworkWalk
-from shaped_transformer.views.sampling import Walk, draw_block
+from shaped_transformer.views.sampling import Walk, draw_block, initial_factor
 
 WIDTH, TOKENS, REPEATS = 1024, 8, 5
 LAYERS = {"network": 2, "chain": 40}

@@ -12,15 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..architecture import Architecture
-from ..errors import InputError
 from . import linalg, sampling, stopping
 from .draws import Draws
 from .ensemble import Ensemble
 
 Array = NDArray[Any]
-
-BUDGET = 2**17
-"""Numbers in the largest array of a block: a megabyte, within the cache."""
 
 
 @dataclass(frozen=True)
@@ -72,28 +68,11 @@ class ChainWalk:
         return stopping.leaves(linalg.rows(state, self.lead), stop)
 
 
-def initial_factor(v0: Array, width: int) -> Array:
-    """Return a factor of V0 with at most min(m, width) columns; singular V0 included.
-
-    **Raises:** `InputError` if the rank of V0 exceeds the width.
-    """
-    values, vectors = np.linalg.eigh(v0)
-    values = np.maximum(values, 0)
-    rank = int(np.sum(values > 1e-12 * values[-1]))
-    if rank > width:
-        raise InputError(
-            f"a covariance of rank {rank} cannot come from vectors of width {width}: give at most {width} tokens, or "
-            "inputs.from_vectors with vectors of that width"
-        )
-    keep = min(len(v0), width)
-    return linalg.lq((vectors * np.sqrt(values))[:, len(v0) - keep :])
-
-
 def block_size(architecture: Architecture, tokens: int) -> int:
     """Return how many samples to draw at a time, so that the hidden units of all of them stay in the cache."""
     n = architecture.width
     hidden = max(layer.hidden_width_of(n) for layer in architecture.block)
-    return sampling.block_size(tokens * max(hidden, 2 * tokens), BUDGET)
+    return sampling.block_size(tokens * max(hidden, 2 * tokens))
 
 
 def sample(
@@ -116,7 +95,7 @@ def sample(
     **Raises:** `InputError` for arguments out of range.
     """
     v = sampling.check_start(architecture, v0)
-    factor = initial_factor(v, architecture.width)
+    factor = sampling.initial_factor(v, architecture.width)
     walk = ChainWalk(architecture, factor, block_size(architecture, len(v)))
     layers = sampling.record_steps(record, architecture.depth)
     drawn = sampling.draw(walk, samples, seed, layers, stop, workers, client)

@@ -10,15 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 from ..architecture import Architecture
 from ..errors import InputError
 from . import linalg, sampling, stopping
-from .chain import initial_factor
 from .draws import Draws
 from .ensemble import Ensemble
 
 Array = NDArray[Any]
 Dtype = Literal["float32", "float64"]
-
-BUDGET = 2**18
-"""Numbers in the largest weight matrix of a block: two megabytes, near the cache."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +60,7 @@ def block_size(architecture: Architecture) -> int:
     """Return how many networks to draw at a time, so that a weight matrix of all of them stays small."""
     n = architecture.width
     widest = max(layer.largest_weight(n) for layer in architecture.block)
-    return sampling.block_size(n * widest, BUDGET)
+    return sampling.block_size(n * widest)
 
 
 def sample(
@@ -102,7 +98,7 @@ def sample(
     if dtype not in ("float32", "float64"):
         raise InputError(f"dtype must be 'float32' or 'float64' (got {dtype!r})")
     v = sampling.check_start(architecture, v0)
-    walk = NetworkWalk(architecture, initial_factor(v, architecture.width), block_size(architecture), dtype)
+    walk = NetworkWalk(architecture, sampling.initial_factor(v, architecture.width), block_size(architecture), dtype)
     layers = sampling.record_steps(record, architecture.depth)
     drawn = sampling.draw(walk, samples, seed, layers, stop, workers, client)
     return Ensemble.of_draws(drawn, walk, layers, v, seed, {"stop": list(stop), "dtype": dtype})

@@ -22,6 +22,7 @@ from ..architecture import Architecture
 from ..errors import InputError
 from ..inputs import check_seed, from_covariance
 from ..progress import progress
+from . import linalg
 from .draws import Draws
 from .stopping import Window, check_window
 
@@ -30,6 +31,8 @@ Floats = NDArray[np.float64]
 
 VIEWS = ("network", "chain", "sde")
 RECORDS = 11
+BLOCK_NUMBERS = 2**17
+"""Numbers in the largest array of a block: a megabyte, within the cache."""
 LARGEST_BLOCK = 512
 
 
@@ -107,9 +110,26 @@ def check_start(architecture: Architecture, v0: Any) -> Floats:
     return v
 
 
-def block_size(elements: int, budget: int) -> int:
-    """Return how many samples of `elements` numbers each fit a budget, between 1 and `LARGEST_BLOCK`."""
-    return int(np.clip(budget // max(elements, 1), 1, LARGEST_BLOCK))
+def initial_factor(v0: Array, width: int) -> Array:
+    """Return a factor of V0 with at most min(m, width) columns; singular V0 included.
+
+    **Raises:** `InputError` if the rank of V0 exceeds the width.
+    """
+    values, vectors = np.linalg.eigh(v0)
+    values = np.maximum(values, 0)
+    rank = int(np.sum(values > 1e-12 * values[-1]))
+    if rank > width:
+        raise InputError(
+            f"a covariance of rank {rank} cannot come from vectors of width {width}: give at most {width} tokens, or "
+            "inputs.from_vectors with vectors of that width"
+        )
+    keep = min(len(v0), width)
+    return linalg.lq((vectors * np.sqrt(values))[:, len(v0) - keep :])
+
+
+def block_size(elements: int) -> int:
+    """Return how many samples to draw at a time if each needs an array of `elements` numbers."""
+    return int(np.clip(BLOCK_NUMBERS // max(elements, 1), 1, LARGEST_BLOCK))
 
 
 def record_steps(record: int | Sequence[int] | None, depth: int) -> NDArray[np.int64]:

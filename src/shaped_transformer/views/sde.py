@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike, NDArray
 from ..architecture import Architecture
 from ..errors import InputError, NoProportionalLimit
 from . import linalg, sampling, stopping
-from .chain import BUDGET, initial_factor
 from .draws import Draws
 from .ensemble import Ensemble
 
@@ -125,8 +124,8 @@ def sample(
     v = sampling.check_start(architecture, v0)
     steps = _checked_steps(architecture, len(v), steps, scheme)
     kind = WishartWalk if scheme == "wishart" else EulerWalk
-    size = sampling.block_size(4 * len(v) ** 2, BUDGET)
-    walk = kind(architecture, initial_factor(v, len(v)), size, steps)
+    size = sampling.block_size(4 * len(v) ** 2)
+    walk = kind(architecture, sampling.initial_factor(v, len(v)), size, steps)
     layers = sampling.record_steps(record, architecture.depth)
     at = np.unique(np.rint(layers * (steps / architecture.depth)).astype(np.int64))
     drawn = sampling.draw(walk, samples, seed, at, stop, workers, client)
