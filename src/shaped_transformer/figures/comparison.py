@@ -25,7 +25,7 @@ def draw(data: "xarray.DataTree") -> "Figure":
     """
     from matplotlib.figure import Figure
 
-    views = {name: node.to_dataset() for name, node in data.children.items()}
+    views = {view: data.children[view].to_dataset() for view in LABELS if view in data.children}
     columns = [
         ("rho12", "correlation of tokens 1 and 2, ρ₁₂", "linear"),
         ("V11", "squared norm of token 1, V₁₁", "log"),

@@ -1,0 +1,47 @@
+"""Figures are drawn from saved data, with every axis labelled and every view in the legend."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+import shaped_transformer as st
+from shaped_transformer.comparison import compare
+from shaped_transformer.figures import comparison, convergence
+
+
+def labels(figure: Figure) -> list[str]:
+    return [label for axes in figure.axes for label in (axes.get_xlabel(), axes.get_ylabel())]
+
+
+@pytest.mark.parametrize(("tokens", "panels"), [(3, 4), (1, 2)])
+def test_comparison_is_drawn_from_the_saved_dataset(tmp_path: Path, tokens: int, panels: int) -> None:
+    import xarray as xr
+
+    v0 = st.inputs.equicorrelated(tokens, 0.2)
+    result = compare(st.shaped_transformer(16, 6), v0, samples=50, network_samples=20, workers=1)
+    result.to_datatree().to_zarr(tmp_path / "data.zarr", consolidated=False)
+    with xr.open_datatree(tmp_path / "data.zarr", engine="zarr", consolidated=False) as data:
+        figure = comparison.draw(data)
+    assert len(figure.axes) == panels
+    assert all(labels(figure))
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["real networks", "exact chain", "SDE (limit)"]
+
+
+def test_collapsed_and_frozen_draws_can_be_drawn() -> None:
+    """All draws in one point: nothing to divide by."""
+    result = compare(st.skipless_transformer(64, 30), np.eye(4), samples=30, network_samples=None)
+    figure = comparison.draw(result.to_datatree())
+    figure.draw_without_rendering()
+    assert len(figure.axes) == 4
+
+
+def test_convergence_is_computed_and_drawn() -> None:
+    arch = st.shaped_transformer(16, 8, tau0=3.0)
+    data = convergence.compute(arch, st.inputs.equicorrelated(2, 0.2), (4, 16), samples=400, seed=0, steps=20)
+    assert data["distance"].shape == (2, 3)
+    assert 0 < float(data["noise"]) < 0.2
+    figure = convergence.draw(data)
+    assert all(labels(figure))
