@@ -120,7 +120,7 @@ def test_results_do_not_disturb_other_files(run: Any, tmp_path: Path) -> None:
 
 BAD: list[tuple[str, list[str]]] = [
     ("scale (gamma) must lie in (0, 1], got 1.2", ["--gamma", "1.2"]),
-    ("greater than 0", ["--gamma", "0"]),
+    ("scale (gamma) must lie in (0, 1], got 0", ["--gamma", "0"]),
     ("tau0", ["--tau0", "-1"]),
     ("3 heads do not divide the width 16: use one of", ["--heads", "3"]),
     ("mask row 1 has no key", ["--mask", "blind.npy"]),
@@ -144,6 +144,17 @@ BAD: list[tuple[str, list[str]]] = [
     ("takes no --gamma: it takes --width, --depth", ["--preset", "deep_linear", "--gamma", "0.3"]),
     ("leave out --gamma", ["--architecture", "x.json", "--gamma", "0.3"]),
     ("--tokens", ["--tokens", "many"]),
+    ("by which the layer cannot be normalised", ["--c-plus", "-4", "--c-minus", "-4"]),
+    ("by which the layer cannot be normalised", ["--c-plus", "1e200"]),
+    ("too small for logits", ["--tau0", "1e-200"]),
+    ("beyond 1e+08, where paths are stopped", ["--covariance", "huge.npy"]),
+    ("steps are the SDE's, and there is none", ["--preset", "skipless_transformer", "--steps", "50"]),
+    ("is an archive of arrays", ["--vectors", "several.npz"]),
+    ("is an archive of arrays", ["--mask", "several.npz"]),
+    ("cannot read .: Is a directory", ["--mask", "."]),
+    ("depth is missing", ["--architecture", "incomplete.json"]),
+    ("'kind' must be one of", ["--architecture", "odd.json"]),
+    ("nested too deeply", ["--architecture", "deep.json"]),
     ("No such option", ["--nonsense"]),
 ]
 
@@ -157,7 +168,12 @@ def test_bad_input_is_one_line_with_status_2(
     np.save("asymmetric.npy", [[1.0, 0.5], [0.2, 1.0]])
     np.save("indefinite.npy", [[1.0, 2.0], [2.0, 1.0]])
     np.save("nan.npy", [[1.0, np.nan]])
+    np.save("huge.npy", 1e9 * np.eye(3))
+    np.savez("several.npz", a=np.eye(2), b=np.eye(2))
     (tmp_path / "empty.txt").write_text("", encoding="utf-8")
+    (tmp_path / "incomplete.json").write_text('{"kind": "Architecture", "width": 8, "block": []}', encoding="utf-8")
+    (tmp_path / "odd.json").write_text('{"kind": ["Architecture"]}', encoding="utf-8")
+    (tmp_path / "deep.json").write_text("[" * 100_000, encoding="utf-8")
     before = sorted(tmp_path.rglob("*"))
     base = [] if "--architecture" in options or "--preset" in options else ["--width", "16", "--depth", "6"]
     if "--samples" not in options:
@@ -174,7 +190,23 @@ def test_bad_input_is_one_line_with_status_2(
 def test_network_samples_must_be_positive(run: Any) -> None:
     code, _, err = run("compare", *QUICK, "--network-samples", "0")
     assert code == 2
-    assert "samples must be" in err
+    assert "network_samples must be" in err
+
+
+def test_a_text_shorter_than_asked_for_is_said(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "short.txt").write_text("three words only", encoding="utf-8")
+    code, _, err = run("predict", *QUICK, "--text", "short.txt")
+    assert code == 0
+    assert "The text has 3 tokens, fewer than 8." in err
+
+
+def test_a_folder_in_the_place_of_the_picture_is_left_alone(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "here" / "figure.png").mkdir(parents=True)
+    (tmp_path / "here" / "figure.png" / "mine.txt").write_text("keep", encoding="utf-8")
+    code, _, err = run("predict", *QUICK, "--out", "here")
+    assert code == 2
+    assert "there is a folder figure.png" in err
+    assert (tmp_path / "here" / "figure.png" / "mine.txt").exists()
 
 
 def test_version_and_help(run: Any) -> None:
@@ -184,7 +216,11 @@ def test_version_and_help(run: Any) -> None:
     assert "--position-weight" in out
 
 
-def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sent", "status", "message"),
+    [(signal.SIGINT, 130, "shaped-transformer: interrupted, nothing written\n"), (signal.SIGTERM, 143, "")],
+)
+def test_an_interrupt_leaves_nothing(tmp_path: Path, sent: signal.Signals, status: int, message: str) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "shaped_transformer", "predict", "--samples", "1000000", "--out", "here"],
         cwd=tmp_path,
@@ -195,10 +231,10 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
     while not (tmp_path / "here").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert err == "shaped-transformer: interrupted, nothing written\n"
+    assert process.returncode == status
+    assert err == message
     assert list(tmp_path.iterdir()) == []
 
 

@@ -75,7 +75,7 @@ def definition_mistakes() -> list[tuple[str, Any]]:
     attention, narrow, mlp = st.ShapedAttention(), st.ShapedAttention(value_width=4), st.MLP(st.Activation("relu"))
     return [
         (r"scale \(gamma\) must lie in \(0, 1\], got 1.2", lambda: st.Residual(attention, 1.2)),
-        ("scale: .*greater than 0 .got 0.0.", lambda: st.Residual(attention, 0.0)),
+        (r"scale \(gamma\) must lie in \(0, 1\], got 0", lambda: st.Residual(attention, 0.0)),
         ("scale", lambda: st.Residual(attention, float("nan"))),
         ("tau0: .*greater than 0", lambda: st.ShapedAttention(tau0=-1)),
         ("tau0: .*finite", lambda: st.ShapedAttention(tau0=float("inf"))),
@@ -95,12 +95,18 @@ def definition_mistakes() -> list[tuple[str, Any]]:
         ("no function 'nowhere:f'", lambda: st.Smooth("nowhere:f", 0.0, 0.0)),
         ("cannot be saved", lambda: st.Smooth(lambda x: np.tanh(x), 0.0, -2.0).to_dict()),
         ("width: .*greater than or equal to 1", lambda: st.shaped_transformer(0, 2)),
-        ("a number is expected, not a truth value", lambda: st.deep_linear(3, depth=True)),
+        ("depth: a number is expected .got True.", lambda: st.deep_linear(3, depth=True)),
+        ("gamma|scale: a number is expected", lambda: st.Residual(attention, scale="0.5")),  # type: ignore[arg-type]
+        ("cannot be normalised", lambda: st.shaped_mlp(16, 2, activation=st.ShapedReLU(-4, -4))),
+        ("cannot be normalised", lambda: st.shaped_mlp(16, 2, activation=st.ShapedSmooth("tanh", 1e-300))),
         ("at least one layer", lambda: st.Architecture(4, 1, ())),
         ("LayerNorm at width 1", lambda: st.Architecture(1, 1, (st.Residual(mlp, 1, 1, "pre", "layer"),))),
         ("nexpected keyword", lambda: st.ShapedAttention(temperature=1.0)),  # type: ignore[call-arg]
         ("'kind' must be one of", lambda: st.Architecture.from_dict({"kind": "Nothing"})),
-        ("an Architecture|a Architecture", lambda: st.Architecture.from_dict(st.Activation("relu").to_dict())),
+        (
+            "Architecture is expected .got Activation.",
+            lambda: st.Architecture.from_dict(st.Activation("relu").to_dict()),
+        ),
     ]
 
 

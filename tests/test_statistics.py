@@ -44,6 +44,31 @@ def test_verdict_in_one_word(word: str, arch: st.Architecture) -> None:
     assert "32 layers" in found.sentence
 
 
+def test_stopped_paths_have_exploded() -> None:
+    doubling = st.Architecture(16, 40, (st.Residual(st.MLP(st.Activation("identity")), 1.0, skip=1.0),))
+    for v0, stop in ((1e5 * np.eye(3), (0.0, 1e8)), (np.eye(3), (0.0, 100.0)), (1e9 * np.eye(3), (0.0, 1e8))):
+        assert verdict(st.chain.sample(doubling, v0, samples=200, seed=0, stop=stop)).word == "exploding"
+
+
+def test_a_verdict_needs_the_last_layer() -> None:
+    ensemble = st.chain.sample(st.deep_linear(8, 6), np.eye(2), samples=20, seed=0, record=[0, 1])
+    with pytest.raises(st.InputError, match="needs the last layer"):
+        verdict(ensemble)
+
+
+def test_few_samples_of_a_clear_collapse_are_enough() -> None:
+    found = verdict(st.chain.sample(st.skipless_transformer(32, 8), np.eye(4), samples=40, seed=0))
+    assert found.word == "collapsing"
+    assert found.certain
+
+
+def test_rounding_around_a_fixed_value_is_no_difference() -> None:
+    generator = np.random.default_rng(0)
+    noisy = 3.0 * (1 + 1e-15 * generator.standard_normal((2, 500)))
+    assert st.statistics.two_sample(noisy[0], noisy[1]).distance == 0
+    assert st.statistics.two_sample(noisy[0], noisy[1] * (1 + 1e-8)).distance == 1
+
+
 def test_verdict_says_when_it_is_too_close_to_call() -> None:
     """Half of the paths on either side of a threshold, and few of them."""
     ensemble = st.chain.sample(st.shaped_mlp(16, 5, activation=st.ShapedReLU(0, -6)), np.eye(2), samples=9, seed=0)

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, model_validator
 
-from .definition import Definition, PositiveFloat, definition, function_named
-from .errors import DefinitionError
+from .definition import Definition, Number, PositiveFloat, definition, function_named
+from .errors import DefinitionError, NoProportionalLimit
 from .views import linalg
 
 Array = NDArray[Any]
@@ -41,21 +41,30 @@ class AnyActivation(Definition, ABC):
         """Return E σ(gain·g)², g ~ N(0, 1)."""
         return _second_moment(self, width, gain)
 
+    def check(self, width: float, gain: float = 1.0) -> None:
+        """Raise `DefinitionError` if the activation vanishes or overflows at this width."""
+        moment = self.second_moment(width, gain)
+        if not 1e-100 < moment < 1e100:
+            raise DefinitionError(
+                f"{self} has E sigma(g)^2 = {moment:g} at width {width:g}, by which the layer cannot be normalised: "
+                "choose parameters that neither kill nor blow up the signal"
+            )
+
     def with_input_gain(self, gain: float) -> "AnyActivation":
         """Return the activation σ̃ with σ(gain·x) = gain·σ̃(x), if it is of the same kind."""
         return self
 
     def limit_obstacle(self) -> str | None:
         """Return why there is no proportional limit, or `None` if there is one."""
-        return f"{type(self).__name__} is not shaped: its kernel moves by order 1 per layer at any width"
+        return f"{self} is not shaped: its kernel moves by order 1 per layer at any width"
 
     def drift(self, v: Array) -> Array:
         """Return b_σ(V), (…, m, m): n times the mean change of V over one layer, as n → ∞ (theory §4)."""
-        raise DefinitionError(self.limit_obstacle() or "no drift is defined")
+        raise NoProportionalLimit(self.limit_obstacle())
 
     def limit_kernel(self, factor: Array, h: float) -> Array:
         """Return a factor of c·E σ(u)σ(u)ᵀ, u ~ N(0, V), at width 1/h, for V = factor·factorᵀ (theory §4)."""
-        raise DefinitionError(self.limit_obstacle() or "no kernel is defined")
+        raise NoProportionalLimit(self.limit_obstacle())
 
 
 @definition
@@ -68,8 +77,8 @@ class ShapedReLU(AnyActivation):
       values give a linear network.
     """
 
-    c_plus: float
-    c_minus: float
+    c_plus: Number
+    c_minus: Number
 
     def slopes(self, width: float) -> tuple[float, float]:
         """Return (s₊, s₋) at width n."""
@@ -87,7 +96,7 @@ class ShapedReLU(AnyActivation):
 
     def second_moment(self, width: float, gain: float = 1.0) -> float:
         plus, minus = self.slopes(width)
-        return gain**2 * (plus**2 + minus**2) / 2
+        return gain * gain * (plus * plus + minus * minus) / 2
 
     def limit_obstacle(self) -> str | None:
         return None
@@ -131,14 +140,17 @@ class Smooth(Definition):
     """
 
     f: Annotated[Any, BeforeValidator(_as_function)]
-    d2: float | None
-    d3: float | None
+    d2: Number | None
+    d3: Number | None
 
     @model_validator(mode="after")
     def _derivatives_agree(self) -> "Smooth":
         try:
             seen = _derivatives(self.f)
-        except Exception as error:  # the function is the user's: whatever it raises belongs in the message
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # the function is the user's: whatever it raises belongs in the message
             raise DefinitionError(f"phi must act elementwise on a float array, but raised {error!r}") from None
         stated = {"phi(0)": 0.0, "phi'(0)": 1.0, "phi''(0)": self.d2, "phi'''(0)": self.d3}
         for (name, want), (low, high) in zip(stated.items(), seen, strict=True):
@@ -301,9 +313,7 @@ class Activation(AnyActivation):
         return 1.0 if self.name == "identity" else None
 
     def limit_obstacle(self) -> str | None:
-        if self.name == "identity":
-            return None
-        return f"Activation({self.name!r}) is not shaped: its kernel moves by order 1 per layer at any width"
+        return None if self.name == "identity" else super().limit_obstacle()
 
     def drift(self, v: Array) -> Array:
         return np.zeros_like(v) if self.name == "identity" else super().drift(v)
@@ -331,4 +341,5 @@ def _second_moment(activation: AnyActivation, width: float, gain: float) -> floa
     nodes, weights = np.polynomial.legendre.leggauss(200)
     g = 7.0 * (nodes + 1)  # (0, 14): the tail beyond is below 1e-40
     density = 7.0 * weights * np.exp(-(g**2) / 2) / math.sqrt(2 * math.pi)
-    return float(sum(density @ activation.value(gain * side, width) ** 2 for side in (-g, g)))
+    with np.errstate(over="ignore"):
+        return float(sum(density @ activation.value(gain * side, width) ** 2 for side in (-g, g)))

@@ -3,7 +3,7 @@
 import inspect
 import json
 import platform
-import shlex
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +17,7 @@ from .architecture import PRESETS, Architecture
 from .comparison import Comparison, compare
 from .errors import InputError, ShapedTransformerError, StorageError
 from .files import filling
+from .provenance import command_line
 from .version import __version__
 
 app = typer.Typer(
@@ -28,7 +29,12 @@ app = typer.Typer(
 )
 
 Preset = Annotated[str | None, typer.Option(help=f"One of {', '.join(PRESETS)}. Default: shaped_transformer.")]
-ArchitectureFile = Annotated[Path | None, typer.Option(help="JSON file of a definition, in place of a preset.")]
+ArchitectureFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="JSON file of a definition, in place of a preset. It may name Python functions, so trust its source."
+    ),
+]
 Width = Annotated[int | None, typer.Option(help="Width n of the network. Default: 128.")]
 Depth = Annotated[int | None, typer.Option(help="Number of blocks d. Default: 64.")]
 Gamma = Annotated[float | None, typer.Option(help="Strength of the residual branches, in (0, 1]. Default: 0.5.")]
@@ -127,7 +133,7 @@ def _compare(options: dict[str, Any]) -> None:
         from .figures import comparison as figure
 
         data = result.to_datatree()
-        data.to_zarr(folder / "dataset.zarr", consolidated=False)
+        data.to_zarr(folder / "dataset.zarr", zarr_format=2)
         figure.draw(data).savefig(folder / "figure.png", dpi=150)
         (folder / "run.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     _say(f"Written to {options['out']}: figure.png, dataset.zarr, run.json")
@@ -151,7 +157,9 @@ def _architecture(options: dict[str, Any]) -> Architecture:
     if unknown := [_flag(flag) for flag in given if flag not in known]:
         raise InputError(f"preset {name} takes no {', '.join(unknown)}: it takes {', '.join(map(_flag, known))}")
     if given.get("mask") not in (None, "full", "causal"):
-        given["mask"] = _mask_in(Path(given["mask"]))
+        if not Path(given["mask"]).exists():
+            raise InputError(f"--mask must be full, causal or a .npy file; there is no file {given['mask']}")
+        given["mask"] = inputs.read_array(Path(given["mask"]))
     return PRESETS[name](**({"width": 128, "depth": 64} | given))
 
 
@@ -164,15 +172,8 @@ def _architecture_in(file: Path) -> Architecture:
         raise InputError(f"{file} is not JSON: {error}") from None
     except UnicodeDecodeError:
         raise InputError(f"{file} is not JSON: it is not UTF-8 text") from None
-
-
-def _mask_in(file: Path) -> Any:
-    if not file.exists():
-        raise InputError(f"--mask must be full, causal or a .npy file; there is no file {file}")
-    try:
-        return np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        raise InputError(f"{file} is not a .npy array: write the mask with numpy.save") from None
+    except RecursionError:
+        raise InputError(f"{file} is nested too deeply to be a definition") from None
 
 
 def _input(options: dict[str, Any], width: int) -> inputs.Covariance:
@@ -190,13 +191,16 @@ def _input(options: dict[str, Any], width: int) -> inputs.Covariance:
         return inputs.equicorrelated(tokens, options["correlation"])
     if source == "text":
         weight = 0.5 if options["position_weight"] is None else options["position_weight"]
-        return inputs.from_text(
+        v0 = inputs.from_text(
             options["text"],
             max_tokens=tokens,
             position_weight=weight,
             embedding_width=width,
             seed=options["seed"],
         )
+        if len(v0) < tokens:
+            _say(f"The text has {len(v0)} tokens, fewer than {tokens}.")
+        return v0
     read = inputs.from_vectors if source == "vectors" else inputs.from_covariance
     return read(options[source])
 
@@ -208,7 +212,7 @@ def _flag(name: str) -> str:
 def _report(result: Comparison, definition: Architecture, v0: inputs.Covariance, seed: int) -> dict[str, Any]:
     """Everything that a reader or a program wants to know of the run, as JSON values."""
     return {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command_line(),
         "version": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -267,10 +271,12 @@ def _say(message: str) -> None:
 
 
 INTERRUPTED = 130
+TERMINATED = 143
 
 
 def main() -> None:
     """Run the command line: bad input is one line on standard error and exit status 2, an interrupt is 130."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that temporary files are removed
     try:
         status = app(standalone_mode=False)
     except typer.TyperException as error:
@@ -279,7 +285,7 @@ def main() -> None:
     except ShapedTransformerError as error:
         _fail(str(error), 2)
     except MemoryError:
-        _fail("not enough memory: ask for fewer samples or tokens", 2)
+        _fail("not enough memory: choose a smaller width, fewer tokens or fewer samples", 2)
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
     if status == INTERRUPTED:  # Typer turns an interrupt inside a command into this status

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import statistics
 from .architecture import Architecture
-from .errors import NoProportionalLimit
-from .views import chain, network, sde
+from .errors import InputError, NoProportionalLimit
+from .views import chain, network, sampling, sde
 from .views.ensemble import Ensemble
 
 if TYPE_CHECKING:
@@ -20,18 +20,36 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
+WINDOW = (0.0, 1e8)
+"""Eigenvalues within which paths are followed."""
 RECORDS = 33
 """Layers kept for the curves against depth."""
 
 STATISTICS: dict[str, Callable[[Ensemble], Floats]] = {
     "mean token norm": lambda e: e.mean_token_norm(),
     "V11": lambda e: e.covariance[..., 0, 0],
-    "V12": lambda e: e.covariance[..., 0, 1],
-    "rho12": lambda e: e.correlation()[..., 0, 1],
-    "smallest eigenvalue": lambda e: e.eigenvalues[..., -1],
+    "V12": lambda e: np.where(_rho12(e) == 0, 0.0, e.covariance[..., 0, 1]),
+    "rho12": lambda e: _rho12(e),
+    "smallest eigenvalue": lambda e: _smallest(e),
     "effective rank": lambda e: e.effective_rank(),
 }
 """What is compared, each (samples, records)."""
+
+
+RESOLVED = {"network": 1e-28, "chain": 1e-28, "sde": 1e-14}
+"""Smallest ratio of eigenvalues that a view resolves; the SDE's kernels are computed from V, not from its factor."""
+
+
+def _rho12(e: Ensemble) -> Floats:
+    """ρ₁₂, with rounding errors around 0 set to 0."""
+    rho = e.correlation()[..., 0, 1]
+    return np.where(np.abs(rho) < 1e-14, 0.0, rho)
+
+
+def _smallest(e: Ensemble) -> Floats:
+    """The smallest eigenvalue, 0 where it is not resolved."""
+    values = e.eigenvalues
+    return np.where(values[..., -1] < RESOLVED[e.view] * values[..., 0], 0.0, values[..., -1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +113,7 @@ class Comparison:
             view: xr.Dataset(
                 {name: (("sample", "record"), STATISTICS[name](e)) for name in self.compared},
                 coords={"depth": ("record", e.depth), "time": ("record", e.time)},
-                attrs=e.to_xarray().attrs,
+                attrs=e.attributes(),
             )
             for view, e in self.ensembles.items()
         }
@@ -125,14 +143,23 @@ def compare(
 
     **Returns:** a `Comparison`; without the SDE where the architecture has no limit.
 
-    **Raises:** `InputError` for arguments out of range.
+    **Raises:** `InputError` for arguments out of range, or an input beyond the window in which paths are followed.
     """
-    common: dict[str, Any] = {"seed": seed, "record": RECORDS, "workers": workers}
+    if network_samples is not None and network_samples < 1:
+        raise InputError(f"network_samples must be at least 1 (got {network_samples}), or left out")
+    largest = float(np.linalg.eigvalsh(sampling.check_start(architecture, v0))[-1])
+    if largest > WINDOW[1]:
+        raise InputError(
+            f"the input's largest eigenvalue {largest:.3g} is beyond {WINDOW[1]:g}, where paths are stopped: rescale"
+        )
+    common: dict[str, Any] = {"seed": seed, "record": RECORDS, "workers": workers, "stop": WINDOW}
     no_limit = None
     try:
         sde.check_limit(architecture)
     except NoProportionalLimit as error:
         no_limit = str(error)
+        if steps is not None:
+            raise InputError(f"steps are the SDE's, and there is none: {error}") from None
     draws: dict[str, Callable[[], Ensemble]] = {}
     draws["chain"] = lambda: chain.sample(architecture, v0, samples, **common)
     if no_limit is None:

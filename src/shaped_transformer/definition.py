@@ -10,21 +10,23 @@ import importlib
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Self, TypeVar, cast, dataclass_transform
 
+import numpy as np
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from .errors import DefinitionError
 
 
-def _whole(value: Any) -> Any:
-    """Refuse True and False where a number is meant: Python counts them as integers."""
-    if isinstance(value, bool):
-        raise ValueError("a number is expected, not a truth value")
-    return value
+def _number(value: Any) -> Any:
+    """Refuse what only looks like a number: text, and the truth values that Python counts as integers."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise ValueError(f"a number is expected (got {value!r})")
+    return value.item() if isinstance(value, np.generic) else value
 
 
-PositiveInt = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
-PositiveFloat = Annotated[float, Field(gt=0)]
+Number = Annotated[float, BeforeValidator(_number)]
+PositiveInt = Annotated[int, Field(ge=1), BeforeValidator(_number)]
+PositiveFloat = Annotated[float, Field(gt=0), BeforeValidator(_number)]
 
 Made = TypeVar("Made", bound=type)
 
@@ -57,7 +59,7 @@ class Definition:
         """
         made = _decode(data)
         if not isinstance(made, cls):
-            raise DefinitionError(f"a {cls.__name__} is expected, got {type(made).__name__}: {_short(data)}")
+            raise DefinitionError(f"{cls.__name__} is expected (got {type(made).__name__}): {_short(data)}")
         return made
 
 
@@ -87,8 +89,13 @@ def _one_line(cls: Any, error: ValidationError) -> str:
         place = problem["loc"][0] if problem["loc"] else "definition"
         where = names[place] if isinstance(place, int) and place < len(names) else place
         message = problem["msg"].removeprefix("Value error, ")
-        own = problem["type"] == "value_error"
-        parts.append(message if own else f"{where}: {message[0].lower()}{message[1:]} (got {_short(problem['input'])})")
+        if problem["type"].startswith("missing"):
+            message = f"{where} is missing: give it"
+        elif problem["type"] == "value_error":
+            message = message if not problem["loc"] else f"{where}: {message}"
+        else:
+            message = f"{where}: {message[0].lower()}{message[1:]} (got {_short(problem['input'])})"
+        parts.append(message)
     return f"{cls.__name__}: " + "; ".join(dict.fromkeys(parts))
 
 
@@ -114,7 +121,7 @@ def _decode(value: Any) -> Any:
         return value
     fields = dict(value)
     kind = fields.pop("kind", None)
-    if kind not in Definition.kinds:
+    if not isinstance(kind, str) or kind not in Definition.kinds:
         known = ", ".join(sorted(Definition.kinds))
         raise DefinitionError(f"'kind' must be one of {known} (got {_short(kind)})")
     return Definition.kinds[kind](**{name: _decode(item) for name, item in fields.items()})
@@ -143,7 +150,7 @@ def function_named(name: str) -> Callable[..., Any]:
     module, _, attribute = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError):
+    except (ImportError, AttributeError, ValueError, TypeError):
         raise DefinitionError(f"no function {name!r}: expected 'module:name' of an importable function") from None
     if not callable(found):
         raise DefinitionError(f"{name!r} is not a function")

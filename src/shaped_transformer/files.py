@@ -20,10 +20,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary = folder / path.name
         try:
             yield temporary
-            old = folder / f"{path.name}.old"
-            if path.is_dir():  # a folder cannot be renamed over another one
-                path.rename(old)
-            temporary.replace(path)
+            _put(temporary, path, folder / "old")
         except OSError as error:
             raise _unwritable(path, error) from None
 
@@ -44,10 +41,7 @@ def filling(folder: Path) -> Iterator[Path]:
         yield new
         try:
             for item in sorted(new.iterdir()):
-                place = folder / item.name
-                if place.is_dir():
-                    place.rename(old / item.name)
-                item.replace(place)
+                _put(item, folder / item.name, old / item.name)
         except OSError as error:
             raise _unwritable(folder, error) from None
 
@@ -73,6 +67,21 @@ def scratch(parent: Path) -> Iterator[Path]:
                 made.rmdir()
             except OSError:
                 break
+
+
+def _put(new: Path, place: Path, old: Path) -> None:
+    """Rename `new` to `place`; what was there goes to `old`, and comes back if that fails."""
+    if not place.is_dir():
+        new.replace(place)
+        return
+    if not new.is_dir():
+        raise IsADirectoryError(21, f"there is a folder {place.name}")
+    place.rename(old)  # a folder cannot be renamed over another one
+    try:
+        new.rename(place)
+    except OSError:
+        old.rename(place)
+        raise
 
 
 def _unwritable(path: Path, error: OSError) -> StorageError:

@@ -27,6 +27,7 @@ def equicorrelated(tokens: int, correlation: float, variance: float = 1.0) -> Co
     **Raises:** `InputError` if no vectors can have these correlations.
     """
     tokens = _count(tokens, "tokens")
+    correlation, variance = _number(correlation, "correlation"), _number(variance, "variance")
     lowest = -1 / (tokens - 1) if tokens > 1 else -1.0
     if not lowest - 1e-12 <= correlation <= 1:
         raise InputError(
@@ -74,6 +75,7 @@ def from_text(
     range.
     """
     max_tokens, embedding_width = _count(max_tokens, "max_tokens"), _count(embedding_width, "embedding_width")
+    position_weight = _number(position_weight, "position_weight")
     if not 0 <= position_weight <= 1:
         raise InputError(f"position_weight must lie in [0, 1] (got {position_weight:g})")
     text = passage() if file is None else _read(Path(file), lambda p: p.read_text(encoding="utf-8"))
@@ -154,10 +156,27 @@ def _count(value: int, name: str) -> int:
     return int(value)
 
 
+def _number(value: float, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise InputError(f"{name} must be a number (got {value!r})")
+    return float(value)
+
+
+def read_array(path: Path) -> Any:
+    """Return the array in a `.npy` file.
+
+    **Raises:** `StorageError` if the file cannot be read, `InputError` if it holds no single array.
+    """
+    array = _read(path, lambda p: np.load(p, allow_pickle=False))
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{path} is an archive of arrays: write one array with numpy.save")
+    return array
+
+
 def _matrix(source: Any, name: str) -> NDArray[np.float64]:
     if isinstance(source, str | PathLike):
         path = Path(source)
-        source = _read(path, lambda p: np.load(p, allow_pickle=False))
+        source = read_array(path)
         name = f"{name} in {path}"
     try:
         array = np.asarray(source)
@@ -165,7 +184,8 @@ def _matrix(source: Any, name: str) -> NDArray[np.float64]:
             raise ValueError
         array = array.astype(np.float64)
     except ValueError:
-        raise InputError(f"the {name} must be a real matrix, got {type(source).__name__}") from None
+        found = f"{source.dtype} array" if isinstance(source, np.ndarray) else type(source).__name__
+        raise InputError(f"the {name} must be a real matrix, rows of equal length (got {found})") from None
     if array.ndim != 2 or array.size == 0:
         raise InputError(f"the {name} must be a matrix with at least one row and column (got shape {array.shape})")
     if not np.isfinite(array).all():

@@ -61,8 +61,9 @@ class Quantiles:
 def quantiles(values: ArrayLike, q: Sequence[float] = (0.05, 0.5, 0.95), *, confidence: float = 0.95) -> Quantiles:
     """Return quantiles over the first axis, with percentile bootstrap intervals.
 
-    The bootstrap is exact: the quantile of a resample is an order statistic of the data whose rank has a known law,
-    P(rank ≤ j) = P(Binomial(N, j/N) ≥ k), k = ⌈qN⌉. So no resampling is needed, and no seed.
+    The quantile of a resample is an order statistic of the data whose rank has a known law, P(rank ≤ j) =
+    P(Binomial(N, j/N) ≥ k), k = ⌈qN⌉: so no resampling is needed, and no seed. The value itself is interpolated between
+    order statistics, as by `numpy.quantile`, and the interval is made to hold it.
 
     **Arguments:**
 
@@ -76,8 +77,10 @@ def quantiles(values: ArrayLike, q: Sequence[float] = (0.05, 0.5, 0.95), *, conf
     """
     from scipy.special import betaincinv
 
-    x = np.asarray(values, dtype=np.float64)
-    levels = np.asarray(q, dtype=np.float64)
+    try:
+        x, levels = np.asarray(values, dtype=np.float64), np.asarray(q, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"values and quantiles must be numbers (quantiles: {q!r})") from None
     if x.ndim == 0 or len(x) == 0:
         raise InputError("quantiles need at least one sample along the first axis")
     if levels.ndim != 1 or not ((levels >= 0) & (levels <= 1)).all():
@@ -102,11 +105,20 @@ class Distance:
 
 
 def two_sample(first: ArrayLike, second: ArrayLike) -> Distance:
-    """Return the Kolmogorov–Smirnov distance of two samples of one number each."""
+    """Return the Kolmogorov–Smirnov distance of two samples of one number each.
+
+    Numbers that agree to ten digits count as equal, so that rounding errors around a fixed value are no difference.
+    """
     from scipy.stats import ks_2samp
 
-    result = ks_2samp(first, second, method="auto")
+    result = ks_2samp(_ten_digits(first), _ten_digits(second), method="auto")
     return Distance(float(result.statistic), float(result.pvalue))
+
+
+def _ten_digits(values: ArrayLike) -> Floats:
+    x = np.asarray(values, dtype=np.float64)
+    mantissa, exponent = np.frexp(x)
+    return np.ldexp(np.round(mantissa, 10), exponent)
 
 
 @dataclass(frozen=True)
@@ -119,10 +131,15 @@ class Share:
 
 
 def share(events: ArrayLike, confidence: float = 0.95) -> Share:
-    """Return the share of true entries with its Wilson interval."""
+    """Return the share of true entries with its Wilson interval.
+
+    **Raises:** `InputError` if there are no entries.
+    """
     from scipy.stats import binomtest
 
     flags = np.asarray(events, dtype=bool)
+    if flags.size == 0:
+        raise InputError("a share needs at least one event")
     test = binomtest(int(flags.sum()), flags.size)
     interval = test.proportion_ci(confidence, method="wilson")
     return Share(float(test.statistic), float(interval.low), float(interval.high))
@@ -145,7 +162,7 @@ class Verdict:
     **Attributes:**
 
     - `word`: `"stable"`, `"collapsing"` or `"exploding"`.
-    - `certain`: whether every deciding interval lies on one side of its threshold.
+    - `certain`: whether the intervals that decide the word lie on one side of their thresholds.
     - `sentence`: the reason in plain words.
     - `exploded`: share of paths that exploded. `correlation`, `rank`, `growth`: median mean |ρ|, median effective rank
       and median ratio of the mean token norm to the input's, at the last layer, each (value, low, high) at 95 %.
@@ -164,13 +181,22 @@ def verdict(ensemble: "Ensemble") -> Verdict:
     """Judge whether the tokens keep their norms and their differences up to the last layer (ours, not the paper's).
 
     - exploding: more than 5 % of paths have an eigenvalue of V above 1e4 times the input's mean token norm, the upper
-      end of the window of [ST], or were stopped above;
+      end of the window of [ST], or left the window `stop` upwards;
     - collapsing: the median of the mean |ρ| over pairs is above 0.9 at the last layer, or the median norm is below 1e-4
       of the input's;
     - stable: neither.
+
+    **Raises:** `InputError` if the last layer was not recorded.
     """
+    depth, tokens = ensemble.architecture.depth, ensemble.tokens
+    if ensemble.depth[-1] != depth:
+        raise InputError(
+            f"a verdict needs the last layer: record it (layer {depth}; the last record is {ensemble.depth[-1]})"
+        )
     start = float(mean_token_norm(ensemble.initial)) or 1.0
-    exploded = share(np.any(ensemble.eigenvalues[..., 0] > EXPLODED * start, axis=1))
+    below = ensemble.eigenvalues[:, -1, -1] < ensemble.settings["stop"][0]
+    stopped_above = (ensemble.stopped <= depth) & ~below
+    exploded = share(stopped_above | np.any(ensemble.eigenvalues[..., 0] > EXPLODED * start, axis=1))
     last = ensemble.covariance[:, -1]
     correlation = _median(mean_absolute_correlation(last))
     rank = _median(effective_rank(ensemble.eigenvalues[:, -1]))
@@ -183,8 +209,8 @@ def verdict(ensemble: "Ensemble") -> Verdict:
         ),
     }
     word = next((name for name, (holds, _) in words.items() if holds), "stable")
-    certain = not any(straddles for _, straddles in words.values())
-    depth, tokens = ensemble.architecture.depth, ensemble.tokens
+    deciding = words.values() if word == "stable" else [words[word]]
+    certain = not any(straddles for _, straddles in deciding)
     sentence = (
         f"after {depth} layers the median mean |rho| is {_interval(correlation)} (collapse: above {PARALLEL:g}), the "
         f"median effective rank {_interval(rank)} of {tokens}, the median token norm {_interval(growth)} times the "

@@ -84,9 +84,23 @@ def test_what_cannot_be_read_or_written_is_said(ensemble: st.Ensemble, tmp_path:
         ensemble.save(tmp_path / "file" / "below")
     import xarray as xr
 
-    xr.Dataset({"x": 1}).to_zarr(tmp_path / "other", consolidated=False)
+    xr.Dataset({"x": 1}).to_zarr(tmp_path / "other", zarr_format=2)
     with pytest.raises(st.InputError, match="not an ensemble"):
         st.Ensemble.load(tmp_path / "other")
+
+
+def test_saving_over_something_else_is_refused(ensemble: st.Ensemble, tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("keep", encoding="utf-8")
+    with pytest.raises(st.StorageError, match="exists and is no zarr store"):
+        ensemble.save(tmp_path / "thesis")
+    assert (tmp_path / "thesis" / "chapter.txt").exists()
+
+
+def test_it_introduces_itself_in_one_line(ensemble: st.Ensemble) -> None:
+    assert repr(ensemble) == (
+        "Ensemble(chain: 300 samples of 4 tokens, width 32, depth 8, 9 records, 0 stopped, seed 5)"
+    )
 
 
 def test_a_failed_save_leaves_the_old_one(

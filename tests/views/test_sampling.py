@@ -116,7 +116,7 @@ def test_an_input_outside_the_window_never_starts() -> None:
 def test_explosions_stay_finite(view: Any) -> None:
     block = [st.Residual(st.ShapedAttention(tau0=0.05), 1.0)]
     if view is not st.sde:
-        block.append(st.Residual(st.MLP(st.Activation("relu"), input_gain=1e60, normalise=False), 1.0, skip=1.0))
+        block.append(st.Residual(st.MLP(st.Activation("relu"), input_gain=1e40, normalise=False), 1.0, skip=1.0))
     arch = st.Architecture(8, 40, tuple(block))
     ensemble = view.sample(arch, 50 * np.eye(4), samples=64, seed=0)
     assert np.isfinite(ensemble.covariance).all()
@@ -153,6 +153,7 @@ MISTAKES = [
     ("record must", {"record": [13]}),
     ("record must", {"record": [0.5]}),
     ("record must", {"record": True}),
+    ("record must", {"record": [[1], [1, 2]]}),
     ("stop must satisfy", {"stop": (1.0, 0.5)}),
     ("stop must be a pair", {"stop": 3}),
 ]
@@ -163,6 +164,12 @@ MISTAKES = [
 def test_bad_arguments_are_refused(view: Any, message: str, options: dict[str, Any]) -> None:
     with pytest.raises(st.InputError, match=message):
         view.sample(ARCH, V0, **({"samples": 4, "seed": 0} | options))
+
+
+@views
+def test_a_dictionary_is_not_an_architecture(view: Any) -> None:
+    with pytest.raises(st.InputError, match=r"an Architecture is expected \(got dict\)"):
+        view.sample(ARCH.to_dict(), V0, 4, seed=0)
 
 
 def test_bad_arguments_of_one_view() -> None:

@@ -41,6 +41,10 @@ def draw(data: "xarray.DataTree") -> "Figure":
         bottom.set(xlabel="layer", ylabel=label, yscale=scale)
         if scale == "linear":
             bottom.set_ylim(-1.02, 1.02)
+        else:
+            low, high = bottom.get_ylim()
+            if high < 2 * low:  # a norm that hardly moves: a scale on which that can be seen
+                bottom.set_ylim(low / 2, high * 2)
     axes[0, 0].set_title("law at the last layer", loc="left")
     axes[1, 0].set_title("median and 5–95 % band against depth", loc="left")
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -53,7 +57,9 @@ def _densities(axes: "Axes", values: dict[str, Floats], scale: str) -> None:
     positive = {v: x[x > 0] if scale == "log" else x for v, x in values.items()}
     on_axis = {v: np.log(x) if scale == "log" else x for v, x in positive.items()}
     low, high = np.quantile(np.concatenate(list(on_axis.values())), (0.01, 0.99))
-    edges = np.linspace(low, max(high, low + 1e-9), 31)
+    if high - low < 1e-6:  # all draws in one point: show it in the middle of a window of unit size
+        low, high = low - 0.5, high + 0.5
+    edges = np.linspace(low, high, 32)
     drawn = np.exp(edges) if scale == "log" else edges
     for view, x in on_axis.items():
         # Against all samples, those outside the picture included, so that areas are comparable.
@@ -75,6 +81,6 @@ def _band(axes: "Axes", view: str, depth: Floats, values: Floats) -> None:
         axes.plot(depth, median, color=colour, linestyle="--")
         axes.plot(depth, np.stack([low, high], axis=1), color=colour, linestyle=":", linewidth=1.2)
     else:
-        every = slice(None, None, 4)
+        every = np.unique(np.linspace(0, len(depth) - 1, 9).round().astype(int))
         size = np.stack([median - low, high - median])[:, every]
         axes.errorbar(depth[every], median[every], size, fmt="o", color=colour, markersize=4, capsize=2)

@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from .. import masks
-from ..definition import PositiveFloat, PositiveInt, definition
+from ..definition import Number, PositiveFloat, PositiveInt, definition
 from ..errors import DefinitionError
 from ..views import linalg
 from ..views.draws import Draws
 from .base import Branch, linear_diffusion, linear_noise
 
 Array = NDArray[Any]
-Gain = float | tuple[float, ...]
+Gain = Number | tuple[Number, ...]
 
 
 class Attention(Branch):
@@ -51,6 +51,10 @@ class Attention(Branch):
         return self.value_width or n // self.heads
 
     def check(self, n: int) -> None:
+        if not abs(self.logit_gain) < 1e100 * self.temperature(n):
+            raise DefinitionError(
+                f"a temperature of {self.temperature(n):g} is too small for logits: use tau0 and logit_gain of order 1"
+            )
         if (self.key_width is None or self.value_width is None) and n % self.heads:
             divisors = [h for h in range(1, min(n, 64) + 1) if n % h == 0]
             raise DefinitionError(
@@ -138,7 +142,7 @@ class ShapedAttention(Attention):
     mask: masks.Mask = "full"
     identity_gain: Gain = 1.0
     uniform_gain: Gain = 1.0
-    logit_gain: float = 1.0
+    logit_gain: Number = 1.0
 
     @model_validator(mode="after")
     def _fits_together(self) -> "ShapedAttention":
@@ -224,7 +228,7 @@ class SoftmaxAttention(Attention):
     value_width: PositiveInt | None = None
     output_projection: bool | None = None
     mask: masks.Mask = "full"
-    logit_gain: float = 1.0
+    logit_gain: Number = 1.0
 
     @model_validator(mode="after")
     def _fits_together(self) -> "SoftmaxAttention":
@@ -239,18 +243,6 @@ class SoftmaxAttention(Attention):
 
     def limit_obstacle(self) -> str | None:
         return "SoftmaxAttention mixes the tokens by order 1 per layer at any width; use ShapedAttention"
-
-    def limit_factor(self, factor: Array, h: float, n: int, draws: Draws) -> Array:
-        raise DefinitionError(self.limit_obstacle())
-
-    def drift(self, v: Array, n: int) -> Array:
-        raise DefinitionError(self.limit_obstacle())
-
-    def diffusion(self, v: Array, n: int) -> Array:
-        raise DefinitionError(self.limit_obstacle())
-
-    def noise(self, factor: Array, n: int, draws: Draws) -> Array:
-        raise DefinitionError(self.limit_obstacle())
 
 
 def _heads_need_projection(attention: Attention) -> None:

@@ -1,7 +1,8 @@
 """The contract of layers and of the branches inside residual layers.
 
 Arrays are batches of matrices: X (samples, m, n) in the network, factors (samples, m, k) in the chain and the limit.
-`n` is the width of the network throughout. A layer never loops over depth, and draws only through `Draws`.
+`n` is the width of the network throughout. A layer never loops over depth, and draws only through `Draws`. A part
+without a proportional limit says so in `limit_obstacle` and leaves the rules of the limit out.
 """
 
 from abc import ABC, abstractmethod
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..definition import Definition
+from ..errors import NoProportionalLimit
 from ..views import linalg
 from ..views.draws import Draws
 
@@ -44,17 +46,17 @@ class Part(Definition, ABC):
     def limit_obstacle(self) -> str | None:
         """Return why the part has no proportional limit, or `None` if it has one."""
 
-    @abstractmethod
     def drift(self, v: Array, n: int) -> Array:
         """Return the part's b(V), (…, m, m) (theory §4)."""
+        raise NoProportionalLimit(self.limit_obstacle())
 
-    @abstractmethod
     def diffusion(self, v: Array, n: int) -> Array:
         """Return the part's Σ(V) as a dense array (m, m, m, m), for one V (theory §4)."""
+        raise NoProportionalLimit(self.limit_obstacle())
 
-    @abstractmethod
     def noise(self, factor: Array, n: int, draws: Draws) -> Array:
         """Return a symmetric Gaussian matrix with covariance Σ(V), V = factor·factorᵀ, (samples, m, m)."""
+        raise NoProportionalLimit(self.limit_obstacle())
 
 
 class Branch(Part):
@@ -71,9 +73,9 @@ class Branch(Part):
     def chain_factor(self, factor: Array, n: int, draws: Draws) -> Array:
         """Return F, F·Fᵀ = K, given a factor of the input's covariance (theory §3, steps 1 to 3)."""
 
-    @abstractmethod
     def limit_factor(self, factor: Array, h: float, n: int, draws: Draws) -> Array:
         """Return F for one step of length h of the Wishart scheme (theory §4)."""
+        raise NoProportionalLimit(self.limit_obstacle())
 
 
 class Layer(Part):

@@ -27,6 +27,9 @@ class Dense(Layer):
 
     activation: AnyActivation
 
+    def check(self, n: int) -> None:
+        self.activation.check(n)
+
     def hidden_width_of(self, n: int) -> int:
         return n
 

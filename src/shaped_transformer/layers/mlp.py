@@ -35,6 +35,9 @@ class MLP(Branch):
     def hidden_width_of(self, n: int) -> int:
         return self.hidden_width or n
 
+    def check(self, n: int) -> None:
+        self.activation.check(n, self.input_gain)
+
     def largest_weight(self, n: int) -> int:
         return max(n, self.hidden_width_of(n))
 

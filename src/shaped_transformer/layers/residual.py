@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from ..definition import PositiveFloat, definition
+from ..definition import Number, definition
 from ..errors import DefinitionError
 from ..views import linalg
 from ..views.draws import Draws
@@ -31,14 +31,14 @@ class Residual(Layer):
     """
 
     branch: Branch
-    scale: PositiveFloat
-    skip: Annotated[float, Field(ge=0)] | None = None
+    scale: Number
+    skip: Annotated[Number, Field(ge=0)] | None = None
     norm: Literal["none", "pre", "post"] = "none"
     normaliser: Literal["rms", "layer"] = "rms"
 
     @model_validator(mode="after")
     def _scale_in_range(self) -> "Residual":
-        if self.skip is None and self.scale > 1:
+        if self.scale <= 0 or (self.skip is None and self.scale > 1):
             raise DefinitionError(
                 f"scale (gamma) must lie in (0, 1], got {self.scale:g}: the skip is sqrt(1 - scale²) unless skip= says "
                 "otherwise"

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,6 +14,7 @@ from .. import statistics
 from ..architecture import Architecture
 from ..errors import InputError, StorageError
 from ..files import replacing
+from ..provenance import command_line
 from ..version import __version__
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ RESOLVED = 1e-28
 """Smallest ratio of eigenvalues that a float64 factor resolves."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Ensemble:
     """Draws of the token covariance V through depth.
 
@@ -76,7 +76,15 @@ class Ensemble:
             seed=int(seed),
             settings=settings,
             version=__version__,
-            command=" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv else "",
+            command=command_line(),
+        )
+
+    def __repr__(self) -> str:
+        n, d = self.architecture.width, self.architecture.depth
+        frozen = int(np.sum(self.stopped <= d))
+        return (
+            f"Ensemble({self.view}: {self.samples} samples of {self.tokens} tokens, width {n}, depth {d}, "
+            f"{len(self.depth)} records, {frozen} stopped, seed {self.seed})"
         )
 
     @property
@@ -150,14 +158,6 @@ class Ensemble:
         import xarray as xr
 
         tokens = ("token", "other_token")
-        attributes = {
-            "view": self.view,
-            "architecture": json.dumps(self.architecture.to_dict()),
-            "seed": self.seed,
-            "settings": json.dumps(self.settings),
-            "version": self.version,
-            "command": self.command,
-        }
         return xr.Dataset(
             {
                 "covariance": (("sample", "record", *tokens), self.covariance),
@@ -166,8 +166,19 @@ class Ensemble:
                 "initial": (tokens, self.initial),
             },
             coords={"depth": ("record", self.depth), "time": ("record", self.time)},
-            attrs=attributes,
+            attrs=self.attributes(),
         )
+
+    def attributes(self) -> dict[str, Any]:
+        """Return what made the ensemble, as plain values; definition and settings are JSON."""
+        return {
+            "view": self.view,
+            "architecture": json.dumps(self.architecture.to_dict()),
+            "seed": self.seed,
+            "settings": json.dumps(self.settings),
+            "version": self.version,
+            "command": self.command,
+        }
 
     @classmethod
     def of_xarray(cls, data: "xarray.Dataset") -> Self:
@@ -184,19 +195,23 @@ class Ensemble:
                 "settings": json.loads(data.attrs["settings"]),
                 "seed": int(data.attrs["seed"]),
             }
-        except KeyError as error:
-            raise InputError(f"the dataset is not an ensemble: {error} is missing") from None
+        except (KeyError, TypeError, ValueError) as error:
+            reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+            raise InputError(f"the dataset is not an ensemble ({reason}): it must come from Ensemble.save") from None
         return cls(**{field.name: made[field.name] for field in fields(cls)})
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the ensemble as a zarr store: a folder with definition, seed, version and command inside.
 
-        An older ensemble at the same place is replaced at once when the new one is complete.
+        An older store at the same place is replaced at once when the new one is complete; anything else is left alone.
 
-        **Raises:** `StorageError` if it cannot be written.
+        **Raises:** `StorageError` if it cannot be written, or if there is something else at this place.
         """
-        with replacing(Path(path)) as temporary:
-            self.to_xarray().to_zarr(temporary, mode="w", consolidated=False)
+        place = Path(path)
+        if place.exists() and not (place / ".zgroup").exists():
+            raise StorageError(f"{place} exists and is no zarr store: choose another place, or remove it first")
+        with replacing(place) as temporary:
+            self.to_xarray().to_zarr(temporary, mode="w", zarr_format=2)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:

@@ -103,8 +103,18 @@ Blocks = Generator[tuple[int, Drawn], None, None]
 """Finished blocks with their numbers, in any order."""
 
 
+def check_architecture(architecture: Any) -> None:
+    """Raise `InputError` unless this is an `Architecture`."""
+    if not isinstance(architecture, Architecture):
+        raise InputError(
+            f"an Architecture is expected (got {type(architecture).__name__}): build one, or read it with "
+            "Architecture.from_dict"
+        )
+
+
 def check_start(architecture: Architecture, v0: Any) -> Floats:
     """Return V0, checked to be a covariance of as many tokens as the architecture's masks are for."""
+    check_architecture(architecture)
     v = from_covariance(v0)
     architecture.check_tokens(len(v))
     return v
@@ -148,7 +158,10 @@ def record_steps(record: int | Sequence[int] | None, depth: int) -> NDArray[np.i
             raise InputError(f"record must be at least 1 (got {count}): the last layer is always of interest")
         layers = np.linspace(0, depth, count) if count > 1 else np.array([depth])
     else:
-        layers = np.asarray(record)
+        try:
+            layers = np.asarray(record)
+        except ValueError:
+            layers = np.empty(0)
         whole = layers.ndim == 1 and layers.size and layers.dtype.kind in "iu"
         if not whole or layers.min() < 0 or layers.max() > depth:
             raise InputError(f"record must hold whole layer numbers in [0, {depth}] (got {record!r})")
@@ -270,8 +283,10 @@ def _cores() -> int:
 
 
 def _on_cluster(task: Callable[..., Drawn], blocks: int, client: Any) -> Blocks:
-    from distributed import as_completed as completed
-
+    try:
+        from distributed import as_completed as completed
+    except ImportError:
+        raise InputError("client= needs Dask: pip install 'shaped-transformer[cluster]'") from None
     futures = client.map(task, range(blocks), pure=False)
     place = {future.key: block for block, future in enumerate(futures)}
     try:

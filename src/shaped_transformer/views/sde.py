@@ -158,6 +158,7 @@ def _checked_steps(architecture: Architecture, tokens: int, steps: int | None, s
 
 def check_limit(architecture: Architecture) -> None:
     """Raise `NoProportionalLimit` with the reason if the architecture has no depth-and-width limit."""
+    sampling.check_architecture(architecture)
     for index, layer in enumerate(architecture.block):
         reason = layer.limit_obstacle()
         if reason:
