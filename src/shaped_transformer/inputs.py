@@ -2,7 +2,6 @@
 
 import math
 import re
-from importlib import resources
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from .errors import InputError, StorageError
 
 Covariance = NDArray[np.float64]
+
+PASSAGE = Path(__file__).parent / "data" / "passage.txt"
 
 
 def equicorrelated(tokens: int, correlation: float, variance: float = 1.0) -> Covariance:
@@ -41,7 +42,7 @@ def equicorrelated(tokens: int, correlation: float, variance: float = 1.0) -> Co
 
 def passage() -> str:
     """Return the English passage that ships with the library (Dickens, 1859, public domain)."""
-    return (resources.files("shaped_transformer") / "data" / "passage.txt").read_text(encoding="utf-8")
+    return PASSAGE.read_text(encoding="utf-8")
 
 
 def tokenize(text: str) -> list[str]:
@@ -169,6 +170,7 @@ def read_array(path: Path) -> Any:
     """
     array = _read(path, lambda p: np.load(p, allow_pickle=False))
     if not isinstance(array, np.ndarray):
+        array.close()
         raise InputError(f"{path} is an archive of arrays: write one array with numpy.save")
     return array
 
