@@ -50,6 +50,21 @@ def test_every_definition_survives_json_and_is_hashable(block: list[Any]) -> Non
     assert hash(again) == hash(arch)
 
 
+def test_functions_are_saved_by_their_names() -> None:
+    from scipy.special import expm1
+
+    for function, name in ((np.tanh, "numpy:tanh"), (soft, "test_definitions:soft"), (expm1, "scipy.special:expm1")):
+        d2, d3 = (1.0, 1.0) if function is expm1 else (0.0, -2.0)
+        arch = st.shaped_mlp(8, 2, activation=st.ShapedSmooth(st.Smooth(function, d2, d3), 1.0))
+        written = json.loads(json.dumps(arch.to_dict()))
+        assert written["block"][0]["activation"]["phi"]["f"] == name
+        assert st.Architecture.from_dict(written) == arch
+
+
+def soft(x: np.ndarray) -> np.ndarray:
+    return np.asarray(np.tanh(x))
+
+
 def test_preset_is_the_definition_written_out() -> None:
     written = st.Architecture(
         width=200,
@@ -80,6 +95,7 @@ def definition_mistakes() -> list[tuple[str, Any]]:
         ("tau0: .*greater than 0", lambda: st.ShapedAttention(tau0=-1)),
         ("tau0: .*finite", lambda: st.ShapedAttention(tau0=float("inf"))),
         ("3 heads do not divide the width 8: use one of", lambda: st.shaped_transformer(8, 2, heads=3)),
+        ("8 heads do not divide the width 4", lambda: st.shaped_transformer(4, 2, heads=8)),
         ("heads need an output projection", lambda: st.ShapedAttention(heads=2, output_projection=False)),
         ("differs from the width 8 without", lambda: st.Architecture(8, 1, (st.Residual(narrow, 1),))),
         ("mask row 1 has no key", lambda: st.ShapedAttention(mask=[[1, 0], [0, 0]])),

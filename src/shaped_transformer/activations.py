@@ -147,10 +147,7 @@ class Smooth(Definition):
     def _derivatives_agree(self) -> "Smooth":
         try:
             seen = _derivatives(self.f)
-        except (
-            Exception,
-            SystemExit,
-        ) as error:  # the function is the user's: whatever it raises belongs in the message
+        except (Exception, SystemExit) as error:  # the function is the user's: what it raises is told, not passed on
             raise DefinitionError(f"phi must act elementwise on a float array, but raised {error!r}") from None
         stated = {"phi(0)": 0.0, "phi'(0)": 1.0, "phi''(0)": self.d2, "phi'''(0)": self.d3}
         for (name, want), (low, high) in zip(stated.items(), seen, strict=True):

@@ -25,17 +25,6 @@ WINDOW = (0.0, 1e8)
 RECORDS = 33
 """Layers kept for the curves against depth."""
 
-STATISTICS: dict[str, Callable[[Ensemble], Floats]] = {
-    "mean token norm": lambda e: e.mean_token_norm(),
-    "V11": lambda e: e.covariance[..., 0, 0],
-    "V12": lambda e: np.where(_rho12(e) == 0, 0.0, e.covariance[..., 0, 1]),
-    "rho12": lambda e: _rho12(e),
-    "smallest eigenvalue": lambda e: _smallest(e),
-    "effective rank": lambda e: e.effective_rank(),
-}
-"""What is compared, each (samples, records)."""
-
-
 RESOLVED = {"network": 1e-28, "chain": 1e-28, "sde": 1e-14}
 """Smallest ratio of eigenvalues that a view resolves; the SDE's kernels are computed from V, not from its factor."""
 
@@ -50,6 +39,17 @@ def _smallest(e: Ensemble) -> Floats:
     """The smallest eigenvalue, 0 where it is not resolved."""
     values = e.eigenvalues
     return np.where(values[..., -1] < RESOLVED[e.view] * values[..., 0], 0.0, values[..., -1])
+
+
+STATISTICS: dict[str, Callable[[Ensemble], Floats]] = {
+    "mean token norm": lambda e: e.mean_token_norm(),
+    "V11": lambda e: e.covariance[..., 0, 0],
+    "V12": lambda e: np.where(_rho12(e) == 0, 0.0, e.covariance[..., 0, 1]),
+    "rho12": _rho12,
+    "smallest eigenvalue": _smallest,
+    "effective rank": lambda e: e.effective_rank(),
+}
+"""What is compared, each (samples, records)."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -180,6 +180,8 @@ class Verdict:
 def verdict(ensemble: "Ensemble") -> Verdict:
     """Judge whether the tokens keep their norms and their differences up to the last layer (ours, not the paper's).
 
+    Meant for the chain or networks. In the SDE's Euler scheme a path that loses positivity counts as exploded.
+
     - exploding: more than 5 % of paths have an eigenvalue of V above 1e4 times the input's mean token norm, the upper
       end of the window of [ST], or left the window `stop` upwards;
     - collapsing: the median of the mean |ρ| over pairs is above 0.9 at the last layer, or the median norm is below 1e-4

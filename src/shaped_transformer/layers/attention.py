@@ -51,10 +51,6 @@ class Attention(Branch):
         return self.value_width or n // self.heads
 
     def check(self, n: int) -> None:
-        if not abs(self.logit_gain) < 1e100 * self.temperature(n):
-            raise DefinitionError(
-                f"a temperature of {self.temperature(n):g} is too small for logits: use tau0 and logit_gain of order 1"
-            )
         if (self.key_width is None or self.value_width is None) and n % self.heads:
             divisors = [h for h in range(1, min(n, 64) + 1) if n % h == 0]
             raise DefinitionError(
@@ -65,6 +61,10 @@ class Attention(Branch):
             raise DefinitionError(
                 f"value_width {self.values(n)} differs from the width {n} without an output projection: "
                 "set output_projection=True"
+            )
+        if not abs(self.logit_gain) < 1e100 * self.temperature(n):
+            raise DefinitionError(
+                f"a temperature of {self.temperature(n):g} is too small for logits: use tau0 and logit_gain of order 1"
             )
 
     def check_tokens(self, tokens: int) -> None:
