@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-core lint types clean
+.PHONY: demo bench test test-core lint types clean
 
 demo: $(VENV)/.core
 	$(VENV)/bin/shaped-transformer compare --out demo
 
 test: $(VENV)/.test
 	$(VENV)/bin/python -m pytest
+
+bench: $(VENV)/.test # a quarter of an hour
+	$(VENV)/bin/python benchmarks/speed.py
 
 test-core: # the quick tests where no extra is installed
 	$(MAKE) VENV=.venv-core .venv-core/.bare
@@ -37,9 +40,9 @@ $(VENV)/.bare: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) -e '.[cluster,test]'
+	$(PIP) -e '.[bench,cluster,test]'
 	touch $@ $(VENV)/.core
 
 $(VENV)/.dev: $(VENV)/.test
-	$(PIP) -e '.[cluster,dev,test]'
+	$(PIP) -e '.[bench,cluster,dev,test]'
 	touch $@

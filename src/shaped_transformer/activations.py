@@ -86,9 +86,9 @@ class ShapedReLU(AnyActivation):
 
     def value(self, x: Array, width: float) -> Array:
         plus, minus = self.slopes(width)
-        even = np.abs(x)
-        even *= x.dtype.type((plus - minus) / 2)
-        return x.dtype.type((plus + minus) / 2) * x + even
+        out = x.dtype.type(plus) * x
+        bend = np.maximum if plus >= minus else np.minimum
+        return bend(out, x.dtype.type(minus) * x, out=out)
 
     def linear_slope(self, width: float) -> float | None:
         plus, minus = self.slopes(width)

@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -157,9 +158,8 @@ class ShapedAttention(Attention):
 
     def matrix(self, logits: Array, head: int) -> Array:
         tokens = logits.shape[-1]
-        fixed = _of_head(self.identity_gain, head) * np.eye(tokens)
-        fixed = fixed - _of_head(self.uniform_gain, head) * masks.uniform(self.mask, tokens)
-        return linalg.masked_softmax(logits, masks.allowed(self.mask, tokens)) + fixed.astype(logits.dtype)
+        fixed = _fixed_part(self, tokens, head)
+        return linalg.masked_softmax(logits, masks.allowed(self.mask, tokens)) + fixed.astype(logits.dtype, copy=False)
 
     def limit_obstacle(self) -> str | None:
         for name, gain in (("identity_gain", self.identity_gain), ("uniform_gain", self.uniform_gain)):
@@ -171,24 +171,23 @@ class ShapedAttention(Attention):
         """1/τ0 with the logit gain in it."""
         return self.logit_gain / self.tau0
 
-    def _fluctuation(self, factor: Array, draws: Draws) -> Array:
-        """M: √n times the first-order part of softmax(Y) − U (theory §4)."""
+    def _first_order(self, factor: Array, draws: Draws) -> Array:
+        """√n times the logits, which row by row and centred by the mask are M (theory §4)."""
         k = linalg.columns(factor)
-        logits = linalg.product_t(linalg.product(factor, draws.normal(k, k)), factor)
-        return self._strength() * linalg.centre(logits, masks.uniform(self.mask, factor.shape[-2]))
+        return linalg.product_t(linalg.product(self._strength() * factor, draws.normal(k, k)), factor)
 
     def _second_order(self, v: Array) -> Array:
-        """R: n times the mean of the second-order part. Terms constant along a row cancel in the centring."""
-        weights = masks.uniform(self.mask, v.shape[-1])
-        spread = linalg.diagonal(v)[..., None, :] - 2 * linalg.product(weights, v)
-        return self._strength() ** 2 / 2 * linalg.scale_rows(linalg.diagonal(v), linalg.centre(spread, weights))
+        """What row by row and centred is R, n times the mean of the second-order part of softmax(Y) − U (theory §4)."""
+        spread = linalg.diagonal(v)[..., None, :] - 2 * linalg.product(masks.uniform(self.mask, v.shape[-1]), v)
+        return linalg.scale_rows(self._strength() ** 2 / 2 * linalg.diagonal(v), spread)
 
     def limit_factor(self, factor: Array, h: float, n: int, draws: Draws) -> Array:
-        drift = linalg.product(h * self._second_order(linalg.gram(factor)), factor)
-        heads = [
-            factor + linalg.product(math.sqrt(h) * self._fluctuation(factor, draws), factor) + drift
-            for _ in range(self.heads)
-        ]
+        uniform = masks.uniform(self.mask, factor.shape[-2])
+        mean = h * self._second_order(linalg.gram(factor))
+        heads = []
+        for _ in range(self.heads):
+            attention = linalg.centre(math.sqrt(h) * self._first_order(factor, draws) + mean, uniform)
+            heads.append(factor + linalg.product(attention, factor))
         return self._joined(heads, self.values(n) / n / h, draws)
 
     def drift(self, v: Array, n: int) -> Array:
@@ -196,7 +195,7 @@ class ShapedAttention(Attention):
         seen = linalg.product(p, v)
         squares = linalg.plus_transpose(linalg.product_t(seen**2, p))
         spread = linalg.product_t(linalg.product(p, v**2), p) - squares + linalg.product_t(seen, p) ** 2
-        pulled = linalg.product(self._second_order(v), v)
+        pulled = linalg.product(linalg.centre(self._second_order(v), p), v)
         return self._strength() ** 2 * v * spread + linalg.plus_transpose(pulled)
 
     def diffusion(self, v: Array, n: int) -> Array:
@@ -210,7 +209,8 @@ class ShapedAttention(Attention):
         return self._projection_strength(n) * linear_diffusion(v) + attention
 
     def noise(self, factor: Array, n: int, draws: Draws) -> Array:
-        mixed = linalg.product(self._fluctuation(factor, draws), linalg.gram(factor)) / math.sqrt(self.heads)
+        fluctuation = linalg.centre(self._first_order(factor, draws), masks.uniform(self.mask, factor.shape[-2]))
+        mixed = linalg.product(fluctuation, linalg.gram(factor)) / math.sqrt(self.heads)
         total = linalg.plus_transpose(mixed)
         strength = self._projection_strength(n)
         return total + linear_noise(factor, strength, draws) if strength else total
@@ -248,6 +248,13 @@ class SoftmaxAttention(Attention):
 def _heads_need_projection(attention: Attention) -> None:
     if attention.heads > 1 and not attention.projects:
         raise DefinitionError(f"{attention.heads} heads need an output projection: leave output_projection out")
+
+
+@lru_cache(maxsize=64)
+def _fixed_part(attention: ShapedAttention, tokens: int, head: int) -> Array:
+    """a·I − b·U."""
+    identity, uniform = np.eye(tokens), masks.uniform(attention.mask, tokens)
+    return _of_head(attention.identity_gain, head) * identity - _of_head(attention.uniform_gain, head) * uniform
 
 
 def _of_head(gain: Gain, head: int) -> float:

@@ -33,24 +33,24 @@ class Dense(Layer):
     def hidden_width_of(self, n: int) -> int:
         return n
 
-    def _unit(self, z: Array, n: int) -> Array:
-        """√c σ(z)."""
-        gain = z.dtype.type(1 / math.sqrt(self.activation.second_moment(n)))
-        return gain * self.activation.value(z, n)
+    def _gain(self, n: int) -> float:
+        """√c."""
+        return 1 / math.sqrt(self.activation.second_moment(n))
 
     def network_step(self, x: Array, draws: Draws) -> Array:
         n = x.shape[-1]
-        return self._unit(draws.linear(x, n), n)
+        return x.dtype.type(self._gain(n)) * self.activation.value(draws.linear(x, n), n)
 
     def chain_step(self, factor: Array, n: int, draws: Draws, lead: int) -> Array:
         tokens = linalg.rows(factor, lead)
         k = linalg.columns(tokens)
         if self.activation.linear_slope(n) is not None and not lead:
             return linalg.product(tokens, draws.bartlett(k, n)) / math.sqrt(n)
-        units = self._unit(linalg.product(tokens, draws.normal(k, n)), n)
+        gain = self._gain(n)
+        units = (self.activation.value(linalg.product(tokens, g), n) for g in draws.normal_blocks(k, n))
         if lead:  # the coordinates are those of the network, in which the leading row is (1, …, 1)
-            units = linalg.above(np.ones((len(units), 1, n)), units)
-        return linalg.shorten(units) / math.sqrt(n)
+            units = (linalg.above(np.full_like(linalg.rows(block, 0, 1), 1 / gain), block) for block in units)
+        return gain / math.sqrt(n) * linalg.factor_of_sum(units)
 
     def limit_obstacle(self) -> str | None:
         return self.activation.limit_obstacle()

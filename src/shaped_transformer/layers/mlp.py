@@ -49,21 +49,22 @@ class MLP(Branch):
         return 1 / math.sqrt(self.activation.second_moment(n, self.input_gain)) if self.normalise else 1.0
 
     def _hidden(self, z: Array, n: int) -> Array:
-        gain = z.dtype.type(self.input_gain)
-        return z.dtype.type(self._gain(n)) * self.activation.value(gain * z, n)
+        """σ(g·z)."""
+        return self.activation.value(z if self.input_gain == 1 else z.dtype.type(self.input_gain) * z, n)
 
     def network(self, x: Array, draws: Draws) -> Array:
         n = x.shape[-1]
-        return draws.linear(self._hidden(draws.linear(x, self.hidden_width_of(n)), n), n)
+        gain = x.dtype.type(self._gain(n))
+        return gain * draws.linear(self._hidden(draws.linear(x, self.hidden_width_of(n)), n), n)
 
     def chain_factor(self, factor: Array, n: int, draws: Draws) -> Array:
         hidden, k = self.hidden_width_of(n), linalg.columns(factor)
         slope = self.activation.linear_slope(n)
         if slope is not None:
-            scale = self._gain(n) * slope * self.input_gain / math.sqrt(hidden)
+            scale = self._gain(n) / math.sqrt(hidden) * slope * self.input_gain
             return scale * linalg.product(factor, draws.bartlett(k, hidden))
-        units = self._hidden(linalg.product(factor, draws.normal(k, hidden)), n)
-        return linalg.shorten(units) / math.sqrt(hidden)
+        units = (self._hidden(linalg.product(factor, g), n) for g in draws.normal_blocks(k, hidden))
+        return self._gain(n) / math.sqrt(hidden) * linalg.factor_of_sum(units)
 
     def limit_obstacle(self) -> str | None:
         if not self.normalise:

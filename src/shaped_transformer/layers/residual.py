@@ -82,18 +82,21 @@ class Residual(Layer):
 
     def chain_step(self, factor: Array, n: int, draws: Draws, lead: int) -> Array:
         inner = self._normalised_rows(factor, lead) if self.norm == "pre" else linalg.rows(factor, lead)
-        branch = self.branch.chain_factor(inner, n, draws)
-        k, k2 = linalg.columns(factor), linalg.columns(branch)
-        scale = self.scale / math.sqrt(n)
-        out = self.skip_scale * linalg.rows(factor, lead) + scale * linalg.product(branch, draws.normal(k2, k))
-        if n > k:
-            out = linalg.beside(out, scale * linalg.product(branch, draws.bartlett(k2, n - k)))
+        branch = self.scale / math.sqrt(n) * self.branch.chain_factor(inner, n, draws)
+        out = self._with_skip(linalg.rows(factor, lead), branch, n, draws)
         if lead:
             out = linalg.above(linalg.rows(factor, 0, lead), out)
         out = linalg.lq(out)
         if self.norm == "post":
             tokens = self._normalised_rows(out, lead)
             out = linalg.above(linalg.rows(out, 0, lead), tokens) if lead else tokens
+        return out
+
+    def _with_skip(self, factor: Array, branch: Array, n: float, draws: Draws) -> Array:
+        """[F₁ F₂] of theory §3, step 4, for a branch that is scaled already."""
+        k = linalg.columns(factor)
+        out = linalg.product(branch, draws.wide_normal(linalg.columns(branch), n, k))
+        out[..., :k] += self.skip_scale * factor
         return out
 
     def _normalised_rows(self, factor: Array, lead: int) -> Array:
@@ -113,11 +116,8 @@ class Residual(Layer):
         return self.branch.limit_obstacle()
 
     def limit_step(self, factor: Array, h: float, n: int, draws: Draws) -> Array:
-        branch = self.branch.limit_factor(factor, h, n, draws)
-        k, k2 = linalg.columns(factor), linalg.columns(branch)
-        scale = self.scale * math.sqrt(h)
-        same = self.skip_scale * factor + scale * linalg.product(branch, draws.normal(k2, k))
-        return linalg.lq(linalg.beside(same, scale * linalg.product(branch, draws.bartlett(k2, 1 / h - k))))
+        branch = self.scale * math.sqrt(h) * self.branch.limit_factor(factor, h, n, draws)
+        return linalg.lq(self._with_skip(factor, branch, 1 / h, draws))
 
     def drift(self, v: Array, n: int) -> Array:
         return self.scale**2 * self.branch.drift(v, n)

@@ -18,6 +18,9 @@ from .ensemble import Ensemble
 
 Array = NDArray[Any]
 
+HIDDEN_NUMBERS, LEAST_BLOCK = 2**20, 32
+"""Hidden units of a sample-last block, so that few samples of a wide network are not many; and its least size."""
+
 
 @dataclass(frozen=True)
 class ChainWalk:
@@ -26,6 +29,7 @@ class ChainWalk:
     architecture: Architecture
     factor: Array
     size: int
+    sample_last: bool
 
     view = "chain"
     dtype = "float64"
@@ -42,16 +46,16 @@ class ChainWalk:
     def start(self, draws: Draws) -> Array:
         factor = np.broadcast_to(self.factor, (self.size, *self.factor.shape))
         if not self.lead:
-            return factor
+            return linalg.sample_last(factor) if self.sample_last else factor
         n, k = self.architecture.width, linalg.columns(self.factor)
         # A uniform unit vector of R^n in a basis whose first k members span the tokens (theory §3, step 5).
         ones = draws.frame(1, n)
         inside = ones[..., :k]
-        if n == k:
-            return linalg.above(inside, factor)
-        outside = ones[..., k:]
-        rest = np.sqrt(linalg.row_products(outside, outside))[..., None]
-        return linalg.lq(linalg.above(linalg.beside(inside, rest), factor))
+        if n > k:
+            outside = ones[..., k:]
+            inside = linalg.beside(inside, np.sqrt(linalg.row_products(outside, outside))[..., None])
+        factor = linalg.lq(linalg.above(inside, factor)) if n > k else linalg.above(inside, factor)
+        return linalg.sample_last(factor) if self.sample_last else factor
 
     def step(self, state: Array, draws: Draws) -> Array:
         for layer in self.architecture.block:
@@ -68,11 +72,20 @@ class ChainWalk:
         return stopping.leaves(linalg.rows(state, self.lead), stop)
 
 
-def block_size(architecture: Architecture, tokens: int) -> int:
-    """Return how many samples to draw at a time, so that the hidden units of all of them stay in the cache."""
-    n = architecture.width
-    hidden = max(layer.hidden_width_of(n) for layer in architecture.block)
-    return sampling.block_size(tokens * max(hidden, 2 * tokens))
+def new_walk(architecture: Architecture, factor: Array, sample_last: bool | None = None) -> ChainWalk:
+    """Return the walk from a factor of V0, with as many samples per block as the cache holds.
+
+    **Arguments:** `sample_last`: the layout, and so the path (`linalg`); `None` takes the faster one.
+    """
+    n, tokens = architecture.width, len(factor)
+    last = linalg.is_small(tokens) if sample_last is None else sample_last
+    hidden = tokens * max(layer.hidden_width_of(n) for layer in architecture.block)
+    if last:
+        largest = max(LEAST_BLOCK, HIDDEN_NUMBERS // max(hidden, 1))
+        size = min(largest, sampling.block_size(tokens**2, sampling.SMALL_NUMBERS))
+    else:
+        size = sampling.block_size(max(hidden, 2 * tokens**2))
+    return ChainWalk(architecture, factor, size, last)
 
 
 def sample(
@@ -96,7 +109,7 @@ def sample(
     """
     v = sampling.check_start(architecture, v0)
     factor = sampling.initial_factor(v, architecture.width)
-    walk = ChainWalk(architecture, factor, block_size(architecture, len(v)))
+    walk = new_walk(architecture, factor)
     layers = sampling.record_steps(record, architecture.depth)
     drawn = sampling.draw(walk, samples, seed, layers, stop, workers, client)
     return Ensemble.of_draws(drawn, walk, layers, v, seed, {"stop": list(stop)})

@@ -1,17 +1,21 @@
 """The randomness of one block of samples: normals, Bartlett factors and random weights, from one seeded stream."""
 
 import math
-from functools import lru_cache
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from . import compilation, linalg
 
 Array = NDArray[Any]
 
 
 WEIGHTS = 2**21
 """Weights of real networks held at a time: 16 megabytes."""
+HIDDEN = 2**15
+"""Hidden units held at a time in the sample-last layout: a quarter of a megabyte, within the cache."""
 
 
 class Draws:
@@ -23,17 +27,33 @@ class Draws:
     - `size`: samples in the block. Every draw is for the whole block, so that a stream never depends on how many of
       them a caller keeps.
     - `dtype`: of the normals, float64 by default; float32 halves the memory of real networks.
+    - `sample_last`: the layout of what is drawn (`linalg`), which is also the order in which the stream is used.
     """
 
-    def __init__(self, seed: int, view: int, block: int, size: int, dtype: str = "float64") -> None:
-        key = np.random.SeedSequence(seed, spawn_key=(view, block))
-        self._generator = np.random.Generator(np.random.SFC64(key))
+    def __init__(
+        self, seed: int, view: int, block: int, size: int, dtype: str = "float64", sample_last: bool = False
+    ) -> None:
+        self._generator = compilation.load("generator")
+        self._state = self._generator.new_state(np.random.SeedSequence(seed, spawn_key=(view, block)))
         self.size = size
         self.dtype = np.dtype(dtype)
+        self.sample_last = sample_last
+
+    def _normals(self, count: int) -> Array:
+        out = np.empty(count, self.dtype)
+        self._generator.fill_normals(*self._state, out)
+        return out
 
     def normal(self, rows: int, columns: int) -> Array:
         """Return independent N(0, 1) entries, (size, rows, columns)."""
-        return self._generator.standard_normal((self.size, rows, columns), dtype=self.dtype)
+        numbers = self._normals(self.size * rows * columns)
+        return linalg.batch(numbers, self.size, rows, columns, self.sample_last)
+
+    def normal_blocks(self, rows: int, columns: int) -> Iterator[Array]:
+        """Yield what `normal` returns some columns at a time (not fewer than rows), for those who need not hold all."""
+        step = max(2 * rows, HIDDEN // (rows * self.size)) if self.sample_last else columns
+        for start in range(0, columns, step):
+            yield self.normal(rows, min(step, columns - start))
 
     def linear(self, x: Array, out: int) -> Array:
         """Return x·W/√fan-in with a fresh Gaussian weight matrix per sample, (size, rows, out).
@@ -51,23 +71,22 @@ class Draws:
 
         N(0, 1) below the diagonal, √χ²_{p−i} on it (theory §3). p need not be whole where it exceeds k − 1.
         """
-        width = min(rows, math.ceil(freedom - 1e-9))
-        below = _below_diagonal(rows, width)
-        factor = np.zeros((self.size, rows * width), dtype=self.dtype)
-        factor[:, below] = self._generator.standard_normal((self.size, below.size), dtype=self.dtype)
-        half = (freedom - np.arange(width)) / 2
-        factor[:, :: width + 1][:, :width] = np.sqrt(2 * self._generator.standard_gamma(half, (self.size, width)))
-        return factor.reshape(self.size, rows, width)
+        return self.wide_normal(rows, freedom, 0)
+
+    def wide_normal(self, rows: int, width: float, full: int) -> Array:
+        """Return [G T], G (k, full) normal and T = T_k(p), k = `rows`, p = `width` − full; no T where p = 0.
+
+        So many columns of a normal matrix of k rows and `width` columns, and the others shortened by a rotation.
+        """
+        freedom = width - full
+        columns = full + min(rows, math.ceil(freedom - 1e-9))
+        out = np.empty((rows, columns, self.size))
+        self._generator.fill_bartlett(*self._state, full, freedom, out)
+        batch = linalg.batch(out, self.size, rows, columns, last=True)
+        return batch if self.sample_last else np.ascontiguousarray(batch)
 
     def frame(self, rows: int, columns: int) -> Array:
         """Return a uniformly random matrix with orthonormal rows, (size, rows, columns), rows ≤ columns."""
         q, r = np.linalg.qr(self.normal(columns, rows))
         signs = np.where(np.diagonal(r, axis1=-2, axis2=-1) < 0, -1, 1).astype(self.dtype)
         return (q * signs[:, None, :]).swapaxes(-1, -2)
-
-
-@lru_cache(maxsize=256)
-def _below_diagonal(rows: int, width: int) -> NDArray[np.intp]:
-    """Flat positions strictly below the diagonal of a (rows, width) matrix."""
-    i, j = np.tril_indices(rows, -1, width)
-    return i * width + j

@@ -1,25 +1,87 @@
-"""The verbs by which layers speak to arrays: batched small-matrix kernels.
+"""The verbs by which layers speak to arrays: batched small-matrix kernels in two layouts.
 
-A batch of matrices has the shape (samples, rows, columns). Layers use these verbs and elementwise arithmetic only, so
-that the layout and the kernels can change under them. This is the plain NumPy path, through BLAS and LAPACK.
+A batch of matrices has the shape (samples, rows, columns). Its layout in memory decides by which path the work goes:
+
+- *sample first*, the usual one: NumPy, and so BLAS and LAPACK matrix by matrix. For large matrices, and the reference.
+- *sample last* (`sample_last`): the samples are contiguous, so that the compiled `kernels` work on many at once. For
+  small matrices, `SMALL` tells up to which size. Elementwise arithmetic of NumPy keeps this layout.
+
+Both give the same numbers up to rounding. Layers use these verbs and elementwise arithmetic only, and never notice.
 """
 
+from collections.abc import Iterable
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import compilation
+
 Array = NDArray[Any]
+
+SMALL = 24
+"""Most tokens for which the compiled kernels are the faster path (measured: benchmarks/README.md)."""
+SAFE_PIVOT = 1e-4
+"""Squared pivots of a correlation matrix above this cost Cholesky's decomposition at most four digits of sixteen."""
+
+
+def is_small(tokens: int) -> bool:
+    """Return whether the sample-last layout is the faster one for so many tokens."""
+    return tokens <= SMALL
+
+
+def sample_last(a: Array) -> Array:
+    """Return the same batch with its samples contiguous in memory."""
+    return _batch(_bare(a))
+
+
+def batch(numbers: Array, samples: int, rows: int, columns: int, last: bool) -> Array:
+    """Return a batch in one of the two layouts whose entries lie in memory in the order of `numbers`."""
+    return _batch(numbers.reshape(rows, columns, samples)) if last else numbers.reshape(samples, rows, columns)
+
+
+def is_sample_last(a: Array) -> bool:
+    """Return whether this is a batch with its samples contiguous."""
+    return a.ndim == 3 and a.strides[0] == a.itemsize == 8 and len(a) > 1
+
+
+def _bare(a: Array) -> Array:
+    """The batch as the kernels see it: (rows, columns, samples), contiguous."""
+    bare = a.transpose(1, 2, 0)
+    return bare if bare.flags.c_contiguous else np.ascontiguousarray(bare)
+
+
+def _batch(bare: Array) -> Array:
+    """The converse of `_bare`."""
+    return bare.transpose(2, 0, 1)
+
+
+_kernels = partial(compilation.load, "kernels")
 
 
 def product(a: Array, b: Array) -> Array:
-    """Return a·b."""
-    return a @ b
+    """Return a·b; a may be one matrix for all samples."""
+    if not (is_sample_last(a) or is_sample_last(b)):
+        return a @ b
+    if a.ndim == 2:
+        rest = b.shape[-1], len(b)
+        return _batch((a @ _bare(b).reshape(b.shape[-2], -1)).reshape(len(a), *rest))
+    bare = np.empty((a.shape[-2], b.shape[-1], len(b)))
+    _kernels().product(_bare(a), _bare(b), bare)
+    return _batch(bare)
 
 
 def product_t(a: Array, b: Array) -> Array:
-    """Return a·bᵀ."""
-    return a @ b.swapaxes(-1, -2)
+    """Return a·bᵀ; b may be one matrix for all samples."""
+    if not (is_sample_last(a) or is_sample_last(b)):
+        return a @ b.swapaxes(-1, -2)
+    if b.ndim == 2:
+        return product(b, a.swapaxes(-1, -2)).swapaxes(-1, -2)
+    bare = np.empty((a.shape[-2], b.shape[-2], len(a)))
+    _kernels().product_t(_bare(a), _bare(b), bare)
+    return _batch(bare)
 
 
 def plus_transpose(a: Array) -> Array:
@@ -29,7 +91,20 @@ def plus_transpose(a: Array) -> Array:
 
 def gram(a: Array) -> Array:
     """Return a·aᵀ."""
-    return product_t(a, a)
+    if not is_sample_last(a):
+        return product_t(a, a)
+    bare = np.empty((a.shape[-2], a.shape[-2], len(a)))
+    _kernels().gram(_bare(a), bare)
+    return _batch(bare)
+
+
+def squared_norm(a: Array) -> Array:
+    """Return the sum of all squares of each matrix, (samples,)."""
+    if not is_sample_last(a):
+        return np.sum(np.square(a, dtype=np.float64), axis=(-1, -2))
+    out = np.empty(len(a))
+    _kernels().squared_norm(_bare(a), out)
+    return out
 
 
 def diagonal(a: Array) -> Array:
@@ -62,7 +137,9 @@ def pad(a: Array, width: int) -> Array:
     """Add zero columns on the right up to `width`."""
     if columns(a) == width:
         return a
-    return np.concatenate([a, np.zeros((*a.shape[:-1], width - columns(a)), a.dtype)], axis=-1)
+    out = np.zeros_like(a, shape=(*a.shape[:-1], width))
+    out[..., : columns(a)] = a
+    return out
 
 
 def row_products(a: Array, b: Array) -> Array:
@@ -83,13 +160,55 @@ def unit_rows(a: Array, length: float = 1.0) -> Array:
     return scale_rows(np.divide(length, norm, out=np.zeros_like(norm), where=norm > 0), a)
 
 
-def lq(a: Array) -> Array:
-    """Return L of the LQ decomposition: L·Lᵀ = a·aᵀ, with min(rows, columns) columns, zero above the diagonal.
+def factor_of_sum(blocks: Iterable[Array]) -> Array:
+    """Return L, lower triangular with a diagonal that is not negative: L·Lᵀ = Σ a·aᵀ over blocks of equal height.
 
-    By Householder reflections on the factor itself, so that small eigenvalues of a·aᵀ keep their digits down to the
-    square of the machine precision relative to the largest (theory §3, step 4).
+    It has min(rows, columns of all blocks) columns. By Householder reflections on the blocks themselves (an LQ
+    decomposition of the blocks side by side), so that small eigenvalues keep their digits down to the square of the
+    machine precision relative to the largest (theory §3, step 4).
+
+    In the sample-last layout each block is used up before the next is asked for, if the first is not higher than wide:
+    what yields them need not hold all.
     """
-    return np.asarray(np.linalg.qr(a.swapaxes(-1, -2), mode="r")).swapaxes(-1, -2)
+    iterator = iter(blocks)
+    first = next(iterator)
+    samples, height, width = first.shape if first.ndim == 3 else (1, *first.shape)
+    if not is_sample_last(first) or width < height:
+        out = _lq(np.concatenate([first, *iterator], axis=-1))
+        return sample_last(out) if is_sample_last(first) else out
+    factor = np.zeros((height, height, samples))
+    for block in chain([first], iterator):
+        _kernels().absorb(factor, np.array(block.transpose(1, 2, 0), order="C"))
+    _kernels().make_diagonal_positive(factor)
+    return _batch(factor)
+
+
+def _lq(a: Array) -> Array:
+    wide = SMALL < a.shape[-2] <= a.shape[-1] // 2
+    return _lq_by_gram(a) if wide and a.ndim == 3 else _lq_by_reflections(a)
+
+
+def _lq_by_reflections(a: Array) -> Array:
+    factor = np.asarray(np.linalg.qr(a.swapaxes(-1, -2), mode="r")).swapaxes(-1, -2)
+    signs = np.copysign(np.ones((), a.dtype), diagonal(factor))
+    return factor * signs[..., None, :]
+
+
+def _lq_by_gram(a: Array) -> Array:
+    """The same by a Cholesky decomposition of a·aᵀ, much faster for wide matrices, where its pivots show it is safe."""
+    squares = gram(a)
+    try:
+        factor = np.linalg.cholesky(squares)
+    except np.linalg.LinAlgError:
+        return _lq_by_reflections(a)
+    unsafe = np.any(diagonal(factor) ** 2 < SAFE_PIVOT * diagonal(squares), axis=-1)
+    factor[unsafe] = _lq_by_reflections(a[unsafe])
+    return factor
+
+
+def lq(a: Array) -> Array:
+    """Return L of the LQ decomposition: `factor_of_sum` of one block."""
+    return factor_of_sum([a])
 
 
 def shorten(a: Array) -> Array:
@@ -99,6 +218,12 @@ def shorten(a: Array) -> Array:
 
 def masked_softmax(logits: Array, allowed: NDArray[np.bool_]) -> Array:
     """Return the softmax over each row's allowed columns; the others are 0."""
+    if is_sample_last(logits):
+        weights = np.empty((*logits.shape[1:], len(logits)))
+        _kernels().shifted_logits(_bare(logits), allowed, weights)
+        np.exp(weights, out=weights)
+        _kernels().normalise_rows(weights)
+        return _batch(weights)
     if not allowed.all():
         logits = np.where(allowed, logits, -np.inf)
     weights = np.exp(logits - np.max(logits, axis=-1, keepdims=True))
@@ -113,21 +238,25 @@ def centre(y: Array, weights: Array) -> Array:
 def semidefinite_factor(v: Array) -> Array:
     """Return a lower-triangular L with L·Lᵀ = v for positive semi-definite v, singular ones included.
 
-    Cholesky; where that fails, the same elimination with pivots below rounding error set to zero.
+    Cholesky's elimination, in which pivots below rounding error count as zero.
     """
+    rounding = 4 * v.shape[-1] * np.finfo(v.dtype).eps
+    if is_sample_last(v):
+        bare = np.empty((*v.shape[1:], len(v)))
+        _kernels().cholesky(_bare(v), rounding, bare)
+        return _batch(bare)
     try:
         return np.linalg.cholesky(v)
     except np.linalg.LinAlgError:
-        return _clamped_cholesky(v)
+        return _clamped_cholesky(v, rounding)
 
 
-def _clamped_cholesky(v: Array) -> Array:
-    size = v.shape[-1]
-    rounding = 4 * size * np.finfo(v.dtype).eps * diagonal(v)
+def _clamped_cholesky(v: Array, rounding: float) -> Array:
+    least = rounding * diagonal(v)
     factor = np.zeros_like(v)
-    for j in range(size):
+    for j in range(v.shape[-1]):
         rest = v[..., j:, j] - np.sum(factor[..., j:, :j] * factor[..., j : j + 1, :j], axis=-1)
-        pivot = np.where(rest[..., :1] > rounding[..., j : j + 1], rest[..., :1], np.inf)
+        pivot = np.where(rest[..., :1] > least[..., j : j + 1], rest[..., :1], np.inf)
         factor[..., j:, j] = rest / np.sqrt(pivot)
     return factor
 

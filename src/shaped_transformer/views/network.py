@@ -27,6 +27,7 @@ class NetworkWalk:
     dtype: Dtype = "float64"
 
     view = "network"
+    sample_last = False
 
     @property
     def steps(self) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from typing import Any, Protocol
 
@@ -32,8 +32,10 @@ Floats = NDArray[np.float64]
 VIEWS = ("network", "chain", "sde")
 RECORDS = 11
 BLOCK_NUMBERS = 2**17
-"""Numbers in the largest array of a block: a megabyte, within the cache."""
-LARGEST_BLOCK = 512
+"""Numbers in the largest array of a sample-first block: a megabyte, within the cache."""
+SMALL_NUMBERS = 2**16
+"""Numbers in an (m, m) array of a sample-last block, of which a step holds a dozen."""
+LARGEST_BLOCK = 2048
 
 
 class Walk(Protocol):
@@ -67,6 +69,11 @@ class Walk(Protocol):
     @property
     def dtype(self) -> str:
         """Of the random numbers."""
+        ...
+
+    @property
+    def sample_last(self) -> bool:
+        """Whether its batches have their samples contiguous (`linalg`)."""
         ...
 
     def start(self, draws: Draws) -> Array:
@@ -137,9 +144,9 @@ def initial_factor(v0: Array, width: int) -> Array:
     return linalg.lq((vectors * np.sqrt(values))[:, len(v0) - keep :])
 
 
-def block_size(elements: int) -> int:
-    """Return how many samples to draw at a time if each needs an array of `elements` numbers."""
-    return int(np.clip(BLOCK_NUMBERS // max(elements, 1), 1, LARGEST_BLOCK))
+def block_size(elements: int, numbers: int = BLOCK_NUMBERS) -> int:
+    """Return how many samples to draw at a time if each needs an array of `elements` of the block's `numbers`."""
+    return int(np.clip(numbers // max(elements, 1), 1, LARGEST_BLOCK))
 
 
 def record_steps(record: int | Sequence[int] | None, depth: int) -> NDArray[np.int64]:
@@ -221,39 +228,47 @@ def draw_block(
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Drawn:
     """Draw one whole block of samples; the unit of work of threads and clusters alike."""
-    draws = Draws(seed, VIEWS.index(walk.view), block, walk.size, walk.dtype)
+    _keep_freed_memory()
+    draws = Draws(seed, VIEWS.index(walk.view), block, walk.size, walk.dtype, walk.sample_last)
     state = walk.start(draws)
     covariances, eigenvalues = [], []
     never = walk.steps + 1
     stopped = np.where(walk.leaves(state, stop), 0, never)
-    for step in range(walk.steps + 1):
-        running = stopped == never
-        if step and running.any():
-            if cancelled():
-                raise InterruptedError
-            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-                new = walk.step(state, draws)
-            state, left = _advance(walk, state, new, running, stop)
-            stopped[left] = step
-        if step in records:
-            covariances.append(walk.covariance(state))
-            eigenvalues.append(walk.eigenvalues(state))
+    running = stopped == never
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        for step in range(walk.steps + 1):
+            if step and running.any():
+                if cancelled():
+                    raise InterruptedError
+                state, left = _advance(walk, state, walk.step(state, draws), running, stop)
+                stopped[left] = step
+                running &= ~left
+            if step in records:
+                covariances.append(walk.covariance(state))
+                eigenvalues.append(walk.eigenvalues(state))
     return Drawn(np.stack(covariances, axis=1), np.stack(eigenvalues, axis=1), stopped)
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Let the C library keep what arrays give back: freeing one of this size raises glibc's thresholds for life.
+
+    Without it, every step asks the system for zeroed pages again, which takes longer than the arithmetic.
+    """
+    np.empty(2**24, np.uint8)
 
 
 def _advance(
     walk: Walk, old: Array, new: Array, running: NDArray[np.bool_], stop: Window
 ) -> tuple[Array, NDArray[np.bool_]]:
     """The next state, in which stopped paths stay and a step to infinity is not taken; and who stops now."""
-    axes = tuple(range(1, new.ndim))
     if old.shape != new.shape:  # the factor may gain or lose columns that are zero
-        width = max(old.shape[-1], new.shape[-1])
-        old, new = (np.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, width - a.shape[-1])]) for a in (old, new))
-    with np.errstate(over="ignore", invalid="ignore"):
-        finite = np.isfinite(np.sum(np.square(new, dtype=np.float64), axis=axes))
+        width = max(linalg.columns(old), linalg.columns(new))
+        old, new = linalg.pad(old, width), linalg.pad(new, width)
+    finite = np.isfinite(linalg.squared_norm(new))
     moves = running & finite
     if not moves.all():
-        new = np.where(moves.reshape(-1, *[1] * len(axes)), new, old)
+        new = np.where(moves[:, None, None], new, old)
     return new, running & (~finite | walk.leaves(new, stop))
 
 

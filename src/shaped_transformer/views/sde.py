@@ -34,6 +34,7 @@ class WishartWalk:
     factor: Array
     size: int
     steps: int
+    sample_last: bool
 
     view = "sde"
     dtype = "float64"
@@ -44,7 +45,8 @@ class WishartWalk:
         return self.architecture.time / self.steps
 
     def start(self, draws: Draws) -> Array:
-        return np.broadcast_to(self.factor, (self.size, *self.factor.shape))
+        factor = np.broadcast_to(self.factor, (self.size, *self.factor.shape))
+        return linalg.sample_last(factor) if self.sample_last else factor
 
     def step(self, state: Array, draws: Draws) -> Array:
         for layer in self.architecture.block:
@@ -123,14 +125,25 @@ def sample(
         raise InputError(f"scheme must be 'wishart' or 'euler' (got {scheme!r})")
     v = sampling.check_start(architecture, v0)
     steps = _checked_steps(architecture, len(v), steps, scheme)
-    kind = WishartWalk if scheme == "wishart" else EulerWalk
-    size = sampling.block_size(4 * len(v) ** 2)
-    walk = kind(architecture, sampling.initial_factor(v, len(v)), size, steps)
+    walk = new_walk(architecture, sampling.initial_factor(v, len(v)), steps, scheme)
     layers = sampling.record_steps(record, architecture.depth)
     at = np.unique(np.rint(layers * (steps / architecture.depth)).astype(np.int64))
     drawn = sampling.draw(walk, samples, seed, at, stop, workers, client)
     settings = {"stop": list(stop), "steps": steps, "scheme": scheme}
     return Ensemble.of_draws(drawn, walk, at, v, seed, settings)
+
+
+def new_walk(
+    architecture: Architecture, factor: Array, steps: int, scheme: Scheme, sample_last: bool | None = None
+) -> WishartWalk:
+    """Return the walk from a factor of V0, with as many samples per block as the cache holds.
+
+    **Arguments:** `sample_last`: the layout, and so the path (`linalg`); `None` takes the faster one.
+    """
+    last = linalg.is_small(len(factor)) if sample_last is None else sample_last
+    size = sampling.block_size(len(factor) ** 2, sampling.SMALL_NUMBERS if last else sampling.BLOCK_NUMBERS // 4)
+    kind = WishartWalk if scheme == "wishart" else EulerWalk
+    return kind(architecture, factor, size, steps, last)
 
 
 def fewest_steps(architecture: Architecture, tokens: int) -> int:

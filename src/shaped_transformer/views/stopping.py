@@ -34,8 +34,10 @@ def leaves(factor: Array, stop: Window) -> NDArray[np.bool_]:
     Only samples that these bounds leave open are decomposed.
     """
     low, high = stop
-    trace = np.sum(linalg.row_products(factor, factor), axis=-1)
+    trace = linalg.squared_norm(factor)
     open_question = trace > high
+    if low == 0 and not open_question.any():
+        return open_question
     if low > 0:
         tokens = factor.shape[-2]
         factor = linalg.lq(factor)
