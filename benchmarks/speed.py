@@ -13,16 +13,19 @@ import argparse
 import json
 import math
 import os
-from dataclasses import replace
+import time
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
-from matplotlib.figure import Figure
 import numpy as np
 import peers
 import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from threadpoolctl import threadpool_limits
 
 import shaped_transformer as st
@@ -96,14 +99,14 @@ def blas_time(block: str, m: int, n: int) -> float:
     return timing.MICRO * (attention + residual + (hidden + residual if block == "full block" else 0))
 
 
-def row(block: str, m: int, n: int, normal: float, peers_of_sde: dict[str, Any], quick: bool) -> dict[str, Any]:
+def row(block: str, m: int, n: int, normal: float, peers_of_sde: dict[str, Any]) -> dict[str, Any]:
     """Everything about one problem."""
     depth = 4 if m > 32 else 10 if block == "full block" else 100
     walk = chain_walk(block, m, n, depth)
-    limit = sde.new_walk(
-        architecture(block, n, n), sampling.initial_factor(st.inputs.equicorrelated(m, 0.2), m), SDE_STEPS, "wishart"
-    )
-    small = (1, 4) if quick else (1, 2, 4, 8)
+    limit = architecture(block, n, n // 16)
+    steps = max(100, sde.fewest_steps(limit, m))
+    step = sde.new_walk(limit, sampling.initial_factor(st.inputs.equicorrelated(m, 0.2), m), steps, "wishart")
+    small = (1, 4)
     return {
         "block": block,
         "tokens": m,
@@ -112,7 +115,7 @@ def row(block: str, m: int, n: int, normal: float, peers_of_sde: dict[str, Any],
         "normals": normal * timing.numbers_per_step(walk),
         "plain": timing.plain_time(chain_walk(block, m, n, min(depth, 20), sample_last=False)),
         **network_times(block, m, n, small if n > 128 else (16, 64)),
-        "sde": timing.walk_time(replace(limit, steps=max(SDE_STEPS, limit.steps))),
+        "sde": timing.walk_time(step),
         **peers_of_sde,
     }
 
@@ -173,23 +176,39 @@ def scaling(quick: bool) -> dict[str, dict[str, Any]]:
     widths = [128, 256, 512, 1024, 2048, 4096]
     found["width"] = {"x": widths}
     found["width"]["attention only"] = [call(8, n, 50, 2048) / 2048 / 50 for n in widths]
-    found["width"]["full block"] = [call(8, n, 4, 512, "full block") / 512 / 4 for n in widths]
+    found["width"]["full block"] = [call(8, n, 4, 1024, "full block") / 1024 / 4 for n in widths]
     return found
 
 
-def cores() -> dict[str, Any]:
-    """Samples per second against threads."""
-    arch = architecture("attention only", 1024, 200)
-    v0 = st.inputs.equicorrelated(8, 0.2)
+def _free() -> None:
+    """Let this process use all cores again."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, range(os.cpu_count() or 1))
-    count = os.cpu_count() or 1
+
+
+def _draw(samples: int, workers: int) -> None:
+    arch = architecture("attention only", 1024, 100)
+    st.chain.sample(arch, st.inputs.equicorrelated(8, 0.2), samples, 0, record=1, workers=workers)
+
+
+def cores() -> dict[str, Any]:
+    """Samples per second against threads; and with as many processes, which share nothing but the machine."""
+    _free()
+    samples, count = 16384, os.cpu_count() or 1
     threads = [k for k in (1, 2, 4, 8, 16) if k <= count]
-    times: dict[int, list[float]] = {k: [] for k in threads}
-    for _ in range(7):  # in turn, so that a busy moment of the machine does not fall on one of them alone
-        for k in threads:
-            times[k].append(timing.seconds(partial(st.chain.sample, arch, v0, 16384, 0, record=1, workers=k), 1))
-    return {"x": threads, "attention only": [16384 / float(np.median(times[k])) for k in threads]}
+    times: dict[str, dict[int, list[float]]] = {
+        "threads": {k: [] for k in threads},
+        "processes": {k: [] for k in threads},
+    }
+    with ProcessPoolExecutor(threads[-1], mp_context=get_context("spawn"), initializer=_free) as pool:
+        list(pool.map(partial(_draw, workers=1), [1024] * 4 * threads[-1]))  # start them, load the kernels
+        for _ in range(9):  # in turn, so that a busy moment of the machine does not fall on one of them alone
+            for k in threads:
+                times["threads"][k].append(timing.seconds(partial(_draw, samples, k), 1))
+                start = time.perf_counter()
+                list(pool.map(partial(_draw, workers=1), [samples // k] * k))
+                times["processes"][k].append(time.perf_counter() - start)
+    return {"x": threads} | {how: [samples / float(np.median(t[k])) for k in threads] for how, t in times.items()}
 
 
 def slope(x: list[float], y: list[float]) -> float:
@@ -207,7 +226,10 @@ def claims(data: dict[str, Any]) -> str:
         f"plain chain / chain, attention only, m = 8: {att['plain'] / att['chain']:.1f} (at least 4)",
     ]
     if len(c["x"]) > 1:
-        lines.append(f"2 threads / 1: {c['attention only'][1] / c['attention only'][0]:.2f} (at least 1.8)")
+        threads, processes = (c[how][1] / c["threads"][0] for how in ("threads", "processes"))
+        lines.append(
+            f"2 threads / 1: {threads:.2f} (at least 1.8); 2 processes / 1, the machine's limit: {processes:.2f}"
+        )
     for name, r, least in (("attention only", att, 5000), ("full block", full, 300)):
         network = min(r["NumPy"], r["PyTorch"])
         lines.append(
@@ -233,7 +255,7 @@ def claims(data: dict[str, Any]) -> str:
 
 def draw(data: dict[str, Any]) -> Figure:
     """Draw the scaling."""
-    figure, axes = plt.subplots(1, 5, figsize=(15, 3.2), layout="constrained")
+    figure, axes = plt.subplots(1, 5, figsize=(16, 3.4), layout="constrained")
     labels = {
         "samples": ("samples", "seconds"),
         "depth": ("depth d", "seconds"),
@@ -247,13 +269,16 @@ def draw(data: dict[str, Any]) -> Figure:
             fit = slope(xs[2:] if name == "tokens" else xs, times[2:] if name == "tokens" else times)
             axis.loglog(xs, times, style, color=COLOURS["chain"], label=f"{label}: slope {fit:.2f}", markersize=4)
         axis.set(xlabel=x, ylabel=y)
+        for side in (axis.xaxis, axis.yaxis):
+            side.set_minor_formatter(NullFormatter())
+        if name in ("tokens", "width"):
+            axis.set_xticks(xs, [str(value) for value in xs])
         axis.legend(fontsize=8)
     threads = data["cores"]
-    axes[-1].plot(threads["x"], threads["attention only"], "o-", color=COLOURS["chain"], label="chain")
-    axes[-1].plot(
-        threads["x"], [threads["attention only"][0] * k for k in threads["x"]], ":", color="grey", label="ideal"
-    )
-    axes[-1].set(xlabel="threads", ylabel="samples per second (200 layers)", ylim=(0, None), xticks=threads["x"])
+    for how, mark in (("threads", "o-"), ("processes", "s--")):
+        axes[-1].plot(threads["x"], threads[how], mark, color=COLOURS["chain"], label=how, markersize=4)
+    axes[-1].plot(threads["x"], [threads["threads"][0] * k for k in threads["x"]], ":", color="grey", label="ideal")
+    axes[-1].set(xlabel="cores", ylabel="samples per second (100 layers)", ylim=(0, None), xticks=threads["x"])
     axes[-1].legend(fontsize=8)
     figure.suptitle("Exact chain, m = 8, n = 1024 where not varied")
     return figure
@@ -272,7 +297,7 @@ def measure(quick: bool) -> dict[str, Any]:
                 times = sde_peer_times(block, m, noise, batches)
                 peer |= {f"{name} {noise}": time for name, time in times.items()}
             for n in (1024,) if quick else WIDTHS:
-                rows.append(row(block, m, n, normal, peer, quick))
+                rows.append(row(block, m, n, normal, peer))
                 print(rows[-1]["block"], f"m = {m}, n = {n}: done", flush=True)
     large = {}
     for block in BLOCKS:

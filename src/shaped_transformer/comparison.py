@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import statistics
 from .architecture import Architecture
 from .errors import InputError, NoProportionalLimit
-from .views import chain, network, sampling, sde
+from .views import chain, compilation, network, sampling, sde
 from .views.ensemble import Ensemble
 
 if TYPE_CHECKING:
@@ -167,6 +167,7 @@ def compare(
     if network_samples is not None:
         draws["network"] = lambda: network.sample(architecture, v0, network_samples, **common)
     ensembles, seconds = {}, {}
+    compilation.prepare()
     for view, run in draws.items():
         start = time.perf_counter()
         ensembles[view] = run()

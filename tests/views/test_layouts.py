@@ -56,6 +56,7 @@ def test_verbs_agree(samples: int, m: int, k: int, n: int) -> None:
     pairs = [
         either(linalg.product, a, b),
         either(linalg.product, lower, b),
+        either(lambda x, y, z: linalg.skip_and_product(0.6, x, 0.8, y, z), lower[..., : min(k, n)], a, b),
         either(linalg.product, lower, np.tril(b)),
         either(lambda x: linalg.product(mask / m, x), a),
         either(linalg.product_t, a, normal(samples, n, k)),
@@ -66,8 +67,8 @@ def test_verbs_agree(samples: int, m: int, k: int, n: int) -> None:
         either(linalg.lq, a),
         either(linalg.lq, wide),
         either(linalg.semidefinite_factor, linalg.gram(wide)),
-        either(lambda x: linalg.masked_softmax(x[..., :m], mask), wide),
-        either(lambda x: linalg.masked_softmax(x[..., :m], mask | True), 30 * wide),
+        either(lambda x: linalg.masked_softmax(x[..., :m], 1.3, mask, np.eye(m)), wide),
+        either(lambda x: linalg.masked_softmax(x[..., :m], 1.3, mask | True, np.ones((m, m))), 30 * wide),
         either(linalg.unit_rows, a),
         either(lambda x: linalg.pad(x, k + 2), a),
         either(lambda x, y: linalg.above(x, y), a, b),

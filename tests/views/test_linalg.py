@@ -42,7 +42,7 @@ def test_semidefinite_factor_takes_any_rank(size: int, rank: int, seed: int) -> 
 
 def test_masked_softmax_is_safe_for_large_logits() -> None:
     logits = np.array([[[1e4, -1e4], [3.0, 5.0]]])
-    weights = linalg.masked_softmax(logits, np.tri(2, dtype=bool))
+    weights = linalg.masked_softmax(logits, 1.0, np.tri(2, dtype=bool), np.zeros((2, 2)))
     np.testing.assert_allclose(weights[0], [[1.0, 0.0], [float(expit(-2)), float(expit(2))]])
 
 

@@ -35,8 +35,8 @@ class Attention(Branch):
         """Return τ, by which the logits are divided (theory §2)."""
 
     @abstractmethod
-    def matrix(self, logits: Array, head: int) -> Array:
-        """Return the attention matrix A of a head, (samples, m, m)."""
+    def matrix(self, products: Array, scale: float, head: int) -> Array:
+        """Return the attention matrix A of a head, (samples, m, m), with logits Y = scale·products."""
 
     @property
     def projects(self) -> bool:
@@ -81,10 +81,10 @@ class Attention(Branch):
         n = x.shape[-1]
         queries, keys = (self._split(draws.linear(x, self.heads * self.keys(n))) for _ in range(2))
         values = self._split(draws.linear(x, self.heads * self.values(n)))
-        scale = x.dtype.type(self.logit_gain / self.temperature(n))
+        scale = self.logit_gain / self.temperature(n)
         mixed = np.stack(
             [
-                linalg.product(self.matrix(scale * linalg.product_t(queries[h], keys[h]), h), values[h])
+                linalg.product(self.matrix(linalg.product_t(queries[h], keys[h]), scale, h), values[h])
                 for h in range(self.heads)
             ],
             axis=2,
@@ -102,7 +102,7 @@ class Attention(Branch):
         for head in range(self.heads):
             queries = linalg.product(factor, draws.bartlett(k, self.keys(n)))
             keys = linalg.product(factor, draws.normal(k, min(k, self.keys(n))))
-            heads.append(linalg.product(self.matrix(scale * linalg.product_t(queries, keys), head), factor))
+            heads.append(linalg.product(self.matrix(linalg.product_t(queries, keys), scale, head), factor))
         return self._joined(heads, self.values(n), draws)
 
     def _joined(self, heads: list[Array], freedom: float, draws: Draws) -> Array:
@@ -156,10 +156,9 @@ class ShapedAttention(Attention):
     def temperature(self, n: int) -> float:
         return self.tau0 * math.sqrt(n * self.keys(n))
 
-    def matrix(self, logits: Array, head: int) -> Array:
-        tokens = logits.shape[-1]
-        fixed = _fixed_part(self, tokens, head)
-        return linalg.masked_softmax(logits, masks.allowed(self.mask, tokens)) + fixed.astype(logits.dtype, copy=False)
+    def matrix(self, products: Array, scale: float, head: int) -> Array:
+        tokens = products.shape[-1]
+        return linalg.masked_softmax(products, scale, masks.allowed(self.mask, tokens), _fixed_part(self, tokens, head))
 
     def limit_obstacle(self) -> str | None:
         for name, gain in (("identity_gain", self.identity_gain), ("uniform_gain", self.uniform_gain)):
@@ -238,8 +237,9 @@ class SoftmaxAttention(Attention):
     def temperature(self, n: int) -> float:
         return math.sqrt(self.keys(n))
 
-    def matrix(self, logits: Array, head: int) -> Array:
-        return linalg.masked_softmax(logits, masks.allowed(self.mask, logits.shape[-1]))
+    def matrix(self, products: Array, scale: float, head: int) -> Array:
+        tokens = products.shape[-1]
+        return linalg.masked_softmax(products, scale, masks.allowed(self.mask, tokens), np.zeros((tokens, tokens)))
 
     def limit_obstacle(self) -> str | None:
         return "SoftmaxAttention mixes the tokens by order 1 per layer at any width; use ShapedAttention"

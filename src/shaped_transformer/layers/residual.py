@@ -82,8 +82,7 @@ class Residual(Layer):
 
     def chain_step(self, factor: Array, n: int, draws: Draws, lead: int) -> Array:
         inner = self._normalised_rows(factor, lead) if self.norm == "pre" else linalg.rows(factor, lead)
-        branch = self.scale / math.sqrt(n) * self.branch.chain_factor(inner, n, draws)
-        out = self._with_skip(linalg.rows(factor, lead), branch, n, draws)
+        out = self._with_skip(linalg.rows(factor, lead), self.branch.chain_factor(inner, n, draws), n, draws)
         if lead:
             out = linalg.above(linalg.rows(factor, 0, lead), out)
         out = linalg.lq(out)
@@ -93,11 +92,9 @@ class Residual(Layer):
         return out
 
     def _with_skip(self, factor: Array, branch: Array, n: float, draws: Draws) -> Array:
-        """[F₁ F₂] of theory §3, step 4, for a branch that is scaled already."""
-        k = linalg.columns(factor)
-        out = linalg.product(branch, draws.wide_normal(linalg.columns(branch), n, k))
-        out[..., :k] += self.skip_scale * factor
-        return out
+        """[F₁ F₂] of theory §3, step 4."""
+        outputs = draws.wide_normal(linalg.columns(branch), n, linalg.columns(factor))
+        return linalg.skip_and_product(self.skip_scale, factor, self.scale / math.sqrt(n), branch, outputs)
 
     def _normalised_rows(self, factor: Array, lead: int) -> Array:
         """The token rows after RMSNorm or LayerNorm; row 0 of a factor with a lead is the all-ones vector."""
@@ -116,8 +113,7 @@ class Residual(Layer):
         return self.branch.limit_obstacle()
 
     def limit_step(self, factor: Array, h: float, n: int, draws: Draws) -> Array:
-        branch = self.scale * math.sqrt(h) * self.branch.limit_factor(factor, h, n, draws)
-        return linalg.lq(self._with_skip(factor, branch, 1 / h, draws))
+        return linalg.lq(self._with_skip(factor, self.branch.limit_factor(factor, h, n, draws), 1 / h, draws))
 
     def drift(self, v: Array, n: int) -> Array:
         return self.scale**2 * self.branch.drift(v, n)

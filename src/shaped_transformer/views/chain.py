@@ -103,7 +103,8 @@ def sample(
 
     **Arguments:** as in `network.sample`.
 
-    **Returns:** an `Ensemble` with the law of `network.sample`, at any width: 300 to 4,000 times faster at n = 1024.
+    **Returns:** an `Ensemble` with the law of `network.sample`, at any width: hundreds to thousands of times faster at
+    n = 1024 (benchmarks/README.md).
 
     **Raises:** `InputError` for arguments out of range.
     """

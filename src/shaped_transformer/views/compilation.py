@@ -44,3 +44,9 @@ def load(name: str) -> ModuleType:
         return importlib.import_module(f".{name}", __package__)
     finally:
         notice.cancel()
+
+
+def prepare() -> None:
+    """Load all kernels now, so that no thread waits for them and no measurement counts them."""
+    for name in ("generator", "kernels"):
+        load(name)

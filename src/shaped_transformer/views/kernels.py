@@ -18,6 +18,7 @@ Array = NDArray[np.float64]
 
 _BATCH, _ROW = float64[:, :, ::1], float64[:, ::1]
 _MASK = types.Array(boolean, 2, "C", readonly=True)
+_MATRIX = types.Array(float64, 2, "C", readonly=True)
 
 TINY = 1e-280
 """Squared lengths below this count as zero, so that nothing is divided by what has underflowed."""
@@ -97,6 +98,23 @@ def product(a: Array, b: Array, out: Array) -> None:
         for j in range(b.shape[1]):
             out[i, j, :] = 0
             _add_column(a[i], b, j, starts[j], ends[i], out[i, j])
+
+
+@compiled(void(float64, _BATCH, float64, _BATCH, _BATCH, _BATCH))
+def skip_and_product(skip: float, x: Array, scale: float, a: Array, b: Array, out: Array) -> None:
+    """out = skip·x + scale·a·b, where x may have fewer columns."""
+    ends, starts = _row_ends(a), _column_starts(b)
+    for i in range(a.shape[0]):
+        for j in range(b.shape[1]):
+            entries = out[i, j]
+            entries[:] = 0
+            _add_column(a[i], b, j, starts[j], ends[i], entries)
+            for s in range(entries.size):
+                entries[s] *= scale
+            if j < x.shape[1]:
+                kept = x[i, j]
+                for s in range(entries.size):
+                    entries[s] += skip * kept[s]
 
 
 @compiled(void(_BATCH, _BATCH, _BATCH))
@@ -200,9 +218,9 @@ def cholesky(v: Array, rounding: float, factor: Array) -> None:
                 rest[s] *= scale[s]
 
 
-@compiled(void(_BATCH, _MASK, _BATCH))
-def shifted_logits(logits: Array, allowed: NDArray[np.bool_], out: Array) -> None:
-    """out = logits minus the largest allowed one of the row; −∞ where not allowed."""
+@compiled(void(_BATCH, float64, _MASK, _BATCH))
+def shifted_logits(logits: Array, scale: float, allowed: NDArray[np.bool_], out: Array) -> None:
+    """out = scale·logits minus the largest allowed one of the row; −∞ where not allowed."""
     largest = np.empty(logits.shape[2])
     for i in range(logits.shape[0]):
         largest[:] = -math.inf
@@ -210,15 +228,15 @@ def shifted_logits(logits: Array, allowed: NDArray[np.bool_], out: Array) -> Non
             if allowed[i, j]:
                 entries = logits[i, j]
                 for s in range(largest.size):
-                    largest[s] = max(largest[s], entries[s])
+                    largest[s] = max(largest[s], scale * entries[s])
         for j in range(logits.shape[1]):
             for s in range(largest.size):
-                out[i, j, s] = logits[i, j, s] - largest[s] if allowed[i, j] else -math.inf
+                out[i, j, s] = scale * logits[i, j, s] - largest[s] if allowed[i, j] else -math.inf
 
 
-@compiled(void(_BATCH))
-def normalise_rows(weights: Any) -> None:
-    """Divide each row by its sum, in place."""
+@compiled(void(_BATCH, _MATRIX))
+def normalise_rows(weights: Any, plus: Array) -> None:
+    """Divide each row by its sum and add the row of `plus`, in place."""
     total = np.empty(weights.shape[2])
     for i in range(weights.shape[0]):
         total[:] = 0
@@ -231,4 +249,4 @@ def normalise_rows(weights: Any) -> None:
         for j in range(weights.shape[1]):
             entries = weights[i, j]
             for s in range(total.size):
-                entries[s] *= total[s]
+                entries[s] = entries[s] * total[s] + plus[i, j]

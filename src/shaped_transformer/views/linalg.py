@@ -73,6 +73,17 @@ def product(a: Array, b: Array) -> Array:
     return _batch(bare)
 
 
+def skip_and_product(skip: float, x: Array, scale: float, a: Array, b: Array) -> Array:
+    """Return skip·x + scale·a·b; x may have fewer columns than b."""
+    if is_sample_last(a):
+        bare = np.empty((a.shape[-2], b.shape[-1], len(a)))
+        _kernels().skip_and_product(skip, _bare(x), scale, _bare(a), _bare(b), bare)
+        return _batch(bare)
+    out = product(scale * a, b)
+    out[..., : columns(x)] += skip * x
+    return out
+
+
 def product_t(a: Array, b: Array) -> Array:
     """Return a·bᵀ; b may be one matrix for all samples."""
     if not (is_sample_last(a) or is_sample_last(b)):
@@ -216,18 +227,20 @@ def shorten(a: Array) -> Array:
     return lq(a) if columns(a) > a.shape[-2] else a
 
 
-def masked_softmax(logits: Array, allowed: NDArray[np.bool_]) -> Array:
-    """Return the softmax over each row's allowed columns; the others are 0."""
+def masked_softmax(logits: Array, scale: float, allowed: NDArray[np.bool_], plus: Array) -> Array:
+    """Return softmax(scale·logits) over each row's allowed columns (0 in the others) plus one matrix for all."""
     if is_sample_last(logits):
         weights = np.empty((*logits.shape[1:], len(logits)))
-        _kernels().shifted_logits(_bare(logits), allowed, weights)
+        _kernels().shifted_logits(_bare(logits), scale, allowed, weights)
         np.exp(weights, out=weights)
-        _kernels().normalise_rows(weights)
+        _kernels().normalise_rows(weights, plus)
         return _batch(weights)
+    logits = logits.dtype.type(scale) * logits
     if not allowed.all():
         logits = np.where(allowed, logits, -np.inf)
     weights = np.exp(logits - np.max(logits, axis=-1, keepdims=True))
-    return weights / np.sum(weights, axis=-1, keepdims=True)
+    weights /= np.sum(weights, axis=-1, keepdims=True)
+    return weights + plus.astype(logits.dtype, copy=False)
 
 
 def centre(y: Array, weights: Array) -> Array:

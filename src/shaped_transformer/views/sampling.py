@@ -22,7 +22,7 @@ from ..architecture import Architecture
 from ..errors import InputError
 from ..inputs import check_seed, from_covariance
 from ..progress import progress
-from . import linalg
+from . import compilation, linalg
 from .draws import Draws
 from .stopping import Window, check_window
 
@@ -199,6 +199,7 @@ def draw(
     for name, value in (("samples", samples), ("workers", 1 if workers is None else workers)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
             raise InputError(f"{name} must be a whole number of at least 1 (got {value!r})")
+    compilation.prepare()
     task = partial(draw_block, walk, check_seed(seed), tuple(int(r) for r in records), check_window(stop))
     blocks = -(-samples // walk.size)
     results = _on_cluster(task, blocks, client) if client is not None else _in_threads(task, blocks, workers)
