@@ -78,6 +78,43 @@ def test_predict_draws_no_networks(run: Any) -> None:
     assert "network:" not in err
 
 
+def test_predict_says_how_stable_a_design_is(run: Any) -> None:
+    code, out, err = run("predict", *QUICK, "--json")
+    assert code == 0
+    found = json.loads(out)["stability"]
+    want = st.stability(st.shaped_transformer(16, 6), json.loads(out)["initial_covariance"], samples=200)
+    assert found == json.loads(json.dumps(want.to_dict()))
+    assert "left the window" in err
+    assert "Expected drift" in err
+
+
+def test_advise_reports_draws_and_writes(run: Any, tmp_path: Path) -> None:
+    import xarray as xr
+
+    size = ("--depth", "4", "--width", "16", "--tokens", "3", "--samples", "100", "--probability", "0.9")
+    code, out, err = run("advise", *size, "--out", "here", "--json")
+    assert code == 0
+    report = json.loads(out)
+    want = st.advise(4, 16, 3, samples=100, probability=0.9)
+    assert report["gamma"] == want.gamma
+    assert want.sentence in err
+    assert sorted(p.name for p in (tmp_path / "here").iterdir()) == ["dataset.zarr", "figure.png", "run.json"]
+    with xr.open_zarr(tmp_path / "here" / "dataset.zarr") as data:
+        assert data["gamma"].to_numpy().tolist() == [p.gamma for p in want.frontier]
+    code, _, err = run("advise", *size, "--rank-share", "0.99999", "--out", "none")
+    assert code == 0
+    assert "no such gamma" in err
+
+
+def test_sweep_lands_and_goes_on(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text("base: {depth: 4, width: 16, samples: 20}\ngrid: {gamma: [0.3, 1.7]}\n")
+    code, out, err = run("sweep", "spec.yaml", "--out", "here", "--json")
+    assert code == 0
+    assert json.loads(out)["drawn"] == 1
+    assert "1 points drawn, 0 were there, 1 failed" in err
+    assert "0 points drawn, 1 were there, 1 failed" in run("sweep", "spec.yaml", "--out", "here")[2]
+
+
 def test_a_preset_without_limit_is_compared_without_the_sde(run: Any) -> None:
     code, out, err = run(
         "compare", "--preset", "skipless_transformer", *QUICK, "--network-samples", "20", "--tokens", "4", "--json"

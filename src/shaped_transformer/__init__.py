@@ -2,6 +2,7 @@
 
 from . import inputs, statistics
 from .activations import Activation, ShapedReLU, ShapedSmooth, Smooth
+from .advice import Advice, advise
 from .architecture import (
     PRESETS,
     Architecture,
@@ -15,6 +16,7 @@ from .architecture import (
 )
 from .errors import DefinitionError, InputError, NoProportionalLimit, ShapedTransformerError, StorageError
 from .layers import MLP, Dense, Residual, ShapedAttention, SoftmaxAttention
+from .stability import Stability, stability
 from .version import __version__
 from .views import chain, network, sde
 from .views.ensemble import Ensemble
@@ -23,6 +25,7 @@ __all__ = [
     "MLP",
     "PRESETS",
     "Activation",
+    "Advice",
     "Architecture",
     "DefinitionError",
     "Dense",
@@ -36,8 +39,10 @@ __all__ = [
     "ShapedTransformerError",
     "Smooth",
     "SoftmaxAttention",
+    "Stability",
     "StorageError",
     "__version__",
+    "advise",
     "chain",
     "deep_linear",
     "inputs",
@@ -49,5 +54,6 @@ __all__ = [
     "shaped_mlp",
     "shaped_transformer",
     "skipless_transformer",
+    "stability",
     "statistics",
 ]

@@ -12,12 +12,14 @@ from typing import Annotated, Any, NoReturn
 import numpy as np
 import typer
 
-from . import inputs
+from . import inputs, sweeps
+from .advice import Advice, advise
 from .architecture import PRESETS, Architecture
 from .comparison import Comparison, compare
 from .errors import InputError, ShapedTransformerError, StorageError
 from .files import filling
 from .provenance import command_line
+from .stability import Stability, stability
 from .version import __version__
 
 app = typer.Typer(
@@ -130,6 +132,10 @@ def _compare(options: dict[str, Any]) -> None:
         result = compare(definition, v0, **chosen)
         report = _report(result, definition, v0, options["seed"])
         _print_tables(result, report)
+        if options["network_samples"] is None:
+            found = stability(definition, v0, samples=options["samples"], seed=options["seed"])
+            report["stability"] = found.to_dict()
+            _print_stability(found, definition.depth)
         from .figures import comparison as figure
 
         data = result.to_datatree()
@@ -139,6 +145,71 @@ def _compare(options: dict[str, Any]) -> None:
     _say(f"Written to {options['out']}: figure.png, dataset.zarr, run.json")
     if options["as_json"]:
         typer.echo(json.dumps(report))
+
+
+@app.command("advise")
+def advise_command(
+    depth: Annotated[int, typer.Option(help="Number of blocks d.")],
+    width: Annotated[int, typer.Option(help="Width n of the network.")],
+    tokens: Annotated[int, typer.Option(help="Number of tokens m.")],
+    heads: Annotated[int, typer.Option(help="Attention heads.")] = 1,
+    mask: MaskOption = None,
+    tau0: Annotated[float, typer.Option(help="Temperature constant of the advised network.")] = 1.0,
+    probability: Annotated[float, typer.Option(help="Share of networks that must be stable.")] = 0.95,
+    rank_share: Annotated[float, typer.Option(help="Share of the input's effective rank that they must keep.")] = 0.5,
+    confidence: Annotated[float, typer.Option(help="With which both must be known.")] = 0.95,
+    samples: Annotated[int, typer.Option(help="Draws of the chain for each design that is tried.")] = 1024,
+    seed: Seed = 0,
+    out: Out = Path("runs/advise"),
+    as_json: Json = False,
+) -> None:
+    """Find the largest gamma with which a shaped Transformer of this size is stable, and its trade-off with tau0."""
+    with filling(out) as folder:
+        advice = advise(
+            depth,
+            width,
+            tokens,
+            heads=heads,
+            mask=_mask(mask or "full"),
+            tau0=tau0,
+            probability=probability,
+            rank_share=rank_share,
+            confidence=confidence,
+            samples=samples,
+            seed=seed,
+        )
+        report = {"command": command_line(), "version": __version__} | advice.to_dict()
+        _print_advice(advice)
+        from .figures import frontier
+
+        data = frontier.compute(advice)
+        data.to_zarr(folder / "dataset.zarr", zarr_format=2)
+        frontier.draw(data).savefig(folder / "figure.png", dpi=150)
+        (folder / "run.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+    _say(f"Written to {out}: figure.png, dataset.zarr, run.json")
+    if as_json:
+        typer.echo(json.dumps(report))
+
+
+@app.command("sweep")
+def sweep_command(
+    specification: Annotated[Path, typer.Argument(help="YAML file: base, grid or list, keep.")],
+    out: Annotated[Path, typer.Option(help="Folder of the store; a sweep that was interrupted goes on there.")],
+    scheduler: Annotated[str | None, typer.Option(help="Address of a running Dask scheduler, tcp://host:port.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Local processes. Default: this one, on all cores.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Draw a grid or list of designs into one zarr store; what has landed is never drawn again."""
+    if scheduler is not None and workers is not None:
+        raise InputError("give --scheduler or --workers, not both")
+    outcome = sweeps.run(sweeps.read(specification), out, scheduler=scheduler, workers=workers)
+    _say(f"{outcome.drawn} points drawn, {outcome.kept} were there, {len(outcome.failed)} failed: {out}/store.zarr")
+    for index, error in outcome.failed:
+        _say(f"point {list(index)}: {error}")
+    if as_json:
+        typer.echo(json.dumps(asdict(outcome)))
 
 
 def _architecture(options: dict[str, Any]) -> Architecture:
@@ -156,11 +227,18 @@ def _architecture(options: dict[str, Any]) -> Architecture:
     known = [flag for flag in flags if flag in inspect.signature(PRESETS[name]).parameters]
     if unknown := [_flag(flag) for flag in given if flag not in known]:
         raise InputError(f"preset {name} takes no {', '.join(unknown)}: it takes {', '.join(map(_flag, known))}")
-    if given.get("mask") not in (None, "full", "causal"):
-        if not Path(given["mask"]).exists():
-            raise InputError(f"--mask must be full, causal or a .npy file; there is no file {given['mask']}")
-        given["mask"] = inputs.read_array(Path(given["mask"]))
+    if "mask" in given:
+        given["mask"] = _mask(given["mask"])
     return PRESETS[name](**({"width": 128, "depth": 64} | given))
+
+
+def _mask(mask: str) -> Any:
+    """A mask by name or from a file."""
+    if mask in ("full", "causal"):
+        return mask
+    if not Path(mask).exists():
+        raise InputError(f"--mask must be full, causal or a .npy file; there is no file {mask}")
+    return inputs.read_array(Path(mask))
 
 
 def _architecture_in(file: Path) -> Architecture:
@@ -264,6 +342,54 @@ def _print_tables(result: Comparison, report: dict[str, Any]) -> None:
     verdict = result.verdict()
     doubt = "" if verdict.certain else " (too close to call: draw more samples)"
     _say(f"Verdict: {verdict.word}{doubt}: {verdict.sentence}.")
+
+
+def _print_stability(found: Stability, depth: int) -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    low, high = found.window
+    title = (
+        f"Stability up to layer {depth} by the chain, eigenvalues in the window [{low:g}, {high:g}],\n"
+        "and what 10 % of each parameter would change (± its error)"
+    )
+    table = Table(title=title, box=SIMPLE, title_justify="left")
+    table.add_column("", no_wrap=True)
+    table.add_column("now", no_wrap=True)
+    signs = {effect: "+" if effect.factor > 1 else "−" for effect in found.effects}
+    for effect, sign in signs.items():
+        table.add_column(f"{effect.parameter} {sign}10 %", justify="right")
+    left = found.left
+    rows = (
+        ("left the window", (left.value, left.low, left.high), "left"),
+        ("median mean |rho|", found.correlation, "correlation"),
+        ("median rank", found.rank, "rank"),
+    )
+    for name, (value, least, most), field in rows:
+        changes = (getattr(effect, field) for effect in found.effects)
+        table.add_row(
+            name, f"{value:.2g} [{least:.2g}, {most:.2g}]", *[f"{d:+.2g} ± {error:.1g}" for d, error in changes]
+        )
+    Console(stderr=True, highlight=False).print(table)
+    if found.growth is not None:
+        _say(f"Expected drift of the mean token norm at the input: {found.growth:+.3g} per unit of depth/width.")
+
+
+def _print_advice(advice: Advice) -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        "tau0", "largest gamma", "healthy networks there", title="The frontier", box=SIMPLE, title_justify="left"
+    )
+    for point in advice.frontier:
+        gamma = "none" if point.gamma is None else f"{point.gamma:.3g}"
+        healthy = point.healthy
+        table.add_row(f"{point.tau0:g}", gamma, f"{healthy.value:.3f} [{healthy.low:.3f}, {healthy.high:.3f}]")
+    Console(stderr=True, highlight=False).print(table)
+    _say(f"Advice: {advice.sentence}.")
 
 
 def _say(message: str) -> None:

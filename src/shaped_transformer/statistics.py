@@ -200,9 +200,9 @@ def verdict(ensemble: "Ensemble") -> Verdict:
     stopped_above = (ensemble.stopped <= depth) & ~below
     exploded = share(stopped_above | np.any(ensemble.eigenvalues[..., 0] > EXPLODED * start, axis=1))
     last = ensemble.covariance[:, -1]
-    correlation = _median(mean_absolute_correlation(last))
-    rank = _median(effective_rank(ensemble.eigenvalues[:, -1]))
-    growth = _median(mean_token_norm(last) / start)
+    correlation = median(mean_absolute_correlation(last))
+    rank = median(effective_rank(ensemble.eigenvalues[:, -1]))
+    growth = median(mean_token_norm(last) / start)
     words = {
         "exploding": (exploded.value > TOLERATED, exploded.low <= TOLERATED < exploded.high),
         "collapsing": (
@@ -222,7 +222,8 @@ def verdict(ensemble: "Ensemble") -> Verdict:
     return Verdict(word, certain, sentence, exploded, correlation, rank, growth)
 
 
-def _median(values: Floats) -> tuple[float, float, float]:
+def median(values: Floats) -> tuple[float, float, float]:
+    """Return the median over samples, (value, low, high) at 95 %."""
     found = quantiles(values, (0.5,))
     return float(found.value[0]), float(found.low[0]), float(found.high[0])
 

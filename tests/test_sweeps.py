@@ -1,0 +1,190 @@
+"""Sweeps: every point lands once, whatever interrupts, and is the same whatever draws it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+import yaml
+
+import shaped_transformer as st
+from shaped_transformer import sweeps
+
+SPEC: dict[str, Any] = {
+    "base": {"depth": 8, "width": 16, "samples": 64, "tokens": 4},
+    "grid": {"gamma": [0.3, 0.6], "mask": ["full", "causal"], "seed": [0, 1]},
+}
+
+
+def store(folder: Path) -> xr.Dataset:
+    return xr.open_zarr(folder / "store.zarr").load()
+
+
+def test_a_grid_lands_with_named_dimensions(tmp_path: Path) -> None:
+    outcome = sweeps.run(sweeps.from_dict(SPEC), tmp_path)
+    assert (outcome.drawn, outcome.kept, outcome.failed) == (8, 0, ())
+    data = store(tmp_path)
+    assert data["correlation"].dims == ("gamma", "mask", "seed", "quantile")
+    assert (data["status"] == sweeps.DONE).all()
+    arch = st.shaped_transformer(16, 8, gamma=0.6, mask="causal")
+    chain = st.chain.sample(arch, st.inputs.equicorrelated(4, 0.2), 64, 1, record=1, stop=(1e-4, 1e4))
+    seen = data["effective_rank"].sel(gamma=0.6, mask="causal", seed=1)
+    np.testing.assert_array_equal(seen, np.quantile(chain.effective_rank()[:, -1], sweeps.LEVELS))
+    assert float(data["left"].sel(gamma=0.6, mask="causal", seed=1, bound="value")) == np.mean(chain.stopped <= 8)
+
+
+def test_a_list_of_points_with_a_failing_one(tmp_path: Path) -> None:
+    spec = {
+        "base": SPEC["base"],
+        "list": [{"gamma": 0.3}, {"gamma": 1.7}, {"preset": "deep_linear"}],
+        "keep": ["correlation"],
+    }
+    outcome = sweeps.run(sweeps.from_dict(spec), tmp_path)
+    assert outcome.drawn == 2
+    assert [index for index, _ in outcome.failed] == [(1,)]
+    data = store(tmp_path)
+    assert data["status"].to_numpy().tolist() == [sweeps.DONE, sweeps.FAILED, sweeps.DONE]
+    assert "gamma" in str(data["error"].to_numpy()[1])
+    assert np.isfinite(data["correlation"].to_numpy()[[0, 2]]).all()
+
+
+def test_only_what_is_missing_is_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep = sweeps.from_dict(SPEC)
+    sweeps.run(sweep, tmp_path)
+    before = store(tmp_path)
+    lost = sweeps.Store(tmp_path)
+    lost._array("status")[1, 0, 1] = sweeps.MISSING
+    lost._array("correlation")[1, 0, 1] = np.nan
+    drawn = []
+    draw = sweeps.draw_point
+    monkeypatch.setattr(sweeps, "draw_point", lambda *a: drawn.append(a) or draw(*a))
+    outcome = sweeps.run(sweep, tmp_path)
+    assert (outcome.drawn, outcome.kept, len(drawn)) == (1, 7, 1)
+    xr.testing.assert_identical(store(tmp_path), before)
+
+
+def test_the_order_of_the_axes_does_not_matter(tmp_path: Path) -> None:
+    sweeps.run(sweeps.from_dict(SPEC), tmp_path)
+    turned = SPEC | {"grid": dict(reversed(SPEC["grid"].items()))}
+    sweeps.Store(tmp_path)._array("status")[1, 0, 0] = sweeps.MISSING
+    before = store(tmp_path)["correlation"]
+    assert sweeps.run(sweeps.from_dict(turned), tmp_path).drawn == 1
+    xr.testing.assert_identical(store(tmp_path)["correlation"], before)
+
+
+def test_another_sweep_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    sweeps.run(sweeps.from_dict(SPEC), tmp_path)
+    other = SPEC | {"base": SPEC["base"] | {"samples": 65}}
+    with pytest.raises(st.InputError, match=r"base\.samples: 64 there, 65 now"):
+        sweeps.run(sweeps.from_dict(other), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"grid": {"gama": [1]}}, "unknown key 'gama'"),
+        ({"grid": {"gamma": 0.3}}, "grid.gamma must be a list"),
+        ({"grid": {"gamma": []}}, "grid.gamma must be a list"),
+        ({"grid": {}}, "either grid"),
+        ({"list": [{"gamma": 0.3}]}, "either grid"),
+        ({"base": {"gamma": 0.3}}, "both base and grid"),
+        ({"base": {"depth": [1, 2]}}, "base.depth must be one value"),
+        ({"keep": ["rank"]}, "keep must be a list from"),
+        ({"colour": 1}, "unknown key 'colour'"),
+    ],
+)
+def test_bad_specifications_name_the_key(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(st.InputError, match=message):
+        sweeps.from_dict(SPEC | change)
+
+
+@pytest.mark.parametrize("content", ["[1, 2", "- 1", "\t", ""])
+def test_files_that_are_no_specification(content: str, tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text(content)
+    with pytest.raises(st.InputError, match=r"YAML|mapping"):
+        sweeps.read(tmp_path / "spec.yaml")
+    with pytest.raises(st.StorageError, match="cannot read"):
+        sweeps.read(tmp_path / "missing.yaml")
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "shaped_transformer", *arguments]
+
+
+@pytest.mark.slow
+def test_killed_and_resumed(tmp_path: Path) -> None:
+    spec = {
+        "base": SPEC["base"] | {"depth": 60, "samples": 3000},
+        "grid": {"gamma": [0.3, 0.6], "seed": list(range(12))},
+    }
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec))
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    sweeps.run(sweeps.from_dict(spec), whole)
+    run = subprocess.Popen(command("sweep", str(tmp_path / "spec.yaml"), "--out", str(killed)))
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if (killed / "store.zarr").exists() and (sweeps.Store(killed).status() == sweeps.DONE).sum() >= 3:
+            break
+        time.sleep(0.02)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    landed = int((sweeps.Store(killed).status() == sweeps.DONE).sum())
+    assert 3 <= landed < 24
+    outcome = sweeps.run(sweeps.from_dict(spec), killed)
+    assert (outcome.kept, outcome.drawn) == (landed, 24 - landed)
+    xr.testing.assert_identical(store(killed), store(whole))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_a_cluster_that_loses_a_worker_loses_nothing(tmp_path: Path) -> None:
+    """A real scheduler and two worker processes, one of which is killed on the way."""
+    pytest.importorskip("distributed")
+    spec = {
+        "base": SPEC["base"] | {"depth": 60, "samples": 4000},
+        "grid": {"gamma": [0.3, 0.6], "seed": list(range(10))},
+    }
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec))
+    sweeps.run(sweeps.from_dict(spec), tmp_path / "alone")
+    address = tmp_path / "scheduler.json"
+    dask = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
+    worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(address), "--no-dashboard"]
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    running = [
+        subprocess.Popen(
+            [*dask, "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(address)], **quiet
+        )
+    ]
+    try:
+        running += [
+            subprocess.Popen(
+                [*worker, "--nthreads", "1", "--no-nanny", "--local-directory", str(tmp_path / f"w{i}")], **quiet
+            )
+            for i in range(2)
+        ]
+        deadline = time.monotonic() + 60
+        while not address.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        url = json.loads(address.read_text())["address"]
+        sweep = subprocess.Popen(
+            command("sweep", str(tmp_path / "spec.yaml"), "--out", str(tmp_path / "cluster"), "--scheduler", url)
+        )
+        while time.monotonic() < deadline:
+            folder = tmp_path / "cluster"
+            if (folder / "store.zarr").exists() and (sweeps.Store(folder).status() == sweeps.DONE).sum() >= 2:
+                break
+            time.sleep(0.05)
+        running[1].kill()
+        assert sweep.wait(timeout=120) == 0
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+    xr.testing.assert_identical(store(tmp_path / "cluster"), store(tmp_path / "alone"))
