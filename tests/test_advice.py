@@ -1,5 +1,7 @@
 """Advice: the advised γ is stable on fresh draws, a larger one is not, and where there is none it says so."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from assertions import FALSE_ALARM
@@ -8,14 +10,14 @@ from scipy.stats import binom
 import shaped_transformer as st
 from shaped_transformer.stability import WINDOW
 
-SIZE = {"depth": 32, "width": 32, "tokens": 4}
+SIZE: dict[str, Any] = {"depth": 32, "width": 32, "tokens": 4}
 
 
 def healthy(gamma: float, tau0: float, samples: int) -> int:
     """How many fresh networks keep the window and half of the input's effective rank."""
     v0 = st.inputs.equicorrelated(4, 0.2)
     e = st.chain.sample(st.shaped_transformer(32, 32, gamma=gamma, tau0=tau0), v0, samples, 77, record=1, stop=WINDOW)
-    rank = st.statistics.effective_rank(np.linalg.eigvalsh(v0)[::-1])
+    rank = st.statistics.effective_rank(np.array(np.linalg.eigvalsh(v0)[::-1], dtype=np.float64))
     return int(np.sum((e.stopped > 32) & (e.effective_rank()[:, -1] >= 0.5 * rank)))
 
 
@@ -70,4 +72,4 @@ def test_same_seed_same_advice_whatever_the_workers() -> None:
 )
 def test_bad_questions_are_refused(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(st.ShapedTransformerError, match=message):
-        st.advise(**(SIZE | wrong))  # type: ignore[arg-type]
+        st.advise(**(SIZE | wrong))

@@ -72,5 +72,5 @@ def test_too_few_samples_are_refused(samples: object) -> None:
 
 
 def test_a_window_that_is_never_left() -> None:
-    calm = replace(ARCH, depth=2)  # type: ignore[type-var]
+    calm = replace(ARCH, depth=2)
     assert st.stability(calm, V0, samples=64).left.value == 0

@@ -62,9 +62,14 @@ def test_only_what_is_missing_is_drawn_again(tmp_path: Path, monkeypatch: pytest
     lost = sweeps.Store(tmp_path)
     lost._array("status")[1, 0, 1] = sweeps.MISSING
     lost._array("correlation")[1, 0, 1] = np.nan
-    drawn = []
+    drawn: list[Any] = []
     draw = sweeps.draw_point
-    monkeypatch.setattr(sweeps, "draw_point", lambda *a: drawn.append(a) or draw(*a))
+
+    def counted(*arguments: Any) -> Any:
+        drawn.append(arguments)
+        return draw(*arguments)
+
+    monkeypatch.setattr(sweeps, "draw_point", counted)
     outcome = sweeps.run(sweep, tmp_path)
     assert (outcome.drawn, outcome.kept, len(drawn)) == (1, 7, 1)
     xr.testing.assert_identical(store(tmp_path), before)

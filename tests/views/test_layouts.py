@@ -64,6 +64,7 @@ def test_verbs_agree(samples: int, m: int, k: int, n: int) -> None:
         either(lambda x: linalg.product_t(x, mask / m), normal(samples, n, m)),
         either(linalg.gram, a),
         either(linalg.squared_norm, a),
+        either(linalg.inverse_squared_norm, linalg.lq(wide)),
         either(linalg.lq, a),
         either(linalg.lq, wide),
         either(linalg.semidefinite_factor, linalg.gram(wide)),

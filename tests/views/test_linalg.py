@@ -79,4 +79,13 @@ def test_leaving_a_window_is_decided_as_by_eigenvalues(size: int, low: float, wi
     factor = np.random.default_rng(seed).standard_normal((40, size, size + 1))
     values = np.linalg.eigvalsh(linalg.gram(factor))
     want = (values[:, 0] < low - 1e-12) | (values[:, -1] > low + width)
-    np.testing.assert_array_equal(leaves(factor, (low, low + width)), want)
+    for layout in (factor, linalg.sample_last(factor)):
+        np.testing.assert_array_equal(leaves(layout, (low, low + width)), want)
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_singular_covariance_leaves_a_window_above_zero(last: bool) -> None:
+    factor = np.stack([np.eye(3), np.diag([1.0, 0.0, 1.0]), np.tri(3)])
+    factor = linalg.sample_last(factor) if last else factor
+    np.testing.assert_array_equal(leaves(factor, (1e-9, 10.0)), [False, True, False])
+    np.testing.assert_array_equal(leaves(factor, (0.0, 10.0)), [False, False, False])

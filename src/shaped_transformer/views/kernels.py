@@ -234,6 +234,26 @@ def shifted_logits(logits: Array, scale: float, allowed: NDArray[np.bool_], out:
                 out[i, j, s] = scale * logits[i, j, s] - largest[s] if allowed[i, j] else -math.inf
 
 
+@compiled(void(_BATCH, float64[::1]))
+def inverse_squared_norm(factor: Array, out: Array) -> None:
+    """out = the sum of the squares of L⁻¹, L = `factor` square and lower triangular; infinite or NaN if singular."""
+    size, samples = factor.shape[0], factor.shape[2]
+    column = np.empty((size, samples))
+    out[:] = 0
+    for j in range(size):
+        for i in range(j, size):
+            entries = column[i]
+            entries[:] = 0
+            for q in range(j, i):
+                left, right = factor[i, q], column[q]
+                for s in range(samples):
+                    entries[s] -= left[s] * right[s]
+            pivot = factor[i, i]
+            for s in range(samples):
+                entries[s] = ((1.0 if i == j else 0.0) + entries[s]) / pivot[s]
+                out[s] += entries[s] * entries[s]
+
+
 @compiled(void(_BATCH, _MATRIX))
 def normalise_rows(weights: Any, plus: Array) -> None:
     """Divide each row by its sum and add the row of `plus`, in place."""

@@ -118,6 +118,21 @@ def squared_norm(a: Array) -> Array:
     return out
 
 
+def inverse_squared_norm(factor: Array) -> Array:
+    """Return ‖L⁻¹‖² = tr (L·Lᵀ)⁻¹ of square lower-triangular matrices, (samples,); infinite or NaN where singular."""
+    if is_sample_last(factor):
+        out = np.empty(len(factor))
+        _kernels().inverse_squared_norm(_bare(factor), out)
+        return out
+    inverse = np.zeros_like(factor)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        for i in range(factor.shape[-1]):
+            row = -product(factor[..., i : i + 1, :i], inverse[..., :i, :])
+            row[..., 0, i] += 1
+            inverse[..., i : i + 1, :] = row / factor[..., i : i + 1, i : i + 1]
+        return squared_norm(inverse)
+
+
 def diagonal(a: Array) -> Array:
     """Return the diagonal, (…, rows)."""
     return np.diagonal(a, axis1=-2, axis2=-1)

@@ -30,25 +30,23 @@ def check_window(stop: Window) -> Window:
 def leaves(factor: Array, stop: Window) -> NDArray[np.bool_]:
     """Return which samples have an eigenvalue of V = factor·factorᵀ below `low` or above `high`, (samples,).
 
-    The trace bounds the largest eigenvalue; the determinant bounds the smallest from below (arithmetic–geometric mean).
-    Only samples that these bounds leave open are decomposed.
+    The largest eigenvalue lies between tr V/m and tr V, the smallest between 1/tr V⁻¹ and m/tr V⁻¹. Only samples that
+    these bounds leave open are decomposed.
     """
     low, high = stop
+    tokens = factor.shape[-2]
     trace = linalg.squared_norm(factor)
-    open_question = trace > high
-    if low == 0 and not open_question.any():
-        return open_question
+    out = trace > tokens * high
+    open_question = (trace > high) & ~out
     if low > 0:
-        tokens = factor.shape[-2]
         factor = linalg.lq(factor)
         if linalg.columns(factor) < tokens:
             return np.ones(len(factor), dtype=bool)
-        with np.errstate(divide="ignore"):
-            log_det = 2 * np.sum(np.log(np.abs(linalg.diagonal(factor))), axis=-1)
-        others = (tokens - 1) * np.log(trace / max(tokens - 1, 1)) if tokens > 1 else 0.0
-        open_question |= ~(log_det - others > math.log(low))
-    out = np.zeros(len(factor), dtype=bool)
-    which = np.flatnonzero(open_question)
+        inverse = linalg.inverse_squared_norm(factor)
+        beyond = inverse * low > tokens
+        open_question |= ~(inverse * low < 1) & ~beyond
+        out |= beyond
+    which = np.flatnonzero(open_question & ~out)
     if which.size:
         values = linalg.squared_singular_values(factor[which])
         out[which] = (values[:, 0] > high) | (values[:, -1] < low)
