@@ -199,6 +199,6 @@ def test_kernels_are_compiled_once_with_a_notice(tmp_path: Path) -> None:
         subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
         for _ in range(2)
     ]
-    assert compilation.NOTICE in runs[0].stderr
+    assert runs[0].stderr == compilation.NOTICE + "\n"
     assert runs[1].stderr == ""
     assert runs[0].stdout == runs[1].stdout

@@ -33,20 +33,23 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 @functools.cache
 def load(name: str) -> ModuleType:
-    """Import a module of kernels of this package, telling on standard error if that takes long.
+    """Import a module of kernels of this package.
 
     **Arguments:** `name`: `"kernels"` or `"generator"`.
+    """
+    return importlib.import_module(f".{name}", __package__)
+
+
+def prepare() -> None:
+    """Load all kernels now, so that no thread waits for them and no measurement counts them.
+
+    If that takes long, whoever waits is told why on standard error.
     """
     notice = threading.Timer(PATIENCE, print, (NOTICE,), {"file": sys.stderr, "flush": True})
     notice.daemon = True
     notice.start()
     try:
-        return importlib.import_module(f".{name}", __package__)
+        for name in ("generator", "kernels"):
+            load(name)
     finally:
         notice.cancel()
-
-
-def prepare() -> None:
-    """Load all kernels now, so that no thread waits for them and no measurement counts them."""
-    for name in ("generator", "kernels"):
-        load(name)
