@@ -40,6 +40,7 @@ def load(name: str) -> ModuleType:
     return importlib.import_module(f".{name}", __package__)
 
 
+@functools.cache
 def prepare() -> None:
     """Load all kernels now, so that no thread waits for them and no measurement counts them.
 
@@ -53,3 +54,4 @@ def prepare() -> None:
             load(name)
     finally:
         notice.cancel()
+        notice.join()
