@@ -13,25 +13,9 @@ import numpy as np
 import pytest
 
 import shaped_transformer as st
-from shaped_transformer.cli import main
 
 QUICK = ["--width", "16", "--depth", "6", "--samples", "200"]
-Result = tuple[int, str, str]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> Result:
-        monkeypatch.setattr(sys, "argv", ["shaped-transformer", *arguments])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        out, err = capsys.readouterr()
-        code = exit_.value.code
-        return (code if isinstance(code, int) else 0), out, err
-
-    return call
+FILES = ["dataset.zarr", "figure.png", "figure.svg", "run.json"]
 
 
 def test_compare_reports_draws_and_writes(run: Any, tmp_path: Path) -> None:
@@ -48,7 +32,12 @@ def test_compare_reports_draws_and_writes(run: Any, tmp_path: Path) -> None:
     assert set(report["table"][0]["pairs"]) == {"network-chain", "network-sde", "chain-sde"}
     assert "Verdict: stable" in err
     assert "times faster than the network per draw" in err
-    assert sorted(p.name for p in (tmp_path / "here").iterdir()) == ["dataset.zarr", "figure.png", "run.json"]
+    assert sorted(p.name for p in (tmp_path / "here").iterdir()) == [
+        "dataset.zarr",
+        "figure.png",
+        "figure.svg",
+        "run.json",
+    ]
     assert json.loads((tmp_path / "here" / "run.json").read_text(encoding="utf-8")) == report
     assert (tmp_path / "here" / "figure.png").read_bytes()[:4] == b"\x89PNG"
     assert report["command"].startswith("shaped-transformer compare --width 16")
@@ -98,7 +87,12 @@ def test_advise_reports_draws_and_writes(run: Any, tmp_path: Path) -> None:
     want = st.advise(4, 16, 3, samples=100, probability=0.9)
     assert report["gamma"] == want.gamma
     assert want.sentence in err
-    assert sorted(p.name for p in (tmp_path / "here").iterdir()) == ["dataset.zarr", "figure.png", "run.json"]
+    assert sorted(p.name for p in (tmp_path / "here").iterdir()) == [
+        "dataset.zarr",
+        "figure.png",
+        "figure.svg",
+        "run.json",
+    ]
     with xr.open_zarr(tmp_path / "here" / "dataset.zarr") as data:
         assert data["gamma"].to_numpy().tolist() == [p.gamma for p in want.frontier]
     code, _, err = run("advise", *size, "--rank-share", "0.99999", "--out", "none")
@@ -151,7 +145,7 @@ def test_results_do_not_disturb_other_files(run: Any, tmp_path: Path) -> None:
     for _ in range(2):
         assert run("predict", *QUICK, "--out", "here")[0] == 0
     assert sorted(p.name for p in (tmp_path / "here").iterdir()) == [
-        *("dataset.zarr", "figure.png", "mine.txt", "run.json")
+        *("dataset.zarr", "figure.png", "figure.svg", "mine.txt", "run.json")
     ]
 
 
@@ -255,7 +249,7 @@ def test_version_and_help(run: Any) -> None:
 
 @pytest.mark.parametrize(
     ("sent", "status", "message"),
-    [(signal.SIGINT, 130, "shaped-transformer: interrupted, nothing written\n"), (signal.SIGTERM, 143, "")],
+    [(signal.SIGINT, 130, "shaped-transformer: interrupted, no half results written\n"), (signal.SIGTERM, 143, "")],
 )
 def test_an_interrupt_leaves_nothing(tmp_path: Path, sent: signal.Signals, status: int, message: str) -> None:
     process = subprocess.Popen(

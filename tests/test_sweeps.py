@@ -55,6 +55,26 @@ def test_a_list_of_points_with_a_failing_one(tmp_path: Path) -> None:
     assert np.isfinite(data["correlation"].to_numpy()[[0, 2]]).all()
 
 
+def test_points_from_files_of_architectures(tmp_path: Path) -> None:
+    for name, arch in {"a.json": st.deep_linear(8, 3), "b.json": st.pre_norm_transformer(8, 3)}.items():
+        (tmp_path / name).write_text(json.dumps(arch.to_dict()), encoding="utf-8")
+    spec = {"base": {"samples": 64, "tokens": 3}, "grid": {"architecture": ["a.json", "b.json"], "seed": [0, 1]}}
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")
+    assert sweeps.run(sweeps.read(tmp_path / "spec.yaml"), tmp_path / "out").drawn == 4
+    seen = store(tmp_path / "out")["correlation"].sel(architecture="b.json", seed=1)
+    chain = st.chain.sample(st.pre_norm_transformer(8, 3), st.inputs.equicorrelated(3, 0.2), 64, 1, stop=(1e-4, 1e4))
+    rho = st.statistics.mean_absolute_correlation(chain.covariance[:, -1])
+    np.testing.assert_array_equal(seen, np.quantile(rho, sweeps.LEVELS))
+    assert sweeps.run(sweeps.read(tmp_path / "spec.yaml"), tmp_path / "out").kept == 4
+    (tmp_path / "b.json").write_text(json.dumps(st.deep_linear(8, 4).to_dict()), encoding="utf-8")
+    with pytest.raises(st.InputError, match="holds another sweep"):
+        sweeps.run(sweeps.read(tmp_path / "spec.yaml"), tmp_path / "out")
+    with pytest.raises(st.InputError, match="architecture is a whole definition: leave out gamma"):
+        sweeps.from_dict({"grid": {"architecture": ["a.json"], "gamma": [0.5]}}, tmp_path)
+    with pytest.raises(st.StorageError, match="cannot read"):
+        sweeps.from_dict({"grid": {"architecture": ["none.json"]}}, tmp_path)
+
+
 def test_only_what_is_missing_is_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = sweeps.from_dict(SPEC)
     sweeps.run(sweep, tmp_path)

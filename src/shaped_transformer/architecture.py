@@ -1,12 +1,15 @@
 """A whole network: width, depth, and the block that is repeated; and the presets."""
 
+import json
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from pydantic import model_validator
 
 from .activations import Activation, AnyActivation, ShapedReLU
 from .definition import Definition, PositiveFloat, PositiveInt, definition
-from .errors import DefinitionError
+from .errors import DefinitionError, InputError, StorageError
 from .layers import MLP, Dense, Layer, Residual, ShapedAttention, SoftmaxAttention
 from .masks import Mask
 
@@ -35,6 +38,24 @@ class Architecture(Definition):
         for layer in self.block:
             layer.check(self.width)
         return self
+
+    @classmethod
+    def read(cls, path: str | PathLike[str]) -> "Architecture":
+        """Read a definition from a JSON file, such as `json.dump(architecture.to_dict(), file)` writes.
+
+        **Raises:** `StorageError` if the file cannot be read; `InputError` or `DefinitionError` for what is in it.
+        """
+        file = Path(path)
+        try:
+            return cls.from_dict(json.loads(file.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise StorageError(f"cannot read {file}: {error.strerror or error}") from None
+        except json.JSONDecodeError as error:
+            raise InputError(f"{file} is not JSON: {error}") from None
+        except UnicodeDecodeError:
+            raise InputError(f"{file} is not JSON: it is not UTF-8 text") from None
+        except RecursionError:
+            raise InputError(f"{file} is nested too deeply to be a definition") from None
 
     @property
     def time(self) -> float:

@@ -88,15 +88,21 @@ def _one_line(cls: Any, error: ValidationError) -> str:
     for problem in error.errors():
         place = problem["loc"][0] if problem["loc"] else "definition"
         where = names[place] if isinstance(place, int) and place < len(names) else place
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"].startswith("missing"):
-            message = f"{where} is missing: give it"
-        elif problem["type"] == "value_error":
-            message = message if not problem["loc"] else f"{where}: {message}"
-        else:
-            message = f"{where}: {message[0].lower()}{message[1:]} (got {_short(problem['input'])})"
-        parts.append(message)
+        parts.append(describe(problem, str(where)) if problem["loc"] else str(problem["msg"]).removeprefix(PREFIX))
     return f"{cls.__name__}: " + "; ".join(dict.fromkeys(parts))
+
+
+PREFIX = "Value error, "
+
+
+def describe(problem: Any, where: str) -> str:
+    """Say in one line what pydantic found wrong with the field `where`."""
+    message = str(problem["msg"]).removeprefix(PREFIX)
+    if problem["type"].startswith("missing"):
+        return f"{where} is missing: give it"
+    if problem["type"] == "value_error":
+        return f"{where}: {message}"
+    return f"{where}: {message[0].lower()}{message[1:]} (got {_short(problem['input'])})"
 
 
 def _short(value: Any) -> str:

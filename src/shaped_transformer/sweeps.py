@@ -4,6 +4,7 @@ A point that has landed is never drawn again, a point that fails is recorded wit
 sweep loses only the points under way. Points are independent of what runs them: a process, threads, a cluster.
 """
 
+import importlib.util
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -16,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import inputs, statistics
-from .architecture import PRESETS
+from .architecture import PRESETS, Architecture
 from .errors import InputError, ShapedTransformerError, StorageError
 from .files import replacing
 from .progress import progress
 from .stability import WINDOW
 from .version import __version__
-from .views import chain, network, sde
+from .views import sampling
+from .views.by_name import VIEWS
 from .views.ensemble import Ensemble
 
 Floats = NDArray[np.float64]
@@ -31,8 +33,8 @@ LEVELS = (0.05, 0.5, 0.95)
 """Quantiles that are kept of each statistic."""
 MISSING, DONE, FAILED = 0, 1, 2
 """Values of the store's `status`."""
-VIEWS: dict[str, Any] = {"network": network, "chain": chain, "sde": sde}
 DEFAULTS: dict[str, Any] = {
+    "architecture": None,
     "preset": "shaped_transformer",
     "width": 128,
     "depth": 64,
@@ -118,11 +120,14 @@ def read(path: Path) -> Sweep:
         raise StorageError(f"cannot read {path}: {error.strerror or error}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not YAML: {error}") from None
-    return from_dict(spec)
+    return from_dict(spec, Path(path).parent)
 
 
-def from_dict(spec: Any) -> Sweep:
+def from_dict(spec: Any, folder: Path = Path()) -> Sweep:
     """Check a specification: `base` (optional), one of `grid` and `list`, and `keep` (default: all statistics).
+
+    **Arguments:** `spec`: its values; `folder`: where files of architectures lie. They are read now, so that the store
+    knows what was drawn, and notices a changed file.
 
     **Raises:** `InputError` naming the key that is wrong, what was expected and what came.
     """
@@ -146,7 +151,25 @@ def from_dict(spec: Any) -> Sweep:
     del unknown
     for name, value in base.items():
         _scalar(value, f"base.{name}")
-    return Sweep(base, {k: tuple(v) for k, v in grid.items()}, tuple(points), tuple(keep))
+    for where, given in (
+        ("base and grid", [*base, *grid]),
+        *((f"list[{i}]", [*base, *p]) for i, p in enumerate(points)),
+    ):
+        whole = [name for name in ("preset", "width", "depth", *DESIGN) if name in given]
+        if "architecture" in given and whole:
+            raise InputError(f"{where}: architecture is a whole definition: leave out {', '.join(whole)}")
+    base, *points = (_with_definition(values, folder) for values in (base, *points))
+    axes = {name: tuple(_with_definition({name: v}, folder)[name] for v in values) for name, values in grid.items()}
+    return Sweep(base, axes, tuple(points), tuple(keep))
+
+
+def _with_definition(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The values, with the name of a file of an architecture replaced by its name and content."""
+    file = values.get("architecture")
+    if file is None or isinstance(file, dict):
+        return values
+    definition = Architecture.read(folder / str(file))
+    return values | {"architecture": {"file": str(file), "definition": definition.to_dict()}}
 
 
 def _mapping(value: Any, where: str, known: Sequence[str]) -> dict[str, Any]:
@@ -159,7 +182,7 @@ def _mapping(value: Any, where: str, known: Sequence[str]) -> dict[str, Any]:
 
 
 def _scalar(value: Any, where: str) -> None:
-    if isinstance(value, dict | list) and not where.endswith("mask"):
+    if isinstance(value, dict | list) and not where.endswith(("mask", "architecture")):
         raise InputError(f"{where} must be one value (got {type(value).__name__}); lists of values belong in grid")
 
 
@@ -171,16 +194,9 @@ def draw_point(point: dict[str, Any], keep: Sequence[str], workers: int | None =
 
     **Raises:** `ShapedTransformerError` for a point that cannot be.
     """
-    preset, view = point["preset"], point["view"]
-    if preset not in PRESETS:
-        raise InputError(f"no preset {preset!r}: choose one of {', '.join(PRESETS)}")
-    if view not in VIEWS:
+    if (view := point["view"]) not in VIEWS:
         raise InputError(f"no view {view!r}: choose one of {', '.join(VIEWS)}")
-    design = {name: point[name] for name in DESIGN if name in point}
-    try:
-        arch = PRESETS[preset](point["width"], point["depth"], **design)
-    except TypeError:
-        raise InputError(f"preset {preset} does not take all of {', '.join(design)}") from None
+    arch = _architecture(point)
     if point["text"] is None:
         v0 = inputs.equicorrelated(point["tokens"], point["correlation"])
     else:
@@ -189,6 +205,19 @@ def draw_point(point: dict[str, Any], keep: Sequence[str], workers: int | None =
     out = {name: np.quantile(STATISTICS[name](e), LEVELS) for name in keep}
     left = statistics.share(e.stopped <= arch.depth)
     return out | {"left": np.array([left.value, left.low, left.high])}
+
+
+def _architecture(point: dict[str, Any]) -> Architecture:
+    """The definition of a point, from its file or from its preset."""
+    if point["architecture"] is not None:
+        return Architecture.from_dict(point["architecture"]["definition"])
+    preset, design = point["preset"], {name: point[name] for name in DESIGN if name in point}
+    if preset not in PRESETS:
+        raise InputError(f"no preset {preset!r}: choose one of {', '.join(PRESETS)}")
+    try:
+        return PRESETS[preset](point["width"], point["depth"], **design)
+    except TypeError:
+        raise InputError(f"preset {preset} does not take all of {', '.join(design)}") from None
 
 
 def _attempt(point: dict[str, Any], keep: Sequence[str], workers: int | None) -> dict[str, Floats] | str:
@@ -220,7 +249,7 @@ class Store:
         coords: dict[str, Any] = {"quantile": list(LEVELS), "bound": ["value", "low", "high"]}
         for name, values in sweep.axes.items():
             plain = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-            coords[name] = list(values) if plain else [str(v) for v in values]
+            coords[name] = list(values) if plain else [str(v["file"] if isinstance(v, dict) else v) for v in values]
         data = xr.Dataset(
             {**numbers, "left": left, "status": status, "error": error},
             coords=coords,
@@ -271,8 +300,8 @@ def run(sweep: Sweep, folder: Path, *, scheduler: str | None = None, workers: in
     - `sweep`: what to draw.
     - `folder`: where its store is, or is to be.
     - `scheduler`: address of a running Dask scheduler, such as `tcp://host:8786`; or
-    - `workers`: that many local processes. With neither, points are drawn one after another in this process, each
-      on all cores.
+    - `workers`: that many local processes. With neither, a Dask cluster inside this process draws as many points at
+      a time as there are cores; without Dask they are drawn one after another, each on all cores.
 
     **Returns:** an `Outcome`. A point that failed before is tried again.
 
@@ -299,7 +328,7 @@ def run(sweep: Sweep, folder: Path, *, scheduler: str | None = None, workers: in
 
 def _refuse_another(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
     changed = [
-        f"{part}.{key}: {a!r} there, {b!r} now"
+        f"{part}.{key}: {_shown(a)} there, {_shown(b)} now"
         for part in ("base", "grid")
         for key in sorted(found[part].keys() | wanted[part].keys())
         if (a := found[part].get(key)) != (b := wanted[part].get(key))
@@ -307,6 +336,11 @@ def _refuse_another(found: dict[str, Any], wanted: dict[str, Any], folder: Path)
     changed += [f"{part} differs" for part in ("list", "keep") if found[part] != wanted[part]]
     if changed:
         raise InputError(f"{folder} holds another sweep ({'; '.join(changed)}): choose another folder")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "…"
 
 
 Results = Iterator[tuple[tuple[int, ...], dict[str, Floats] | str]]
@@ -317,25 +351,31 @@ def _results(
     sweep: Sweep, todo: list[tuple[int, ...]], scheduler: str | None, workers: int | None
 ) -> Iterator[Results]:
     """Finished points, in any order."""
-    if scheduler is None and workers is None:
+    if scheduler is None and workers is None and importlib.util.find_spec("distributed") is None:
         yield ((index, _attempt(sweep[index], sweep.keep, None)) for index in todo)
         return
+    from threadpoolctl import threadpool_limits
+
     try:
         from distributed import Client, LocalCluster, as_completed
     except ImportError:
         raise InputError("--scheduler and --workers need Dask: pip install 'shaped-transformer[cluster]'") from None
-    if scheduler is None:
-        cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
-        client = Client(cluster)
-    else:
+    if scheduler is not None:
+        cluster = None
         try:
             client = Client(scheduler, timeout=10)
         except (OSError, TimeoutError, ValueError) as error:
             raise InputError(f"no Dask scheduler answers at {scheduler}: {error}") from None
+    else:
+        here = {"processes": False, "n_workers": 1, "threads_per_worker": sampling.cores()}
+        there = {"n_workers": workers, "threads_per_worker": 1}
+        cluster = LocalCluster(dashboard_address=None, **(here if workers is None else there))
+        client = Client(cluster)
     try:
         place = {client.submit(_attempt, sweep[index], sweep.keep, 1, pure=False, retries=3): index for index in todo}
-        yield ((place[future], result) for future, result in as_completed(place, with_results=True))
+        with threadpool_limits(limits=1):  # each point sets it too, and would set it back under the others
+            yield ((place[future], result) for future, result in as_completed(place, with_results=True))
     finally:
         client.close()
-        if scheduler is None:
+        if cluster is not None:
             cluster.close()

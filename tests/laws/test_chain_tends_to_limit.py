@@ -4,17 +4,28 @@ import numpy as np
 import pytest
 
 import shaped_transformer as st
-from shaped_transformer.figures import convergence
+from shaped_transformer.figures import catalogue, convergence
 
 WIDTHS = (4, 12, 36)
+DESIGN = {
+    "time": 0.5,
+    "gamma": 0.7,
+    "tau0": 4.0,
+    "c_plus": 0.5,
+    "c_minus": -1.0,
+    "mask": "causal",
+    "tokens": 4,
+    "correlation": 0.2,
+    "samples": 40_000,
+    "steps": 100,
+    "seed": 1,
+}
 
 
 @pytest.mark.slow
 def test_distance_between_chain_and_limit_falls_with_width() -> None:
     """At a temperature at which hardly any path of the limit explodes: chains do not, as their softmax saturates."""
-    arch = st.shaped_transformer(36, 18, gamma=0.7, tau0=4.0, c_plus=0.5, c_minus=-1.0, mask="causal")
-    v0 = st.inputs.equicorrelated(4, 0.2)
-    data = convergence.compute(arch, v0, WIDTHS, samples=40_000, seed=1, steps=100)
+    data = catalogue.compute("convergence", DESIGN | {"widths": WIDTHS})
     noise = float(data["noise"])
     worst = data["distance"].max("statistic").to_numpy()
     assert worst[0] > 2 * worst[1] > 2 * noise, worst

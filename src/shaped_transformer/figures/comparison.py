@@ -1,18 +1,15 @@
 """Densities at the last layer, and medians with bands against depth, for the views over each other."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .style import COLOURS, LABELS
+from .plots import densities, view_band
+from .style import LABELS
 
 if TYPE_CHECKING:
     import xarray
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-Floats = NDArray[np.float64]
 
 
 def draw(data: "xarray.DataTree") -> "Figure":
@@ -34,10 +31,11 @@ def draw(data: "xarray.DataTree") -> "Figure":
     figure = Figure(figsize=(5.2 * len(columns), 7.2), layout="constrained")
     axes = figure.subplots(2, len(columns), squeeze=False)
     for (name, label, scale), (top, bottom) in zip(columns, axes.T, strict=True):
-        _densities(top, {v: d[name].to_numpy()[:, -1] for v, d in views.items()}, scale)
-        top.set(xlabel=f"{label}, at the last layer", ylabel="density" + (" per factor e" if scale == "log" else ""))
+        densities(top, {v: d[name].to_numpy()[:, -1] for v, d in views.items()}, scale)
+        top.set_xlabel(f"{label}, at the last layer")
         for view, dataset in views.items():
-            _band(bottom, view, dataset["depth"].to_numpy(), dataset[name].to_numpy())
+            quantiles = np.quantile(dataset[name].to_numpy(), (0.05, 0.5, 0.95), axis=0)
+            view_band(bottom, view, dataset["depth"].to_numpy(), *quantiles)
         bottom.set(xlabel="layer", ylabel=label, yscale=scale)
         if scale == "linear":
             bottom.set_ylim(-1.02, 1.02)
@@ -50,37 +48,3 @@ def draw(data: "xarray.DataTree") -> "Figure":
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
     return figure
-
-
-def _densities(axes: "Axes", values: dict[str, Floats], scale: str) -> None:
-    """Histograms with common bins, in the logarithm where the axis is logarithmic."""
-    positive = {v: x[x > 0] if scale == "log" else x for v, x in values.items()}
-    on_axis = {v: np.log(x) if scale == "log" else x for v, x in positive.items()}
-    low, high = np.quantile(np.concatenate(list(on_axis.values())), (0.01, 0.99))
-    if high - low < 1e-6:  # all draws in one point: show it in the middle of a window of unit size
-        low, high = low - 0.5, high + 0.5
-    edges = np.linspace(low, high, 32)
-    drawn = np.exp(edges) if scale == "log" else edges
-    for view, x in on_axis.items():
-        # Against all samples, those outside the picture included, so that areas are comparable.
-        density = np.histogram(x, edges)[0] / (len(values[view]) * np.diff(edges))
-        filled: dict[str, Any] = {"fill": True, "alpha": 0.35} if view == "chain" else {"linewidth": 1.8}
-        style = {"sde": "--"}.get(view, "-")
-        axes.stairs(density, drawn, color=COLOURS[view], label=LABELS[view], linestyle=style, **filled)
-    axes.set_xscale(scale)
-    axes.set_ylim(bottom=0)
-
-
-def _band(axes: "Axes", view: str, depth: Floats, values: Floats) -> None:
-    low, median, high = np.quantile(values, (0.05, 0.5, 0.95), axis=0)
-    colour = COLOURS[view]
-    if view == "chain":
-        axes.fill_between(depth, low, high, color=colour, alpha=0.25, linewidth=0)
-        axes.plot(depth, median, color=colour)
-    elif view == "sde":
-        axes.plot(depth, median, color=colour, linestyle="--")
-        axes.plot(depth, np.stack([low, high], axis=1), color=colour, linestyle=":", linewidth=1.2)
-    else:
-        every = np.unique(np.linspace(0, len(depth) - 1, 9).round().astype(int))
-        size = np.stack([median - low, high - median])[:, every]
-        axes.errorbar(depth[every], median[every], size, fmt="o", color=colour, markersize=4, capsize=2)

@@ -1,83 +1,160 @@
-"""How near the exact chain is to its limit, against width at a fixed depth/width."""
+"""How near the exact chain is to its limit: distance and error of the SDE against width at fixed depth/width.
+
+The left panel shows the largest gap between distribution functions; the right one what a user wants to know, by how
+much the SDE misses the mean of a statistic at a width n, with the rate n^(−r) fitted to it.
+"""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 
 from .. import statistics
-from ..architecture import Architecture
-from ..views import chain, sde
+from ..architecture import Architecture, shaped_transformer
+from ..definition import PositiveFloat, PositiveInt
+from ..inputs import Covariance, equicorrelated
+from ..masks import Mask
+from ..views.by_name import VIEWS
 from ..views.ensemble import Ensemble
+from .observed import Number
+from .pieces import Arrays, Pieces, Task
+from .plots import legend
+from .style import SERIES
 
 if TYPE_CHECKING:
     import xarray
     from matplotlib.figure import Figure
 
+Floats = NDArray[np.float64]
+
 OBSERVED: dict[str, Callable[[Ensemble], Any]] = {
-    "norm of token 1, V₁₁": lambda e: e.covariance[:, -1, 0, 0],
+    "log norm of token 1, log V₁₁": lambda e: np.log(e.covariance[:, -1, 0, 0]),
     "correlation ρ₁₂": lambda e: e.correlation()[:, -1, 0, 1],
     "effective rank": lambda e: e.effective_rank()[:, -1],
 }
 
 
 def compute(
-    architecture: Architecture, v0: ArrayLike, widths: Sequence[int], *, samples: int, seed: int, steps: int
+    pieces: Pieces,
+    widths: Sequence[PositiveInt],
+    time: PositiveFloat,
+    gamma: PositiveFloat,
+    tau0: PositiveFloat,
+    c_plus: float,
+    c_minus: float,
+    mask: Mask,
+    tokens: PositiveInt,
+    correlation: float,
+    samples: PositiveInt,
+    steps: PositiveInt,
+    seed: int,
 ) -> "xarray.Dataset":
-    """Measure the Kolmogorov–Smirnov distance between chain and SDE at the last layer for several widths.
+    """Compare chain and SDE at the last layer for several widths, the depth being `time` × width.
 
-    **Arguments:**
+    **Arguments:** `widths`, `time`: where; `steps`: of the SDE, so many that its own error is small; the rest as in the
+    figure `correlation`. τ0 should be large enough that the limit does not explode (theory §4).
 
-    - `architecture`: at its own width; at other widths the depth follows in proportion. Explicit inner widths stay.
-    - `v0`: initial covariance, (m, m).
-    - `widths`: where to draw the chain.
-    - `samples`, `seed`: of chain and SDE. `steps`: of the SDE.
-
-    **Returns:** a dataset with `distance` (width, statistic) and `noise`, the distance that two samples of one law
-    exceed once in twenty.
+    **Returns:** over (width, statistic), the Kolmogorov–Smirnov `distance` and `difference`, that of the means (value,
+    standard error); `rate`, fitted to the latter (value, standard error), and its constant; `noise`, the distance that
+    two samples of one law exceed once in twenty.
     """
     import xarray as xr
     from scipy.special import kolmogi
 
-    limit = sde.sample(architecture, v0, samples, seed, steps=steps, record=1)
-    distance = []
-    for width in widths:
-        scaled = replace(cast(Any, architecture), width=width, depth=max(1, round(architecture.time * width)))
-        drawn = chain.sample(scaled, v0, samples, seed, record=1)
-        distance.append([statistics.two_sample(f(drawn), f(limit)).distance for f in OBSERVED.values()])
+    v0 = equicorrelated(tokens, correlation)
+
+    def at(width: int) -> Architecture:
+        depth = max(1, round(time * width))
+        return shaped_transformer(width, depth, gamma=gamma, tau0=tau0, c_plus=c_plus, c_minus=c_minus, mask=mask)
+
+    tasks: dict[str, Task] = {f"chain {n}": partial(_draws, "chain", at(n), v0, samples, seed) for n in widths}
+    tasks["sde"] = partial(_draws, "sde", at(max(widths)), v0, samples, seed, steps=steps)
+    done = pieces(tasks)
+    limit = done["sde"]
+    distance = [[statistics.two_sample(done[f"chain {n}"][s], limit[s]).distance for s in OBSERVED] for n in widths]
+    difference = np.array([[_difference(done[f"chain {n}"][s], limit[s]) for s in OBSERVED] for n in widths])
+    fits = [_rate(np.asarray(widths), difference[:, s]) for s in range(len(OBSERVED))]
     return xr.Dataset(
-        {"distance": (("width", "statistic"), distance), "noise": float(kolmogi(0.05) * np.sqrt(2 / samples))},
-        coords={"width": list(widths), "statistic": list(OBSERVED)},
-        attrs={"time": architecture.time, "samples": samples},
+        {
+            "distance": (("width", "statistic"), distance),
+            "difference": (("width", "statistic", "estimate"), difference),
+            "rate": (("statistic", "estimate"), [rate for rate, _ in fits]),
+            "constant": ("statistic", [constant for _, constant in fits]),
+            "noise": float(kolmogi(0.05) * np.sqrt(2 / samples)),
+        },
+        coords={"width": list(widths), "statistic": list(OBSERVED), "estimate": ["value", "error"]},
+        attrs={"time": time, "samples": samples},
     )
+
+
+def _draws(view: str, arch: Architecture, v0: Covariance, samples: int, seed: int, **options: Any) -> Arrays:
+    drawn = VIEWS[view].sample(arch, v0, samples, seed, record=1, **options)
+    return {name: np.asarray(f(drawn)) for name, f in OBSERVED.items()}
+
+
+def _difference(first: Floats, second: Floats) -> tuple[float, float]:
+    """Difference of means with its standard error."""
+    error = np.sqrt(first.var(ddof=1) / len(first) + second.var(ddof=1) / len(second))
+    return float(first.mean() - second.mean()), float(error)
+
+
+def _rate(widths: NDArray[Any], difference: Floats) -> tuple[tuple[float, float], float]:
+    """Weighted least squares of difference = C·(n/n₀)^(−r), n₀ the smallest width: (r, its error) and C."""
+    from scipy.optimize import curve_fit
+
+    value, error = difference.T
+    relative = widths / widths[0]
+    (rate, constant), spread = curve_fit(
+        lambda n, r, c: c * n**-r, relative, value, p0=(1.0, value[0]), sigma=error, absolute_sigma=True
+    )
+    return (float(rate), float(np.sqrt(spread[0, 0]))), float(constant)
+
+
+def headline(data: "xarray.Dataset") -> list[Number]:
+    """Return the fitted rates, and the error of the SDE at the largest width."""
+    numbers = []
+    for name in OBSERVED:
+        rate, error = (float(x) for x in data["rate"].sel(statistic=name))
+        numbers.append(Number(f"rate r of {name}, error ~ n^(−r)", rate, rate - 1.96 * error, rate + 1.96 * error))
+    for name in OBSERVED:
+        last = data["difference"].sel(statistic=name).isel(width=-1)
+        value, error = (float(x) for x in last)
+        label = f"mean of {name}, chain of width {int(data['width'][-1])} minus SDE"
+        numbers.append(Number(label, value, value - 1.96 * error, value + 1.96 * error))
+    return numbers
 
 
 def draw(data: "xarray.Dataset") -> "Figure":
-    """Draw what `compute` returned, with guides for the rates n^(−1/2) and n^(−1).
+    """Draw distances and errors against width.
 
-    How to read it: a point is the largest gap between the distribution functions of chain and SDE; below the dotted
-    line it cannot be told from zero with this many samples.
+    How to read it: below the dotted line a distance cannot be told from zero with this many samples; the lines on the
+    right are the fitted rates.
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6, 4.4), layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(10, 4.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
     width = data["width"].to_numpy()
-    for name, colour, marker in zip(OBSERVED, ("#0072B2", "#D55E00", "#009E73"), "os^", strict=True):
-        axes.loglog(width, data["distance"].sel(statistic=name), color=colour, marker=marker, label=name)
-    start = float(data["distance"].isel(width=0).max())
-    for rate, style in ((0.5, "--"), (1.0, "-.")):
-        axes.loglog(width, start * (width / width[0]) ** -rate, style, color="#999999", label=f"rate n^−{rate:g}")
-    axes.axhline(float(data["noise"]), color="#333333", linestyle=":", label="noise of the samples (5 %)")
-    axes.set(
-        xlabel=f"width n, at depth/width = {data.attrs['time']:g}",
-        ylabel="Kolmogorov–Smirnov distance, chain to SDE",
-        xticks=width,
-    )
-    axes.set_xticks([], minor=True)
-    axes.set_xticklabels([str(w) for w in width])
-    axes.set_ylim(bottom=float(data["noise"]) / 3)
-    axes.legend(frameon=False, fontsize="small")
+    for name, colour, marker in zip(OBSERVED, SERIES, "os^", strict=False):
+        left.loglog(width, data["distance"].sel(statistic=name), color=colour, marker=marker, label=name)
+        value, error = data["difference"].sel(statistic=name).to_numpy().T
+        right.errorbar(width, np.abs(value), 1.96 * error, fmt=marker, color=colour, capsize=2)
+        rate, constant = float(data["rate"].sel(statistic=name)[0]), float(data["constant"].sel(statistic=name))
+        label = f"{name}: n^(−{rate:.2f})"
+        right.plot(width, np.abs(constant) * (width / width[0]) ** -rate, color=colour, label=label)
+    left.axhline(float(data["noise"]), color="#333333", linestyle=":", label="noise of the samples (5 %)")
+    left.set_ylabel("Kolmogorov–Smirnov distance, chain to SDE")
+    left.set_ylim(bottom=float(data["noise"]) / 3)
+    left.set_title("distance of the laws", loc="left")
+    right.set(xscale="log", yscale="log", ylabel="|mean of the chain − mean of the SDE|")
+    right.set_title("error of the SDE's means, with 95 % bars", loc="left")
+    smallest = np.abs(data["difference"].sel(estimate="value")).min()
+    right.set_ylim(bottom=max(float(smallest) / 3, 1e-5))
+    for panel in (left, right):
+        panel.set_xlabel(f"width n, at depth/width = {data.attrs['time']:g}")
+        panel.set_xticks(width, [str(w) for w in width])
+        panel.set_xticks([], minor=True)
+        legend(panel)
     return figure

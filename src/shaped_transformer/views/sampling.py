@@ -289,7 +289,7 @@ def _in_threads(task: Callable[..., Drawn], blocks: int, workers: int | None) ->
     from threadpoolctl import threadpool_limits
 
     cancel = threading.Event()
-    count = min(workers or _cores(), blocks)
+    count = min(workers or cores(), blocks)
     # One BLAS thread per block: the blocks are the parallel work, and sums keep their order whatever runs them.
     with threadpool_limits(limits=1), ThreadPoolExecutor(count) as pool:
         waiting = iter(range(blocks))
@@ -305,7 +305,7 @@ def _in_threads(task: Callable[..., Drawn], blocks: int, workers: int | None) ->
             cancel.set()
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use; not every system knows of more than the machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

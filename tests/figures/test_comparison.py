@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 import shaped_transformer as st
 from shaped_transformer.comparison import compare
-from shaped_transformer.figures import comparison, convergence
+from shaped_transformer.figures import comparison
 
 
 def labels(figure: Figure) -> list[str]:
@@ -36,12 +36,3 @@ def test_collapsed_and_frozen_draws_can_be_drawn() -> None:
     figure = comparison.draw(result.to_datatree())
     figure.draw_without_rendering()
     assert len(figure.axes) == 4
-
-
-def test_convergence_is_computed_and_drawn() -> None:
-    arch = st.shaped_transformer(16, 8, tau0=3.0)
-    data = convergence.compute(arch, st.inputs.equicorrelated(2, 0.2), (4, 16), samples=400, seed=0, steps=20)
-    assert data["distance"].shape == (2, 3)
-    assert 0 < float(data["noise"]) < 0.2
-    figure = convergence.draw(data)
-    assert all(labels(figure))

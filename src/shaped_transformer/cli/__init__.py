@@ -1,0 +1,64 @@
+"""The command line: each command is a thin face of one public function."""
+
+import signal
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from ..errors import ShapedTransformerError
+from ..version import __version__
+from .advise import advise_command
+from .compare import compare_command, predict_command
+from .figure import figure_command
+from .output import say
+from .sweep import sweep_command
+
+app = typer.Typer(
+    name="shaped-transformer",
+    help="Look at the token covariance of deep Transformers at initialisation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("compare")(compare_command)
+app.command("predict")(predict_command)
+app.command("figure")(figure_command)
+app.command("advise")(advise_command)
+app.command("sweep")(sweep_command)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+INTERRUPTED = 130
+TERMINATED = 143
+
+
+def main() -> None:
+    """Run the command line: bad input is one line on standard error and exit status 2, an interrupt is 130."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that temporary files are removed
+    try:
+        status = app(standalone_mode=False)
+    except typer.TyperException as error:
+        describe = getattr(error, "format_message", error.__str__)  # a usage error names its option only there
+        _fail(describe(), 2)
+    except ShapedTransformerError as error:
+        _fail(str(error), 2)
+    except MemoryError:
+        _fail("not enough memory: choose a smaller width, fewer tokens or fewer samples", 2)
+    except (KeyboardInterrupt, typer.Abort):
+        status = INTERRUPTED
+    if status == INTERRUPTED:  # Typer turns an interrupt inside a command into this status
+        _fail("interrupted, no half results written", INTERRUPTED)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    if message:  # empty where the help was printed because there was no command
+        say("shaped-transformer: " + " ".join(message.split()))
+    sys.exit(status)

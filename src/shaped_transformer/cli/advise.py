@@ -1,0 +1,62 @@
+"""`advise`: the strongest branches that are stable."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..advice import Advice, advise
+from ..files import filling
+from ..provenance import command_line
+from ..version import __version__
+from .options import Json, MaskOption, Out, Seed, mask_of
+from .output import fill, finish, new_table, say, show
+
+
+def advise_command(
+    depth: Annotated[int, typer.Option(help="Number of blocks d.")],
+    width: Annotated[int, typer.Option(help="Width n of the network.")],
+    tokens: Annotated[int, typer.Option(help="Number of tokens m.")],
+    heads: Annotated[int, typer.Option(help="Attention heads.")] = 1,
+    mask: MaskOption = None,
+    tau0: Annotated[float, typer.Option(help="Temperature constant of the advised network.")] = 1.0,
+    probability: Annotated[float, typer.Option(help="Share of networks that must be stable.")] = 0.95,
+    rank_share: Annotated[float, typer.Option(help="Share of the input's effective rank that they must keep.")] = 0.5,
+    confidence: Annotated[float, typer.Option(help="With which both must be known.")] = 0.95,
+    samples: Annotated[int, typer.Option(help="Draws of the chain for each design that is tried.")] = 1024,
+    seed: Seed = 0,
+    out: Out = Path("runs/advise"),
+    as_json: Json = False,
+) -> None:
+    """Find the largest gamma with which a shaped Transformer of this size is stable, and its trade-off with tau0."""
+    with filling(out) as folder:
+        advice = advise(
+            depth,
+            width,
+            tokens,
+            heads=heads,
+            mask=mask_of(mask or "full"),
+            tau0=tau0,
+            probability=probability,
+            rank_share=rank_share,
+            confidence=confidence,
+            samples=samples,
+            seed=seed,
+        )
+        report = {"command": command_line(), "version": __version__} | advice.to_dict()
+        _print_advice(advice)
+        from ..figures import frontier
+
+        data = frontier.compute(advice)
+        fill(folder, data, frontier.draw(data), report)
+    finish(out, report, as_json=as_json)
+
+
+def _print_advice(advice: Advice) -> None:
+    table = new_table("tau0", "largest gamma", "healthy networks there", title="The frontier")
+    for point in advice.frontier:
+        gamma = "none" if point.gamma is None else f"{point.gamma:.3g}"
+        healthy = point.healthy
+        table.add_row(f"{point.tau0:g}", gamma, f"{healthy.value:.3f} [{healthy.low:.3f}, {healthy.high:.3f}]")
+    show(table)
+    say(f"Advice: {advice.sentence}.")

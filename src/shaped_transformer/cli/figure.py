@@ -1,0 +1,146 @@
+"""`figure`: every simulation result of the paper and its relatives by one command."""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import InputError, ShapedTransformerError
+from ..figures import catalogue
+from ..files import filling
+from ..provenance import command_line
+from ..version import __version__
+from .options import Json
+from .output import fill, finish, new_table, say, show
+
+Name = Annotated[str | None, typer.Argument(help=f"One of {', '.join(catalogue.FIGURES)}.")]
+Folder = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the results. Default: runs/figures/NAME, or with --all runs/figures."),
+]
+
+
+def figure_command(
+    name: Name = None,
+    every: Annotated[bool, typer.Option("--all", help="Make all figures, except those that are there.")] = False,
+    listed: Annotated[bool, typer.Option("--list", help="List the figures and what they show.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Small settings: seconds instead of minutes.")] = False,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting, KEY=VALUE in YAML; may be repeated.")
+    ] = None,
+    dataset: Annotated[Path | None, typer.Option("--from", help="Draw this dataset; compute nothing.")] = None,
+    out: Folder = None,
+    as_json: Json = False,
+) -> None:
+    """Compute a figure's dataset, draw it, and print its numbers; an interrupted figure goes on where it was."""
+    if sum((name is not None, every, listed)) != 1:
+        raise InputError("give the name of a figure, --all or --list (and only one of them)")
+    if name is None and (dataset is not None or changes):
+        raise InputError("--from and --set go with the name of a figure")
+    if dataset is not None and (quick or changes):
+        raise InputError("--from draws what was computed: leave out --quick and --set")
+    if listed:
+        _list(as_json=as_json)
+    elif every:
+        _make_all(quick, out or Path("runs/figures"), as_json=as_json)
+    else:
+        place = out or Path("runs/figures") / str(name)
+        report = _make(str(name), place, quick, _parsed(changes or []), dataset)
+        finish(place, report, as_json=as_json)
+
+
+def _list(*, as_json: bool) -> None:
+    import json
+
+    shown = {name: catalogue.description(name) for name in catalogue.FIGURES}
+    if as_json:
+        typer.echo(json.dumps(shown))
+        return
+    table = new_table("figure", "what it shows", title="Figures")
+    for name, text in shown.items():
+        table.add_row(name, text)
+    show(table)
+
+
+def _make_all(quick: bool, out: Path, *, as_json: bool) -> None:
+    import json
+
+    reports = {}
+    for name in catalogue.FIGURES:
+        place = out / name
+        if (found := _finished(name, place, catalogue.settings(name, quick=quick))) is not None:
+            say(f"{name}: is there, {place}")
+            reports[name] = found
+            continue
+        say(f"{name}: {catalogue.description(name)}")
+        reports[name] = _make(name, place, quick, {}, None)
+    finish(out / "NAME", {"figures": reports}, as_json=False)
+    if as_json:
+        typer.echo(json.dumps(reports))
+
+
+def _finished(name: str, place: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """The report of a figure that an earlier run has finished with these settings and this version."""
+    import json
+
+    try:
+        report: dict[str, Any] = json.loads((place / "run.json").read_text(encoding="utf-8"))
+        catalogue.load(name, place / "dataset.zarr")
+    except (OSError, ValueError, ShapedTransformerError):
+        return None
+    same = report.get("settings") == json.loads(json.dumps(settings)) and report.get("version") == __version__
+    return report if same else None
+
+
+def _make(name: str, out: Path, quick: bool, changes: dict[str, Any], dataset: Path | None) -> dict[str, Any]:
+    """Compute or load, draw, print the numbers, write the folder."""
+    import json
+
+    start = time.perf_counter()
+    module = catalogue.module(name)
+    if dataset is not None:
+        data, pieces = catalogue.load(name, dataset), None
+    else:
+        chosen = catalogue.settings(name, quick=quick, changes=changes)
+        pieces = catalogue.unfinished(name, chosen, out)
+        try:
+            data = catalogue.compute(name, chosen, pieces)
+        except KeyboardInterrupt:
+            say(f"{pieces.kept} of {pieces.total} pieces are kept in {out}: the same command goes on from there")
+            raise
+    numbers = module.headline(data)
+    report = {
+        "command": command_line(),
+        "version": __version__,
+        "figure": name,
+        "settings": json.loads(data.attrs["settings"]),
+        "seconds": time.perf_counter() - start,
+        "numbers": [asdict(number) for number in numbers],
+    }
+    with filling(out) as folder:
+        fill(folder, data, module.draw(data), report)
+    if pieces is not None:
+        pieces.discard()
+    table = new_table("number", "value", "95 % interval", title=f"{name}: {catalogue.description(name)}")
+    for number in numbers:
+        table.add_row(number.name, f"{number.value:.3g}", f"[{number.low:.3g}, {number.high:.3g}]")
+    show(table)
+    return report
+
+
+def _parsed(changes: list[str]) -> dict[str, Any]:
+    """KEY=VALUE pairs, values in YAML."""
+    import yaml
+
+    out = {}
+    for change in changes:
+        key, equals, value = change.partition("=")
+        try:
+            out[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise InputError(f"--set {change}: the value is not YAML") from None
+        if not equals:
+            raise InputError(f"--set needs KEY=VALUE (got {change!r})")
+    return out

@@ -1,0 +1,139 @@
+"""Rank collapse with the pieces of shaped attention taken away one by one, with and without skips.
+
+The attention matrix is a·I + softmax(Y/τ) − b·U. The pieces are the identity (a), the centring (b) and the temperature
+(τ = τ0√(n n_k) instead of √n_k). Only all of them together keep both the rank and the norms of the tokens.
+"""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..architecture import Architecture
+from ..definition import PositiveFloat, PositiveInt
+from ..inputs import equicorrelated
+from ..layers import Residual, ShapedAttention
+from .observed import LEVELS, Number, median, observe
+from .pieces import Pieces, Task
+from .plots import band
+from .style import SERIES
+
+if TYPE_CHECKING:
+    import xarray
+    from matplotlib.figure import Figure
+    from matplotlib.typing import LineStyleType
+
+PIECES = {
+    "softmax only": (0.0, 0.0, False),
+    "+ temperature": (0.0, 0.0, True),
+    "+ identity": (1.0, 0.0, False),
+    "+ centring": (0.0, 1.0, False),
+    "+ identity + centring": (1.0, 1.0, False),
+    "all: shaped": (1.0, 1.0, True),
+}
+"""Identity gain, uniform gain, and whether the temperature is the shaped one."""
+SKIPS = {False: "without skip", True: "with skip"}
+OBSERVED = {"effective rank": "effective rank", "mean token norm": "mean token norm tr V/m"}
+SMALLEST = 1e-12
+"""Norms are drawn from here on."""
+
+
+def compute(
+    pieces: Pieces,
+    width: PositiveInt,
+    depth: PositiveInt,
+    gamma: PositiveFloat,
+    tau0: PositiveFloat,
+    tokens: PositiveInt,
+    correlation: float,
+    samples: PositiveInt,
+    records: PositiveInt,
+    seed: int,
+) -> "xarray.Dataset":
+    """Draw attention layers with and without each piece, by the exact chain.
+
+    **Arguments:** `gamma`: of the branch where there is a skip of √(1 − γ²), else the branch stands alone; the rest as
+    in the figure `correlation`.
+
+    **Returns:** quantiles of effective rank and mean token norm through depth, over (skip, variant).
+    """
+    import xarray as xr
+
+    v0 = equicorrelated(tokens, correlation)
+    tasks: dict[str, Task] = {}
+    for skip in SKIPS:
+        for name, (identity, uniform, cooled) in PIECES.items():
+            attention = ShapedAttention(
+                tau0=tau0,
+                identity_gain=identity,
+                uniform_gain=uniform,
+                logit_gain=1.0 if cooled else tau0 * np.sqrt(width),
+            )
+            layer = Residual(attention, scale=gamma) if skip else Residual(attention, scale=1.0, skip=0.0)
+            arch = Architecture(width, depth, (layer,))
+            tasks[f"{SKIPS[skip]} {name}"] = partial(
+                observe, "chain", arch, v0, samples, seed, list(OBSERVED), record=records
+            )
+    done = pieces(tasks)
+    found = {
+        name: (
+            ("skip", "variant", "quantile", "layer"),
+            [
+                [np.quantile(done[f"{skip} {variant}"][name], LEVELS, axis=0) for variant in PIECES]
+                for skip in SKIPS.values()
+            ],
+        )
+        for name in OBSERVED
+    }
+    last = {
+        f"last {name}": (
+            ("skip", "variant", "sample"),
+            [[done[f"{skip} {variant}"][name][:, -1] for variant in PIECES] for skip in SKIPS.values()],
+        )
+        for name in OBSERVED
+    }
+    coords = {
+        "skip": list(SKIPS.values()),
+        "variant": list(PIECES),
+        "quantile": list(LEVELS),
+        "layer": next(iter(done.values()))["depth"],
+    }
+    return xr.Dataset(found | last, coords=coords, attrs={"gamma": gamma, "tokens": tokens})
+
+
+def headline(data: "xarray.Dataset") -> list[Number]:
+    """Return the median effective rank at the last layer of each variant."""
+    return [
+        median(f"median effective rank, {skip}, {variant}", data["last effective rank"].sel(skip=skip, variant=variant))
+        for skip in data["skip"].values
+        for variant in data["variant"].values
+    ]
+
+
+def draw(data: "xarray.Dataset") -> "Figure":
+    """Draw effective rank and norm through depth, without skip on the left and with it on the right."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 7.2), layout="constrained")
+    axes = figure.subplots(2, 2, sharex=True)
+    layer = data["layer"].to_numpy()
+    styles: tuple[LineStyleType, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), "-")
+    colours = (*SERIES[1:], SERIES[0])
+    for column, skip in zip(axes.T, data["skip"].values, strict=True):
+        for panel, (name, label) in zip(column, OBSERVED.items(), strict=True):
+            for variant, colour, style in zip(PIECES, colours, styles, strict=True):
+                values = data[name].sel(skip=skip, variant=variant).to_numpy()
+                if name == "mean token norm":
+                    values = np.maximum(values, SMALLEST)
+                band(panel, layer, values, colour, variant, style)
+            panel.set_ylabel(label)
+        with_gamma = f" √(1 − γ²), γ = {data.attrs['gamma']:.3g}" if skip == SKIPS[True] else ""
+        column[0].set_title(f"{skip}{with_gamma}", loc="left")
+        column[0].set_ylim(0.9, data.attrs["tokens"] + 0.1)
+        column[1].set_yscale("log")
+        column[1].set_ylim(SMALLEST, None)
+        column[1].set_xlabel("layer")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=6, frameon=False, fontsize="small")
+    figure.supxlabel("medians and 5–95 % bands, exact chain; attention layers only", fontsize="small")
+    return figure

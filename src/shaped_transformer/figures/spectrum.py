@@ -1,0 +1,146 @@
+"""Eigenvalues of V through depth with many tokens: deep linear and shaped networks, against closed forms [DL].
+
+Without drift the logarithms of the eigenvalues spread linearly in depth (Newman's exponents of products of Gaussian
+matrices), and their mean is known exactly (theory §5).
+"""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import architecture as presets
+from ..definition import PositiveFloat, PositiveInt
+from ..inputs import equicorrelated
+from .observed import LEVELS, Number, median, observe
+from .pieces import Pieces, Task
+from .plots import band, legend
+
+if TYPE_CHECKING:
+    import xarray
+    from matplotlib.figure import Figure
+
+Floats = NDArray[np.float64]
+
+DESIGNS = {"linear": "deep linear network", "shaped": "shaped Transformer"}
+SHOWN = 6
+"""Eigenvalues that are drawn, evenly spaced from the largest to the smallest."""
+
+
+def compute(
+    pieces: Pieces,
+    width: PositiveInt,
+    depth: PositiveInt,
+    gamma: PositiveFloat,
+    tau0: PositiveFloat,
+    tokens: PositiveInt,
+    samples: PositiveInt,
+    records: PositiveInt,
+    seed: int,
+) -> "xarray.Dataset":
+    """Draw both networks by the exact chain from orthonormal tokens.
+
+    **Arguments:** as in the figure `correlation`; `tokens` at most `width`.
+
+    **Returns:** quantiles of the log-eigenvalues through depth; their mean over the spectrum and the slopes of the
+    extreme ones in each sample; `exact mean`, `exponent`: the closed forms of the linear network.
+    """
+    import xarray as xr
+
+    v0 = equicorrelated(tokens, 0.0)
+    designs = {
+        "linear": presets.deep_linear(width, depth),
+        "shaped": presets.shaped_transformer(width, depth, gamma=gamma, tau0=tau0),
+    }
+    tasks: dict[str, Task] = {
+        name: partial(observe, "chain", arch, v0, samples, seed, ["eigenvalues"], record=records)
+        for name, arch in designs.items()
+    }
+    done = pieces(tasks)
+    smallest = np.finfo(np.float64).tiny
+    logs = {name: np.log(np.maximum(done[name]["eigenvalues"], smallest)) for name in designs}
+    layer = done["linear"]["depth"]
+    half = len(layer) // 2
+    slopes = [(logs[name][:, -1] - logs[name][:, half]) / (layer[-1] - layer[half]) for name in designs]
+    exponent = newman(width, tokens)
+    return xr.Dataset(
+        {
+            "log eigenvalue": (
+                ("design", "quantile", "layer", "eigenvalue"),
+                [np.quantile(x, LEVELS, axis=0) for x in logs.values()],
+            ),
+            "mean log": (("design", "sample"), [x[:, -1].mean(axis=1) for x in logs.values()]),
+            "slope": (("design", "sample", "eigenvalue"), slopes),
+            "exponent": ("eigenvalue", exponent),
+            "exact mean": ("layer", layer * exponent.mean()),
+        },
+        coords={
+            "design": list(designs),
+            "quantile": list(LEVELS),
+            "layer": layer,
+            "eigenvalue": np.arange(1, tokens + 1),
+        },
+    )
+
+
+def newman(width: int, tokens: int) -> Floats:
+    """Return the exponents of a deep linear network, lim log λ_i / d = ψ((n − i + 1)/2) + log(2/n), largest first.
+
+    Their mean is exactly the mean of log λ / d from orthonormal tokens, at any depth (theory §5); one by one they hold
+    in the limit of large depth (Newman 1986, for products of Gaussian matrices).
+    """
+    from scipy.special import digamma
+
+    return np.asarray(digamma((width - np.arange(tokens)) / 2) + np.log(2 / width))
+
+
+def headline(data: "xarray.Dataset") -> list[Number]:
+    """Return mean and slopes of the linear network over their closed forms, and the spread of both networks."""
+    numbers = []
+    mean = data["mean log"].sel(design="linear").to_numpy()
+    exact = float(data["exact mean"][-1])
+    error = 1.96 * mean.std(ddof=1) / np.sqrt(len(mean)) / abs(exact)
+    ratio = mean.mean() / exact
+    numbers.append(Number("linear: mean log eigenvalue over the closed form", ratio, ratio - error, ratio + error))
+    slopes = data["slope"].to_numpy()
+    spread = slopes[..., 0] - slopes[..., -1]
+    exponent = data["exponent"].to_numpy()
+    x = spread[0] / (exponent[0] - exponent[-1])
+    error = 1.96 * x.std(ddof=1) / np.sqrt(len(x))
+    numbers.append(
+        Number("linear: spread of the spectrum per layer over Newman's", x.mean(), x.mean() - error, x.mean() + error)
+    )
+    for design, values in zip(data["design"].values, spread, strict=True):
+        numbers.append(median(f"{DESIGNS[str(design)]}: decades per layer, largest over smallest", values / np.log(10)))
+    return numbers
+
+
+def draw(data: "xarray.Dataset") -> "Figure":
+    """Draw eigenvalues on a log scale through depth, with the closed forms over the linear network's."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4.8), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    layer, count = data["layer"].to_numpy(), data.sizes["eigenvalue"]
+    shown = np.unique(np.linspace(1, count, SHOWN).round().astype(int))
+    colours = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(shown)))
+    for panel, design in zip(axes, data["design"].values, strict=True):
+        for index, colour in zip(shown, colours, strict=True):
+            quantiles = np.exp(data["log eigenvalue"].sel(design=design, eigenvalue=index).to_numpy())
+            band(panel, layer, quantiles, mpl.colors.to_hex(colour), f"λ{index}")
+        panel.set(yscale="log", xlabel="layer")
+        panel.set_title(DESIGNS[str(design)], loc="left")
+    half = len(layer) // 2
+    start = data["log eigenvalue"].sel(design="linear", quantile=0.5).isel(layer=half)
+    for position, index in enumerate(shown):
+        line = float(start.sel(eigenvalue=index)) + float(data["exponent"].sel(eigenvalue=index)) * (
+            layer - layer[half]
+        )
+        label = None if position else "Newman's exponents"
+        axes[0].plot(layer[half:], np.exp(line[half:]), ":", color="black", label=label)
+    axes[0].plot(layer, np.exp(data["exact mean"]), "--", color="black", label="geometric mean, closed form")
+    axes[0].set_ylabel("eigenvalues of V")
+    legend(axes[0], loc="lower left")
+    return figure

@@ -1,0 +1,193 @@
+"""Every figure: settings that fit, a dataset that can be kept, a labelled picture, numbers inside their intervals."""
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+import yaml
+
+import shaped_transformer as st
+from shaped_transformer.figures import catalogue, convergence, shaped_mlp, spectrum
+from shaped_transformer.figures.observed import Number, distance
+from shaped_transformer.figures.pieces import Arrays, Pieces
+
+SMALL: dict[str, dict[str, Any]] = {
+    "correlation": {"width": 16, "depth": 6, "samples": 64, "network_samples": 32, "records": 4},
+    "density": {"width": 16, "depth": 6, "samples": 64, "network_samples": 32, "gammas": [0.3, 0.6]},
+    "residual": {"width": 16, "depth": 6, "samples": 64, "network_samples": 32, "layer_samples": 200},
+    "stability": {"width": 16, "depth": 6, "samples": 64, "network_samples": 16, "norms": [1.0]},
+    "ablation": {"width": 16, "depth": 6, "samples": 64, "records": 4},
+    "convergence": {"widths": [4, 8], "samples": 500, "steps": 20},
+    "shaped-mlp": {"width": 16, "depth": 8, "samples": 64, "network_samples": 32, "norm_samples": 64, "steps": 20},
+    "spectrum": {"width": 16, "depth": 8, "tokens": 8, "samples": 32, "records": 5},
+    "masks": {"width": 16, "depth": 6, "heads": [1, 2], "samples": 64, "network_samples": 32},
+    "context": {"width": 16, "depth": 6, "tokens": [1, 2, 4], "samples": 64, "network_samples": 32},
+}
+
+
+@pytest.fixture(scope="module")
+def datasets() -> dict[str, xr.Dataset]:
+    return {
+        name: catalogue.compute(name, catalogue.settings(name, quick=True, changes=SMALL[name]))
+        for name in catalogue.FIGURES
+    }
+
+
+@pytest.mark.parametrize("name", catalogue.FIGURES)
+def test_presets_fit_the_signature(name: str) -> None:
+    parameters = list(inspect.signature(catalogue.module(name).compute).parameters)[1:]
+    preset = yaml.safe_load((catalogue.PRESETS / f"{name}.yaml").read_text(encoding="utf-8"))
+    assert list(preset) == ["full", "quick"]
+    for kind in preset:
+        assert list(preset[kind]) == parameters
+        assert catalogue.settings(name, quick=kind == "quick") == catalogue.check(name, preset[kind])
+
+
+def test_every_preset_belongs_to_a_figure() -> None:
+    assert sorted(path.stem for path in catalogue.PRESETS.iterdir()) == sorted(catalogue.FIGURES)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"widht": 3}, "no setting 'widht': choose from width, depth"),
+        ({"width": 0}, "figure correlation: width: .*greater than or equal to 1.*got 0"),
+        ({"samples": "many"}, "figure correlation: samples: a number is expected .got 'many'"),
+        ({"gamma": 2.0}, "scale"),
+    ],
+)
+def test_wrong_settings_are_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(st.ShapedTransformerError, match=message):
+        catalogue.compute("correlation", catalogue.settings("correlation", quick=True, changes=changes))
+
+
+def test_an_unknown_figure_is_told_the_known() -> None:
+    with pytest.raises(st.InputError, match="no figure 'heatmap': choose one of correlation, density"):
+        catalogue.settings("heatmap")
+
+
+@pytest.mark.parametrize("name", catalogue.FIGURES)
+def test_a_figure_is_drawn_from_its_saved_dataset(name: str, datasets: dict[str, xr.Dataset], tmp_path: Path) -> None:
+    datasets[name].to_zarr(tmp_path / "data.zarr", zarr_format=2)
+    data = catalogue.load(name, tmp_path / "data.zarr")
+    xr.testing.assert_identical(data, datasets[name])
+    assert all(np.isfinite(data[v]).all() for v in data.data_vars)
+    assert json.loads(data.attrs["settings"])["seed"] == 0
+    figure = catalogue.module(name).draw(data)
+    figure.draw_without_rendering()
+    panels = [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
+    shared = {axes for axes in panels if axes.get_shared_x_axes().get_siblings(axes) != [axes]}
+    assert all(axes.get_xlabel() or axes in shared or axes.get_xticklabels() for axes in panels)
+    assert any(axes.get_xlabel() for axes in panels)
+    assert any(axes.get_ylabel() for axes in panels)
+    assert figure.legends or any(axes.get_legend() for axes in panels)
+
+
+@pytest.mark.parametrize("name", catalogue.FIGURES)
+def test_the_numbers_lie_in_their_intervals(name: str, datasets: dict[str, xr.Dataset]) -> None:
+    numbers: list[Number] = catalogue.module(name).headline(datasets[name])
+    assert len(numbers) >= 3
+    assert len({number.name for number in numbers}) == len(numbers)
+    for number in numbers:
+        assert number.low <= number.value <= number.high, number
+        assert np.isfinite([number.low, number.high]).all(), number
+
+
+def test_another_figures_dataset_is_refused(datasets: dict[str, xr.Dataset], tmp_path: Path) -> None:
+    datasets["masks"].to_zarr(tmp_path / "data.zarr", zarr_format=2)
+    with pytest.raises(st.InputError, match="holds the figure 'masks', not 'context'"):
+        catalogue.load("context", tmp_path / "data.zarr")
+    with pytest.raises(st.StorageError, match="no such dataset"):
+        catalogue.load("context", tmp_path / "nothing")
+    (tmp_path / "text").write_text("no store", encoding="utf-8")
+    with pytest.raises(st.StorageError, match="is not a zarr store"):
+        catalogue.load("context", tmp_path / "text")
+
+
+class Counted:
+    """Three pieces of work that count how often they are done, the last of which may be interrupted."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.interrupted = False
+
+    def tasks(self) -> dict[str, Any]:
+        return {name: lambda name=name: self.work(name) for name in ("a", "b/2", "c 3")}
+
+    def work(self, name: str) -> Arrays:
+        if self.interrupted and name == "c 3":
+            raise KeyboardInterrupt
+        self.done.append(name)
+        return {"numbers": np.arange(3.0) + len(name), "text": np.array([name])}
+
+
+def test_an_interrupted_figure_goes_on(tmp_path: Path) -> None:
+    work = Counted()
+    work.interrupted = True
+    pieces = Pieces(tmp_path / "pieces")
+    with pytest.raises(KeyboardInterrupt):
+        pieces(work.tasks())
+    assert (pieces.kept, pieces.total) == (2, 3)
+    work.interrupted = False
+    found = Pieces(tmp_path / "pieces")(work.tasks())
+    assert work.done == ["a", "b/2", "c 3"]
+    expected = Pieces()(Counted().tasks())
+    assert list(found) == list(expected)
+    for name, arrays in expected.items():
+        for key, array in arrays.items():
+            np.testing.assert_array_equal(found[name][key], array)
+
+
+def test_a_broken_piece_is_done_again_and_pieces_are_removed(tmp_path: Path) -> None:
+    work = Counted()
+    Pieces(tmp_path / "pieces")(work.tasks())
+    (tmp_path / "pieces" / "a.npz").write_bytes(b"half a file")
+    pieces = Pieces(tmp_path / "pieces")
+    pieces(work.tasks())
+    assert work.done == ["a", "b/2", "c 3", "a"]
+    pieces.discard()
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_settings_have_other_pieces(tmp_path: Path) -> None:
+    folders = {
+        catalogue.unfinished("correlation", catalogue.settings("correlation", changes=changes), tmp_path).folder
+        for changes in ({}, {"seed": 1}, {"seed": 1})
+    }
+    assert len(folders) == 2
+
+
+def test_the_activations_have_the_stated_beta() -> None:
+    for (name, phi), beta in zip(shaped_mlp.ACTIVATIONS.items(), (-2, 0, 3 / 16), strict=True):
+        assert phi.d2 is not None
+        assert phi.d3 is not None
+        assert 0.75 * phi.d2**2 + phi.d3 == pytest.approx(beta, abs=1e-12), name
+
+
+def test_newmans_exponents_have_the_closed_mean() -> None:
+    """Their sum is E log det of a Wishart matrix of one layer, here by Monte Carlo."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((4000, 5, 16))
+    logs = np.linalg.slogdet(x @ x.swapaxes(1, 2) / 16)[1]
+    error = logs.std() / np.sqrt(len(logs))
+    assert abs(logs.mean() - spectrum.newman(16, 5).sum()) < 4 * error
+
+
+def test_the_rate_is_found_within_its_error() -> None:
+    widths = np.array([4, 8, 16, 32])
+    error = np.full(4, 1e-3)
+    value = 0.3 * (widths / 4) ** -1.0 + 1e-3 * np.random.default_rng(0).standard_normal(4)
+    (rate, uncertainty), constant = convergence._rate(widths, np.stack([value, error], axis=1))
+    assert abs(rate - 1) < 4 * uncertainty < 0.1
+    assert constant == pytest.approx(0.3, abs=0.01)
+
+
+def test_distances_have_zero_in_their_interval_for_one_law_only() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((2, 4000))
+    assert distance("same", a, b).low == 0
+    assert distance("other", a, b + 0.3).low > 0

@@ -1,0 +1,102 @@
+"""The command `figure` as a user meets it: files, numbers, redrawing, one-line errors, interrupts."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shaped_transformer.figures import catalogue
+
+SMALL = [
+    argument
+    for change in ("width=16", "depth=6", "samples=64", "network_samples=32", "records=4")
+    for argument in ("--set", change)
+]
+
+
+def test_a_figure_is_made_and_drawn_again_from_its_dataset(run: Any, tmp_path: Path) -> None:
+    code, out, err = run("figure", "correlation", "--quick", *SMALL, "--out", "here", "--json")
+    assert code == 0
+    report = json.loads(out)
+    assert report == json.loads((tmp_path / "here" / "run.json").read_text(encoding="utf-8"))
+    assert report["settings"]["width"] == 16
+    first = report["numbers"][0]
+    assert first["name"] in err
+    assert f"[{first['low']:.3g}, {first['high']:.3g}]" in err
+    files = ["dataset.zarr", "figure.png", "figure.svg", "run.json"]
+    assert sorted(p.name for p in (tmp_path / "here").iterdir()) == files
+    code, out, _ = run("figure", "correlation", "--from", "here/dataset.zarr", "--out", "again", "--json")
+    assert code == 0
+    assert json.loads(out)["numbers"] == report["numbers"]
+    for picture in ("figure.png", "figure.svg"):
+        assert (tmp_path / "here" / picture).read_bytes() == (tmp_path / "again" / picture).read_bytes()
+
+
+def test_the_list_names_every_figure(run: Any) -> None:
+    code, out, err = run("figure", "--list")
+    assert code == 0
+    assert out == ""
+    assert all(name in err for name in catalogue.FIGURES)
+    listed = json.loads(run("figure", "--list", "--json")[1])
+    assert list(listed) == list(catalogue.FIGURES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give the name of a figure, --all or --list"),
+        (["masks", "--all"], "give the name of a figure, --all or --list"),
+        (["heatmap"], "no figure 'heatmap': choose one of correlation"),
+        (["--all", "--set", "width=3"], "--from and --set go with the name of a figure"),
+        (["masks", "--from", "x", "--quick"], "leave out --quick and --set"),
+        (["masks", "--from", "x"], "no such dataset: x"),
+        (["masks", "--set", "width"], "--set needs KEY=VALUE (got 'width')"),
+        (["masks", "--set", "width=[1"], "the value is not YAML"),
+        (["masks", "--set", "widht=3"], "no setting 'widht': choose from width"),
+        (["masks", "--set", "heads=[1, 0]"], "heads.1: input should be greater than or equal to 1 (got 0)"),
+        (["masks", "--quick", "--set", "heads=[3]"], "3 heads do not divide the width"),
+        (["context", "--quick", "--set", "tokens=[100]"], "a covariance of rank 100"),
+    ],
+)
+def test_wrong_arguments_are_one_line_and_write_nothing(
+    run: Any, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    code, out, err = run("figure", *arguments)
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
+    assert out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_an_interrupted_figure_goes_on(tmp_path: Path, sent: signal.Signals, status: int) -> None:
+    command = [sys.executable, "-m", "shaped_transformer", "figure", "correlation", "--quick", "--out", "here"]
+    command += ["--set", "network_samples=3000", "--json"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while len(kept := list(tmp_path.rglob("*.npz"))) < 4 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(sent)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == status
+    if sent == signal.SIGINT:
+        assert "4 of 7 pieces are kept in here: the same command goes on from there" in err
+    assert not (tmp_path / "here" / "run.json").exists()
+    before = {path: path.stat().st_mtime_ns for path in kept}
+    again = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while again.poll() is None and len(now := list(tmp_path.rglob("*.npz"))) < 5:
+        time.sleep(0.01)
+    assert all(path.stat().st_mtime_ns == before[path] for path in kept if path in now and path.exists())
+    out, err = again.communicate(timeout=120)
+    assert again.returncode == 0, err
+    fresh = catalogue.settings("correlation", quick=True, changes={"network_samples": 3000})
+    numbers = catalogue.module("correlation").headline(catalogue.compute("correlation", fresh))
+    assert [(n["name"], n["value"]) for n in json.loads(out)["numbers"]] == [(n.name, n.value) for n in numbers]
+    assert [path.name for path in (tmp_path / "here").iterdir() if path.name.startswith(".pieces")] == []
