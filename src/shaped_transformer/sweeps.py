@@ -7,6 +7,7 @@ sweep loses only the points under way. Points are independent of what runs them:
 import importlib.util
 import itertools
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -369,7 +370,9 @@ def _results(
     else:
         here = {"processes": False, "n_workers": 1, "threads_per_worker": sampling.cores()}
         there = {"n_workers": workers, "threads_per_worker": 1}
-        cluster = LocalCluster(dashboard_address=None, **(here if workers is None else there))
+        cluster = LocalCluster(
+            dashboard_address=None, silence_logs=logging.ERROR, **(here if workers is None else there)
+        )
         client = Client(cluster)
     try:
         place = {client.submit(_attempt, sweep[index], sweep.keep, 1, pure=False, retries=3): index for index in todo}

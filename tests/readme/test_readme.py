@@ -1,12 +1,16 @@
 """The README's examples run, and what it names exists."""
 
+import json
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from shaped_transformer.figures import catalogue
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -21,10 +25,8 @@ def test_python_examples_run() -> None:
     assert "layers the median" in done.stdout
 
 
-@pytest.mark.parametrize("command", re.findall(r"^\| `(shaped-transformer [^`]+)`", TEXT, flags=re.MULTILINE))
+@pytest.mark.parametrize("command", re.findall(r"^\| `(shaped-transformer (?!figure)[^`]+)`", TEXT, flags=re.MULTILINE))
 def test_commands_run(command: str, tmp_path: Path) -> None:
-    import json
-
     import numpy as np
 
     import shaped_transformer as st
@@ -46,6 +48,27 @@ def test_commands_run(command: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert ("Advice: " if arguments[0] == "advise" else "Verdict: ") in done.stderr
+
+
+@pytest.mark.slow
+def test_figures_print_the_numbers_to_expect(run: Any, tmp_path: Path) -> None:
+    rows = re.findall(r"^\| `shaped-transformer figure (\S+) --quick` \|[^|]+\| (.*) \|$", TEXT, flags=re.MULTILINE)
+    assert [name for name, _ in rows] == list(catalogue.FIGURES)
+    code, out, _ = run("figure", "--all", "--quick", "--out", "all", "--json")
+    assert code == 0
+    reports = json.loads(out)
+    for name, cell in rows:
+        printed = {n["name"]: [n["value"], n["low"], n["high"]] for n in reports[name]["numbers"]}
+        assert reports[name]["seconds"] < 60
+        for label, *numbers in re.findall(
+            r"(.+?): ([-.\de]+) \[([-.\de]+), ([-.\de]+)\](?:; )?", cell.replace("\\|", "|")
+        ):
+            assert [float(x) for x in numbers] == pytest.approx(printed[label], rel=0.01, abs=1e-4), f"{name}: {label}"
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "all").rglob("run.json")}
+    code, _, err = run("figure", "--all", "--quick", "--out", "all")
+    assert code == 0
+    assert err.count("is there") == len(catalogue.FIGURES)
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
 
 
 def test_linked_files_and_make_targets_exist() -> None:

@@ -74,9 +74,9 @@ def _make_all(quick: bool, out: Path, *, as_json: bool) -> None:
             say(f"{name}: is there, {place}")
             reports[name] = found
             continue
-        say(f"{name}: {catalogue.description(name)}")
+        say(f"{name} …")
         reports[name] = _make(name, place, quick, {}, None)
-    finish(out / "NAME", {"figures": reports}, as_json=False)
+    finish(out / "…", reports, as_json=False)
     if as_json:
         typer.echo(json.dumps(reports))
 

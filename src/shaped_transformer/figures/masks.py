@@ -15,7 +15,7 @@ from ..inputs import equicorrelated
 from ..layers import Residual, ShapedAttention
 from .observed import LEVELS, Number, distance, median, observe, share
 from .pieces import Pieces, Task
-from .plots import legend, plain_ticks
+from .plots import plain_ticks
 from .style import COLOURS, LABELS
 
 if TYPE_CHECKING:
@@ -120,6 +120,7 @@ def draw(data: "xarray.Dataset") -> "Figure":
         column[0].set_title(f"{mask} attention", loc="left")
         column[-1].set_xticks(range(len(designs)), designs)
         column[-1].set_xlabel("heads (with output projection W_O, but for the first)")
-    legend(axes[0, 0], loc="upper right", ncols=3)
-    figure.suptitle("median and 5–95 % bar at the last layer", fontsize="medium", x=0.01, ha="left")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    title = "median and 5–95 % bar at the last layer"
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, title=title)
     return figure

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
+FEW = 12
+"""Points of real networks that are all drawn; of more, nine are."""
+
 
 def densities(axes: "Axes", values: Mapping[str, Floats], scale: str = "linear") -> None:
     """Draw histograms of the views' draws with common bins, in the logarithm where the axis is logarithmic.
@@ -37,6 +40,8 @@ def densities(axes: "Axes", values: Mapping[str, Floats], scale: str = "linear")
     axes.set_xscale(scale)
     if scale == "log":
         plain_ticks(axes.xaxis)
+    else:
+        axes.locator_params(axis="x", nbins=5)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("density" + (" per factor e" if scale == "log" else ""))
 
@@ -51,7 +56,8 @@ def view_band(axes: "Axes", view: str, at: Floats, low: Floats, median: Floats, 
         axes.plot(at, median, color=colour, linestyle="--", label=label)
         axes.plot(at, np.stack([low, high], axis=1), color=colour, linestyle=":", linewidth=1.2)
     else:
-        every = np.unique(np.linspace(0, len(at) - 1, 9).round().astype(int))
+        shown = len(at) if len(at) <= FEW else 9
+        every = np.unique(np.linspace(0, len(at) - 1, shown).round().astype(int))
         size = np.maximum(np.stack([median - low, high - median])[:, every], 0)
         axes.errorbar(at[every], median[every], size, fmt="o", color=colour, markersize=4, capsize=2, label=label)
 
