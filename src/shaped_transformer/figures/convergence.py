@@ -57,8 +57,8 @@ def compute(
     **Arguments:** `widths`, `time`: where; `steps`: of the SDE, so many that its own error is small; the rest as in the
     figure `correlation`. τ0 should be large enough that the limit does not explode (theory §4).
 
-    **Returns:** over (width, statistic), the Kolmogorov–Smirnov `distance` and `difference`, that of the medians (value,
-    standard error); `rate`, fitted to the latter (value, standard error), and its constant; `noise`, the distance that
+    **Returns:** over (width, statistic), the Kolmogorov–Smirnov `distance` and `difference`, that of the medians
+    (value, standard error); `rate`, fitted to the latter (value, standard error), and its constant; `noise`, the distance that
     two samples of one law exceed once in twenty.
     """
     import xarray as xr
