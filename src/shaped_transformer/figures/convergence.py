@@ -58,8 +58,8 @@ def compute(
     figure `correlation`. τ0 should be large enough that the limit does not explode (theory §4).
 
     **Returns:** over (width, statistic), the Kolmogorov–Smirnov `distance` and `difference`, that of the medians
-    (value, standard error); `rate`, fitted to the latter (value, standard error), and its constant; `noise`, the distance that
-    two samples of one law exceed once in twenty.
+    (value, standard error); `rate`, fitted to the latter (value, standard error), and its constant; `noise`, the
+    distance that two samples of one law exceed once in twenty.
     """
     import xarray as xr
     from scipy.special import kolmogi
