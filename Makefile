@@ -40,9 +40,9 @@ $(VENV)/.bare: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) -e '.[bench,cluster,test]'
+	$(PIP) -e '.[bench,cluster,hf,test]'
 	touch $@ $(VENV)/.core
 
 $(VENV)/.dev: $(VENV)/.test
-	$(PIP) -e '.[bench,cluster,dev,test]'
+	$(PIP) -e '.[bench,cluster,dev,hf,test]'
 	touch $@

@@ -1,5 +1,8 @@
 """The Shaped Transformer library: define a network once, look at its token covariance three ways."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from . import inputs, statistics
 from .activations import Activation, ShapedReLU, ShapedSmooth, Smooth
 from .advice import Advice, advise
@@ -14,12 +17,26 @@ from .architecture import (
     shaped_transformer,
     skipless_transformer,
 )
-from .errors import DefinitionError, InputError, NoProportionalLimit, ShapedTransformerError, StorageError
+from .errors import DefinitionError, InputError, MissingExtra, NoProportionalLimit, ShapedTransformerError, StorageError
 from .layers import MLP, Dense, Residual, ShapedAttention, SoftmaxAttention
 from .stability import Stability, stability
 from .version import __version__
 from .views import chain, network, sde
 from .views.ensemble import Ensemble
+
+if TYPE_CHECKING:
+    from . import hf as hf
+    from . import nn as nn
+
+LAZY = ("hf", "nn")
+"""Parts that need PyTorch, and are imported when first used."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in LAZY:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "MLP",
@@ -31,6 +48,7 @@ __all__ = [
     "Dense",
     "Ensemble",
     "InputError",
+    "MissingExtra",
     "NoProportionalLimit",
     "Residual",
     "ShapedAttention",

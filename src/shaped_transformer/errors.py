@@ -22,3 +22,10 @@ class NoProportionalLimit(ShapedTransformerError, ValueError):  # noqa: N818 - t
 
 class StorageError(ShapedTransformerError, OSError):
     """A file or folder that is missing, unreadable or cannot be written."""
+
+
+class MissingExtra(ShapedTransformerError, ImportError):  # noqa: N818 - the name says what is missing
+    """A part of the library needs packages that are not installed."""
+
+    def __init__(self, extra: str, what: str) -> None:
+        super().__init__(f"{what} needs more packages: pip install 'shaped-transformer[{extra}]'")

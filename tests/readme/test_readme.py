@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_python_examples_run() -> None:
     examples = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
-    assert len(examples) == 2
+    assert len(examples) == 3
+    examples = examples if find_spec("transformers") else examples[:2]
     code = "\n".join(examples).replace("samples=1000", "samples=20").replace("samples=16", "samples=1")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -48,6 +50,16 @@ def test_commands_run(command: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert ("Advice: " if arguments[0] == "advise" else "Verdict: ") in done.stderr
+
+
+@pytest.mark.parametrize("page", ["nn.md", "huggingface.md"])
+def test_examples_of_the_pages_run(page: str, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import InputError, ShapedTransformerError
+from ..errors import InputError, MissingExtra, ShapedTransformerError
 from ..figures import catalogue
 from ..files import filling
 from ..provenance import command_line
@@ -24,7 +24,7 @@ Folder = Annotated[
 
 def figure_command(
     name: Name = None,
-    every: Annotated[bool, typer.Option("--all", help="Make all figures, except those that are there.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Make all figures but those that are there.")] = False,
     listed: Annotated[bool, typer.Option("--list", help="List the figures and what they show.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Small settings: seconds instead of minutes.")] = False,
     changes: Annotated[
@@ -75,7 +75,10 @@ def _make_all(quick: bool, out: Path, *, as_json: bool) -> None:
             reports[name] = found
             continue
         say(f"{name} …")
-        reports[name] = _make(name, place, quick, {}, None)
+        try:
+            reports[name] = _make(name, place, quick, {}, None)
+        except MissingExtra as error:
+            say(f"{name} is left out: {error}")
     finish(out / "…", reports, as_json=False)
     if as_json:
         typer.echo(json.dumps(reports))

@@ -28,6 +28,7 @@ FIGURES = (
     "spectrum",
     "masks",
     "context",
+    "gradients",
 )
 """In the order of the documentation. Each is a module with `compute`, `draw`, `headline`, and a file of settings."""
 PRESETS = Path(__file__).parent / "presets"

@@ -1,0 +1,142 @@
+"""Gradients through depth at initialisation: shaped, normalised and plain softmax Transformers, as PyTorch modules.
+
+Where tokens have become parallel, softmax attention no longer depends on the logits, and the query weights stop
+learning. The shaped Transformer needs no normalisation to keep the gradients of stream and weights of one order.
+"""
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import architecture as presets
+from ..architecture import Architecture
+from ..definition import PositiveFloat, PositiveInt
+from ..inputs import Covariance, equicorrelated
+from ..views.sampling import initial_factor
+from .observed import Number, median
+from .pieces import Arrays, Pieces, Task
+from .plots import band
+from .style import SERIES
+
+if TYPE_CHECKING:
+    import xarray
+    from matplotlib.figure import Figure
+
+DESIGNS = {
+    "shaped": "shaped Transformer, no norm",
+    "pre-norm": "pre-norm",
+    "post-norm": "post-norm",
+    "skipless": "skipless softmax, no norm",
+}
+QUANTITIES = {"stream": "gradient of the stream", "query": "gradient of the query weights"}
+SMALLEST = 1e-30
+"""Gradients are drawn from here on; below, they are rounding of double precision."""
+
+
+def compute(
+    pieces: Pieces,
+    width: PositiveInt,
+    depth: PositiveInt,
+    heads: PositiveInt,
+    gamma: PositiveFloat,
+    tau0: PositiveFloat,
+    tokens: PositiveInt,
+    correlation: float,
+    networks: PositiveInt,
+    seed: int,
+) -> "xarray.Dataset":
+    """Draw networks of each design and the gradients of a random linear function of their output, in float64.
+
+    **Arguments:** of the shaped Transformer: `gamma`, `tau0`; of all: `width`, `depth`, `heads`; of the input:
+    `tokens`, all with this `correlation`; `networks`: of each design; `seed`.
+
+    **Returns:** Frobenius norms of the gradients over (design, quantity, network, block): of the stream at each block's
+    input, and of the block's query weights.
+
+    **Raises:** `MissingExtra` without PyTorch.
+    """
+    import xarray as xr
+
+    from .. import nn  # noqa: F401 - says which extra is missing, before any work
+
+    shared: dict[str, Any] = {"heads": heads}
+    designs = {
+        "shaped": presets.shaped_transformer(width, depth, gamma=gamma, tau0=tau0, **shared),
+        "pre-norm": presets.pre_norm_transformer(width, depth, **shared),
+        "post-norm": presets.post_norm_transformer(width, depth, **shared),
+        "skipless": presets.skipless_transformer(width, depth, **shared),
+    }
+    v0 = equicorrelated(tokens, correlation)
+    tasks: dict[str, Task] = {
+        f"{name} {i}": partial(_gradients, arch, v0, seed + i)
+        for name, arch in designs.items()
+        for i in range(networks)
+    }
+    done = pieces(tasks)
+    return xr.Dataset(
+        {
+            quantity: (
+                ("design", "network", "block"),
+                [[done[f"{name} {i}"][quantity] for i in range(networks)] for name in designs],
+            )
+            for quantity in QUANTITIES
+        },
+        coords={"design": list(designs), "block": np.arange(1, depth + 1)},
+    )
+
+
+def _gradients(architecture: Architecture, v0: Covariance, seed: int) -> Arrays:
+    """Norms of the gradients in one network, per block."""
+    import torch
+
+    from .. import nn
+
+    torch.manual_seed(seed)
+    network = nn.from_architecture(architecture).double()
+    rng = np.random.default_rng(seed)
+    factor = initial_factor(v0, architecture.width)
+    frame = np.linalg.qr(rng.standard_normal((architecture.width, factor.shape[-1])))[0].T
+    x = torch.as_tensor(architecture.width**0.5 * factor @ frame)[None].requires_grad_()
+    stream = [x]
+    for block in network:
+        stream.append(block(stream[-1]))
+    queries = [p for name, p in network.named_parameters() if name.endswith("branch.query.weight")]
+    direction = torch.as_tensor(rng.standard_normal(stream[-1].shape))
+    gradients = torch.autograd.grad(stream[-1], [*stream[:-1], *queries], direction)
+    norms = np.array([float(gradient.norm()) for gradient in gradients])
+    return {"stream": norms[: len(network)], "query": norms[len(network) :]}
+
+
+def headline(data: "xarray.Dataset") -> list[Number]:
+    """Return over how large a factor the gradients of each design range, and how the skipless ones fall."""
+    numbers = []
+    for design in ("shaped", "pre-norm"):
+        for quantity in QUANTITIES:
+            norms = data[quantity].sel(design=design).to_numpy()
+            ranges = norms.max(axis=1) / norms.min(axis=1)
+            numbers.append(median(f"largest over smallest, {QUANTITIES[quantity]}, {DESIGNS[design]}", ranges))
+    query = data["query"].sel(design="skipless").to_numpy()
+    upto = min(5, query.shape[1])
+    fall = query.max(axis=1) / np.maximum(query[:, upto - 1], SMALLEST)
+    numbers.append(median(f"largest over that of block {upto}, {QUANTITIES['query']}, {DESIGNS['skipless']}", fall))
+    return numbers
+
+
+def draw(data: "xarray.Dataset") -> "Figure":
+    """Draw the gradients' norms against the block, medians and bands over networks."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    axes = figure.subplots(1, 2)
+    blocks = data["block"].to_numpy()
+    colours = (SERIES[0], SERIES[1], SERIES[2], SERIES[3])
+    for panel, (quantity, label) in zip(axes, QUANTITIES.items(), strict=True):
+        for (name, title), colour in zip(DESIGNS.items(), colours, strict=True):
+            norms = np.maximum(data[quantity].sel(design=name).to_numpy(), SMALLEST)
+            band(panel, blocks, np.quantile(norms, (0, 0.5, 1), axis=0), colour, title)
+        panel.set(yscale="log", xlabel="block", ylabel=f"norm of the {label}")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize="small")
+    figure.supxlabel("median and range over networks at initialisation", fontsize="small")
+    return figure

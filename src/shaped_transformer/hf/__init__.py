@@ -1,0 +1,32 @@
+"""The shaped Transformer for Hugging Face (extra `hf`): models of its own, and shaped attention in existing ones.
+
+Importing this package registers the models with the Auto classes; `register` makes the attention "shaped" known.
+"""
+
+from ..errors import MissingExtra
+
+try:
+    import torch as _torch  # noqa: F401
+    import transformers as _transformers  # noqa: F401
+except ImportError:
+    raise MissingExtra("hf", "shaped_transformer.hf") from None
+
+from .config import ShapedTransformerConfig
+from .modeling import (
+    ShapedTransformerForCausalLM,
+    ShapedTransformerForMaskedLM,
+    ShapedTransformerForSequenceClassification,
+    ShapedTransformerModel,
+)
+from .registration import register
+from .switch import shape_
+
+__all__ = [
+    "ShapedTransformerConfig",
+    "ShapedTransformerForCausalLM",
+    "ShapedTransformerForMaskedLM",
+    "ShapedTransformerForSequenceClassification",
+    "ShapedTransformerModel",
+    "register",
+    "shape_",
+]

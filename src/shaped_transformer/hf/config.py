@@ -1,0 +1,78 @@
+"""The configuration of the Hugging Face models."""
+
+from dataclasses import fields
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+from ..errors import InputError
+from ..nn import BlockOptions
+
+TAKEN = {"kv_heads": "num_key_value_heads", "hidden_width": "intermediate_size"}
+"""Options of a block that go by Hugging Face's names here."""
+
+
+class ShapedTransformerConfig(PreTrainedConfig):
+    """Everything that a shaped Transformer of Hugging Face is made of.
+
+    **Arguments:**
+
+    - `vocab_size`, `hidden_size` (n), `num_hidden_layers` (blocks d), `num_attention_heads` (H), `num_key_value_heads`
+      (default H), `intermediate_size` (of the MLP, default n), `max_position_embeddings`.
+    - `position_embedding`: `"rotary"` (default), `"learned"` or `"none"`.
+    - `final_norm`: RMSNorm before the head, default true; the blocks have none unless `norm` says so.
+    - `gamma`, `skip`, `tau0`, `c_plus`, `c_minus`, `learnable_slopes`, `attention`, `activation`, `norm`,
+      `normaliser`, `shaping`, `recover_steps`, `dropout`, `causal`: as in `nn.BlockOptions`. `…ForCausalLM` sets
+      `causal`.
+
+    **Raises:** `InputError` or `DefinitionError` for values that do not fit.
+    """
+
+    model_type = "shaped_transformer"
+    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012 - the base class's way
+
+    vocab_size: int = 32_000
+    hidden_size: int = 256
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 4
+    num_key_value_heads: int | None = None
+    intermediate_size: int | None = None
+    max_position_embeddings: int = 2048
+    position_embedding: str = "rotary"
+    final_norm: bool = True
+    gamma: float = 0.5
+    skip: float | None = None
+    tau0: float = 1.0
+    c_plus: float = 0.0
+    c_minus: float = -1.0
+    learnable_slopes: bool = False
+    attention: str = "shaped"
+    activation: str = "shaped"
+    norm: str = "none"
+    normaliser: str = "rms"
+    shaping: str = "fixed"
+    recover_steps: int | None = None
+    dropout: float = 0.0
+    causal: bool = False
+    use_cache: bool = True
+    tie_word_embeddings: bool = False
+    pad_token_id: int | None = None
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)
+        if self.position_embedding not in ("rotary", "learned", "none"):
+            raise InputError(
+                f"position_embedding must be 'rotary', 'learned' or 'none' (got {self.position_embedding!r})"
+            )
+        self.block_options()
+
+    def block_options(self) -> dict[str, Any]:
+        """Return the options of a block, checked."""
+        own: dict[str, Any] = {
+            field.name: getattr(self, TAKEN.get(field.name, field.name), None) for field in fields(BlockOptions)
+        }
+        own["rotary"] = self.position_embedding == "rotary"
+        BlockOptions(**own)
+        return own

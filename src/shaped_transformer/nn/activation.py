@@ -1,0 +1,93 @@
+"""Activations as modules: shaped ReLU with slopes that may learn, shaped smooth and plain functions."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .. import activations as definitions
+from ..errors import InputError
+
+
+class ShapedReLU(nn.Module):
+    """Shaped ReLU: σ(x) = s₊ max(x, 0) + s₋ min(x, 0), s± = 1 + c±/√n [NC, ST; theory §2].
+
+    **Arguments:** `width`: n; `c_plus`, `c_minus`: how far the slopes lie from 1, in units of 1/√n, default 0 and −1;
+    `learnable`: whether the slopes are parameters, default no.
+    """
+
+    def __init__(self, width: int, c_plus: float = 0.0, c_minus: float = -1.0, *, learnable: bool = False) -> None:
+        super().__init__()
+        for name, c in (("slope_plus", c_plus), ("slope_minus", c_minus)):
+            slope = torch.tensor(1 + c / math.sqrt(width))
+            if learnable:
+                self.register_parameter(name, nn.Parameter(slope))
+            else:
+                self.register_buffer(name, slope)
+        self.slope_plus: Tensor
+        self.slope_minus: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return σ(x), elementwise."""
+        plus, minus = self.slope_plus.to(x.dtype), self.slope_minus.to(x.dtype)
+        return minus * x + (plus - minus) * functional.relu(x)
+
+    def second_moment(self, gain: float = 1.0) -> Tensor:
+        """Return E σ(gain·g)², g ~ N(0, 1), of the slopes as they are."""
+        return gain**2 * (self.slope_plus**2 + self.slope_minus**2) / 2
+
+
+def _erf(x: Tensor) -> Tensor:
+    return torch.erf(math.sqrt(math.pi) / 2 * x)
+
+
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": functional.relu,
+    "gelu": functional.gelu,
+    "silu": functional.silu,
+    "tanh": torch.tanh,
+    "identity": lambda x: x,
+    "erf": _erf,
+    "arctan": torch.arctan,
+    "sin": torch.sin,
+    "softsign": functional.softsign,
+}
+"""PyTorch's form of the functions that the definitions know by name."""
+
+
+class Pointwise(nn.Module):
+    """The activation of a definition other than the shaped ReLU, at a width.
+
+    **Raises:** `InputError` for a function of the user's: NumPy's cannot be differentiated by PyTorch.
+    """
+
+    def __init__(self, definition: definitions.AnyActivation, width: int) -> None:
+        super().__init__()
+        name = definition.phi if isinstance(definition, definitions.ShapedSmooth) else getattr(definition, "name", None)
+        if not isinstance(name, str):
+            raise InputError(
+                f"{definition} has a function of its own, which PyTorch does not know: use one of "
+                f"{', '.join(FUNCTIONS)}, or an nn.Module with forward(x) and second_moment(gain)"
+            )
+        self.definition, self.width, self.name = definition, width, name
+        self.stretch = definition.a * math.sqrt(width) if isinstance(definition, definitions.ShapedSmooth) else 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return σ(x), elementwise."""
+        return self.stretch * FUNCTIONS[self.name](x / self.stretch)
+
+    def second_moment(self, gain: float = 1.0) -> float:
+        """Return E σ(gain·g)², g ~ N(0, 1)."""
+        return self.definition.second_moment(self.width, gain)
+
+    def extra_repr(self) -> str:
+        return f"{self.definition}, width={self.width}"
+
+
+def activation(definition: definitions.AnyActivation, width: int) -> nn.Module:
+    """Return the module of a definition at a width."""
+    if isinstance(definition, definitions.ShapedReLU):
+        return ShapedReLU(width, definition.c_plus, definition.c_minus)
+    return Pointwise(definition, width)

@@ -1,0 +1,57 @@
+"""What needs an extra says so where it is missing, and is not imported before it is used."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BLOCKED = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] in {packages!r}:
+            raise ImportError(name)
+sys.meta_path.insert(0, Blocked())
+import shaped_transformer as st
+try:
+    st.{part}
+except st.ShapedTransformerError as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("part", "packages", "extra"),
+    [("nn", ("torch",), "torch"), ("hf", ("torch",), "hf"), ("hf", ("transformers",), "hf")],
+)
+def test_a_missing_extra_names_the_command(part: str, packages: tuple[str, ...], extra: str) -> None:
+    if "torch" not in packages:
+        pytest.importorskip("torch")
+    code = BLOCKED.format(packages=packages, part=part)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("MissingExtra shaped_transformer.")
+    assert f"pip install 'shaped-transformer[{extra}]'" in done.stdout
+
+
+def test_neither_pytorch_nor_hugging_face_is_imported_with_the_library() -> None:
+    code = "import sys, shaped_transformer, shaped_transformer.cli; print(*{m.split('.')[0] for m in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "transformers", "matplotlib"} & set(done.stdout.split())
+
+
+def test_a_figure_that_needs_an_extra_names_it(tmp_path: Path) -> None:
+    code = BLOCKED.format(packages=("torch",), part="PRESETS")
+    code += "from shaped_transformer.cli import main; sys.argv = ['x', 'figure', 'gradients', '--quick']; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "pip install 'shaped-transformer[torch]'" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_parts_are_attribute_errors() -> None:
+    import shaped_transformer as st
+
+    with pytest.raises(AttributeError, match="no attribute 'tf'"):
+        st.tf  # noqa: B018
