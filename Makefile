@@ -40,9 +40,9 @@ $(VENV)/.bare: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) -e '.[bench,cluster,hf,test]'
+	$(PIP) -e '.[bench,cluster,hf,test,training]'
 	touch $@ $(VENV)/.core
 
 $(VENV)/.dev: $(VENV)/.test
-	$(PIP) -e '.[bench,cluster,dev,hf,test]'
+	$(PIP) -e '.[bench,cluster,dev,hf,test,training]'
 	touch $@

@@ -23,7 +23,14 @@ except st.ShapedTransformerError as error:
 
 @pytest.mark.parametrize(
     ("part", "packages", "extra"),
-    [("nn", ("torch",), "torch"), ("hf", ("torch",), "hf"), ("hf", ("transformers",), "hf")],
+    [
+        ("nn", ("torch",), "torch"),
+        ("hf", ("torch",), "hf"),
+        ("hf", ("transformers",), "hf"),
+        ("training", ("torch",), "training"),
+        ("training", ("tokenizers",), "training"),
+        ("training", ("tensorboard",), "training"),
+    ],
 )
 def test_a_missing_extra_names_the_command(part: str, packages: tuple[str, ...], extra: str) -> None:
     if "torch" not in packages:
@@ -46,6 +53,17 @@ def test_a_figure_that_needs_an_extra_names_it(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 2
     assert "pip install 'shaped-transformer[torch]'" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [["train", "quick.yaml", "--out", "run"], ["figure", "training", "--quick"]])
+def test_training_without_its_extra_writes_nothing(command: list[str], tmp_path: Path) -> None:
+    code = BLOCKED.format(packages=("torch",), part="PRESETS")
+    code += f"from shaped_transformer.cli import main; sys.argv = ['x', *{command!r}]; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "pip install 'shaped-transformer[training]'" in done.stderr
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 

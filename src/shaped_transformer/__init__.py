@@ -27,8 +27,9 @@ from .views.ensemble import Ensemble
 if TYPE_CHECKING:
     from . import hf as hf
     from . import nn as nn
+    from . import training as training
 
-LAZY = ("hf", "nn")
+LAZY = ("hf", "nn", "training")
 """Parts that need PyTorch, and are imported when first used."""
 
 

@@ -6,10 +6,11 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress(description: str, total: int, unit: str | None = None) -> Iterator[Callable[[int], None]]:
     """Show a bar with the time left while the body runs.
 
-    **Arguments:** `description`: what is being done; `total`: how many units of work.
+    **Arguments:** `description`: what is being done; `total`: how many units of work; `unit`: their name, if their
+    number per second is to be shown.
 
     **Returns:** a context whose value is to be called with the number of units just finished.
     """
@@ -17,13 +18,19 @@ def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda _: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Speed(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:,.0f} {unit}/s" if task.speed else "")
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.percentage:3.0f} %"),
         TimeRemainingColumn(),
+        *((Speed(),) if unit else ()),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(description, total=total)

@@ -177,3 +177,67 @@ def test_wrong_configurations_are_told(options: dict[str, Any], message: str) ->
 def test_wrong_inputs_are_told() -> None:
     with pytest.raises(st.InputError, match="input_ids or inputs_embeds"):
         build("base")()
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_value_skipinit_starts_as_the_identity_and_learns_to_look(cache: bool) -> None:
+    model = build(attention="skipinit", num_key_value_heads=2)
+    shaped = build(attention="shaped", num_key_value_heads=2)
+    attention = model.model.layers[0].block.attention.branch
+    assert (attention.identity_gain == 1).all()
+    assert (attention.softmax_gain == 0).all()
+    model.load_state_dict(shaped.state_dict(), strict=False)
+    tokens = model.model(ids()).last_hidden_state
+    alone = torch.cat([model.model(ids()[:, i : i + 1]).last_hidden_state for i in range(7)], dim=1)
+    torch.testing.assert_close(tokens, alone)  # no token sees another
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.block.attention.branch.softmax_gain.fill_(0.7)
+            layer.block.attention.branch.identity_gain.fill_(0.9)
+    x = torch.randn(2, 7, 32)
+    q, k, v = (attention._split(m(x), h) for m, h in ((attention.query, 4), (attention.key, 2), (attention.value, 2)))
+    k, v = k.repeat_interleave(2, 1), v.repeat_interleave(2, 1)
+    logits = (q @ k.transpose(-1, -2) / 8**0.5).masked_fill(~torch.ones(7, 7, dtype=torch.bool).tril(), -torch.inf)
+    dense = 0.9 * v + 0.7 * torch.softmax(logits, -1) @ v
+    attention.rotary = False
+    torch.testing.assert_close(attention(x), attention.output(dense.transpose(1, 2).flatten(-2)), atol=1e-5, rtol=1e-5)
+    attention.rotary = True
+    made = model.generate(ids(), max_new_tokens=5, do_sample=False, use_cache=cache, eos_token_id=None)
+    greedy = ids()
+    for _ in range(5):
+        greedy = torch.cat([greedy, model(greedy).logits[:, -1:].argmax(-1)], 1)
+    assert made.equal(greedy)
+
+
+def test_the_usual_initialisation_is_gpt2s() -> None:
+    model = build(initializer_range=0.02, hidden_size=256, vocab_size=2000, attention="softmax", norm="pre")
+    branch = model.model.layers[1].block.attention.branch
+    assert model.model.embeddings.weight.std().item() == pytest.approx(0.02, rel=0.02)
+    assert branch.query.weight.std().item() == pytest.approx(0.02, rel=0.02)
+    for last in (branch.output, model.model.layers[1].block.mlp.branch.output):
+        assert last.weight.std().item() == pytest.approx(0.02 / 6**0.5, rel=0.02)
+    with pytest.raises(st.InputError, match="initializer_range must be positive"):
+        build(initializer_range=-1.0)
+
+
+def test_images_are_cut_into_patches_of_unit_variance(tmp_path: Path) -> None:
+    options: dict[str, Any] = SMALL | {"hidden_size": 256, "num_channels": 3, "num_labels": 5, "patch_size": 4}
+    model: Any = hf.ShapedTransformerForImageClassification(hf.ShapedTransformerConfig(**options, image_size=12))
+    model.eval()
+    images = torch.randn(64, 3, 12, 12)
+    tokens = []
+    handle = model.model.register_forward_pre_hook(lambda _, __, k: tokens.append(k["inputs_embeds"]), with_kwargs=True)
+    out = model(images, labels=torch.zeros(64, dtype=torch.long))
+    handle.remove()
+    assert tokens[0].shape == (64, 9, 256)
+    assert tokens[0].var().item() == pytest.approx(1, rel=0.05)
+    own = model.patches(images[3, :, 4:8, 8:12].flatten())  # second row, third column
+    torch.testing.assert_close(tokens[0][3, 5], own)
+    assert out.logits.shape == (64, 5)
+    model.save_pretrained(tmp_path)
+    again = transformers.AutoModelForImageClassification.from_pretrained(tmp_path).eval()
+    torch.testing.assert_close(again(images).logits, out.logits)
+    with pytest.raises(st.InputError, match=r"pixel_values must be \(batch, 3, 12, 12\)"):
+        model(images[:, :1])
+    with pytest.raises(st.InputError, match="image_size must be a multiple of patch_size"):
+        hf.ShapedTransformerForImageClassification(hf.ShapedTransformerConfig(**options, image_size=10))

@@ -13,6 +13,7 @@ from .compare import compare_command, predict_command
 from .figure import figure_command
 from .output import say
 from .sweep import sweep_command
+from .train import train_command
 
 app = typer.Typer(
     name="shaped-transformer",
@@ -26,6 +27,7 @@ app.command("predict")(predict_command)
 app.command("figure")(figure_command)
 app.command("advise")(advise_command)
 app.command("sweep")(sweep_command)
+app.command("train")(train_command)
 
 
 @app.callback(invoke_without_command=True)

@@ -29,8 +29,11 @@ FIGURES = (
     "masks",
     "context",
     "gradients",
+    "training",
 )
 """In the order of the documentation. Each is a module with `compute`, `draw`, `headline`, and a file of settings."""
+LONG = ("training",)
+"""Figures whose full settings take more than ten minutes: `--all` leaves these to be made by their names."""
 PRESETS = Path(__file__).parent / "presets"
 
 

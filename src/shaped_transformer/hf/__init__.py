@@ -12,6 +12,7 @@ except ImportError:
     raise MissingExtra("hf", "shaped_transformer.hf") from None
 
 from .config import ShapedTransformerConfig
+from .images import ShapedTransformerForImageClassification
 from .modeling import (
     ShapedTransformerForCausalLM,
     ShapedTransformerForMaskedLM,
@@ -24,6 +25,7 @@ from .switch import shape_
 __all__ = [
     "ShapedTransformerConfig",
     "ShapedTransformerForCausalLM",
+    "ShapedTransformerForImageClassification",
     "ShapedTransformerForMaskedLM",
     "ShapedTransformerForSequenceClassification",
     "ShapedTransformerModel",

@@ -20,6 +20,10 @@ class ShapedTransformerConfig(PreTrainedConfig):
     - `vocab_size`, `hidden_size` (n), `num_hidden_layers` (blocks d), `num_attention_heads` (H), `num_key_value_heads`
       (default H), `intermediate_size` (of the MLP, default n), `max_position_embeddings`.
     - `position_embedding`: `"rotary"` (default), `"learned"` or `"none"`.
+    - `initializer_range`: default `None`, the theory's initialisation: weights N(0, 1/fan-in), tokens of unit variance.
+      A number is the usual one of normalised Transformers, for baselines: the standard deviation of all weights,
+      divided by √(2d) for those of the last map of each branch.
+    - `image_size`, `patch_size`, `num_channels`: of square images and patches, for `…ForImageClassification`.
     - `final_norm`: RMSNorm before the head, default true; the blocks have none unless `norm` says so.
     - `gamma`, `skip`, `tau0`, `c_plus`, `c_minus`, `learnable_slopes`, `attention`, `activation`, `norm`,
       `normaliser`, `shaping`, `recover_steps`, `dropout`, `causal`: as in `nn.BlockOptions`. `…ForCausalLM` sets
@@ -40,6 +44,10 @@ class ShapedTransformerConfig(PreTrainedConfig):
     max_position_embeddings: int = 2048
     position_embedding: str = "rotary"
     final_norm: bool = True
+    initializer_range: float | None = None
+    image_size: int | None = None
+    patch_size: int | None = None
+    num_channels: int = 1
     gamma: float = 0.5
     skip: float | None = None
     tau0: float = 1.0
@@ -66,6 +74,8 @@ class ShapedTransformerConfig(PreTrainedConfig):
             raise InputError(
                 f"position_embedding must be 'rotary', 'learned' or 'none' (got {self.position_embedding!r})"
             )
+        if self.initializer_range is not None and not self.initializer_range > 0:
+            raise InputError(f"initializer_range must be positive, or None (got {self.initializer_range})")
         self.block_options()
 
     def block_options(self) -> dict[str, Any]:

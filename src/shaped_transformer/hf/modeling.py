@@ -1,5 +1,6 @@
 """Models of Hugging Face whose blocks are those of `nn`."""
 
+import math
 from typing import Any
 
 import torch
@@ -28,9 +29,11 @@ from transformers.utils.output_capturing import capture_outputs
 
 from ..errors import InputError
 from ..nn.activation import ShapedReLU
+from ..nn.attention import BranchOutput
 from ..nn.block import ShapedBlock
 from ..nn.model import POSITION_STD
 from ..nn.shaping import Shaping
+from ..nn.skipinit import SkipInitAttention
 from .config import ShapedTransformerConfig
 
 
@@ -94,12 +97,20 @@ class ShapedTransformerPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Weights N(0, 1/fan-in), tokens of unit variance (theory §2), positions small beside them."""
+        """Weights N(0, 1/fan-in), tokens of unit variance (theory §2), positions small beside them.
+
+        With `initializer_range` the usual way of normalised Transformers instead.
+        """
+        usual = self.config.initializer_range
         if isinstance(module, nn.Linear):
-            initialization.normal_(module.weight, std=module.in_features**-0.5)
+            scaled = math.sqrt(2 * self.config.num_hidden_layers) if isinstance(module, BranchOutput) else 1.0
+            initialization.normal_(module.weight, std=usual / scaled if usual else module.in_features**-0.5)
         elif isinstance(module, nn.Embedding):
             positions = module is getattr(getattr(self, "model", self), "positions", None)
-            initialization.normal_(module.weight, std=POSITION_STD if positions else 1.0)
+            initialization.normal_(module.weight, std=usual or (POSITION_STD if positions else 1.0))
+        elif isinstance(module, SkipInitAttention):
+            initialization.ones_(module.identity_gain)
+            initialization.zeros_(module.softmax_gain)
         elif isinstance(module, nn.RMSNorm | nn.LayerNorm):
             initialization.ones_(module.weight)
             if isinstance(module, nn.LayerNorm) and module.bias is not None:

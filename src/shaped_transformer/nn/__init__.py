@@ -18,6 +18,7 @@ from .cache import Cache
 from .convert import from_architecture
 from .mlp import ShapedMLP
 from .model import ShapedTransformer
+from .rates import parameter_groups
 from .shaping import Shaping, advance
 
 __all__ = [
@@ -34,4 +35,5 @@ __all__ = [
     "advance",
     "from_architecture",
     "functional",
+    "parameter_groups",
 ]

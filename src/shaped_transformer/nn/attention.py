@@ -66,7 +66,7 @@ class MultiHead(nn.Module):
         self.query = linear(width, heads * self.key_width)
         self.key = linear(width, kv_heads * self.key_width)
         self.value = linear(width, kv_heads * self.value_width)
-        self.output = linear(heads * self.value_width, width) if projects else nn.Identity()
+        self.output = BranchOutput(heads * self.value_width, width) if projects else nn.Identity()
 
     @property
     def scale(self) -> float:
@@ -206,6 +206,14 @@ class SoftmaxAttention(MultiHead):
         if causal and positions is not None:
             mask, causal = _causal(query.shape[-2], key.shape[-2], positions, query.device), False
         return attend(query, key, value, mask, scale=self.scale, is_causal=causal, dropout_p=options["dropout_p"])
+
+
+class BranchOutput(nn.Linear):
+    """The last map of a branch, without bias: N(0, 1/fan-in) here, but some initialisations scale it down."""
+
+    def __init__(self, fan_in: int, fan_out: int) -> None:
+        super().__init__(fan_in, fan_out, bias=False)
+        initialise(self)
 
 
 def linear(fan_in: int, fan_out: int) -> nn.Linear:

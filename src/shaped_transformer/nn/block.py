@@ -13,6 +13,7 @@ from ..errors import DefinitionError
 from .activation import Pointwise, ShapedReLU
 from .attention import ShapedAttention, SoftmaxAttention
 from .mlp import ShapedMLP
+from .skipinit import SkipInitAttention
 
 Norm = Literal["none", "pre", "post"]
 
@@ -58,7 +59,8 @@ class BlockOptions(Definition):
     - `tau0`: temperature constant, default 1.
     - `c_plus`, `c_minus`: slopes of the shaped ReLU in units of 1/√n, default 0 and −1; `learnable_slopes`: whether
       they are parameters.
-    - `attention`: `"shaped"` (default), or `"softmax"` for baselines. `activation`: `"shaped"` (default) or `"relu"`.
+    - `attention`: `"shaped"` (default), or for baselines `"softmax"` and `"skipinit"` (Value-SkipInit).
+    - `activation`: `"shaped"` (default) or `"relu"`.
     - `hidden_width`: of the MLP, default n. `kv_heads`: default one for each head.
     - `causal`, `rotary`: default no. `dropout`: on the softmax and the hidden units, default 0.
     - `norm`: `"none"` (default, the theory's), `"pre"` or `"post"`; `normaliser`: `"rms"` (default) or `"layer"`.
@@ -71,7 +73,7 @@ class BlockOptions(Definition):
     c_plus: Number = 0.0
     c_minus: Number = -1.0
     learnable_slopes: bool = False
-    attention: Literal["shaped", "softmax"] = "shaped"
+    attention: Literal["shaped", "softmax", "skipinit"] = "shaped"
     activation: Literal["shaped", "relu"] = "shaped"
     hidden_width: PositiveInt | None = None
     kv_heads: PositiveInt | None = None
@@ -103,6 +105,7 @@ class ShapedBlock(nn.Module):
     def __init__(self, width: int, heads: int = 1, **options: Any) -> None:
         super().__init__()
         o = BlockOptions(**options)
+        self.width = width
         self.attention = _residual(_attention(width, heads, o), width, o)
         self.mlp = _residual(_mlp(width, o), width, o)
 
@@ -119,8 +122,9 @@ def _attention(width: int, heads: int, o: BlockOptions) -> nn.Module:
         "rotary": o.rotary,
         "dropout": o.dropout,
     }
-    if o.attention == "softmax":
-        return SoftmaxAttention(width, heads, **common)
+    if o.attention != "shaped":
+        baseline = SoftmaxAttention if o.attention == "softmax" else SkipInitAttention
+        return baseline(width, heads, **common)
     return ShapedAttention(width, heads, tau0=o.tau0, shaping=o.shaping, recover_steps=o.recover_steps, **common)
 
 

@@ -71,7 +71,7 @@ def shaped_attention(
         if value_mean is None:
             value_mean = _mean(value, heads, allowed, queries)
         mean = _cast(_grouped(value_mean, heads), softmax.dtype)
-        out = torch.addcmul(softmax, _grouped(_own(value, query_positions), heads), a)
+        out = torch.addcmul(softmax, _grouped(own_value(value, query_positions), heads), a)
         return _cast(torch.addcmul(out, mean, b, value=-1), dtype)
 
 
@@ -157,8 +157,8 @@ def _up_to(positions: Tensor, key: Tensor) -> Tensor:
     return torch.arange(key.shape[-2], device=key.device) <= _aligned(positions, key)[..., None]
 
 
-def _own(value: Tensor, positions: Tensor | None) -> Tensor:
-    """The value at each query's own position, (…, H', Tq, v)."""
+def own_value(value: Tensor, positions: Tensor | None) -> Tensor:
+    """Return the value at each query's own position, (…, H', Tq, v)."""
     if positions is None:
         return value
     if positions.dim() == 1:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .activation import ShapedReLU
-from .attention import linear
+from .attention import BranchOutput, linear
 
 
 class ShapedMLP(nn.Module):
@@ -34,7 +34,7 @@ class ShapedMLP(nn.Module):
     ) -> None:
         super().__init__()
         hidden = hidden_width or width
-        self.input, self.output = linear(width, hidden), linear(hidden, width)
+        self.input, self.output = linear(width, hidden), BranchOutput(hidden, width)
         self.activation = ShapedReLU(width) if activation is None else activation
         self.input_gain, self.normalise, self.dropout = input_gain, normalise, dropout
 
@@ -46,4 +46,4 @@ class ShapedMLP(nn.Module):
             return self.output(hidden)
         moment = self.activation.second_moment(self.input_gain)
         gain = moment.rsqrt().to(hidden.dtype) if isinstance(moment, torch.Tensor) else moment**-0.5
-        return self.output(gain * hidden)
+        return gain * self.output(hidden)

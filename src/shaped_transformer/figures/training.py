@@ -1,0 +1,342 @@
+"""Training on real text: shaped Transformers and baselines, loss against steps and against seconds, at three depths.
+
+Every variant gets the same small search over its one learning rate, with the first seed; the others train at the rate
+found. Rates by parameter group are part of the shaped variants, one rate for all parameters part of the baselines.
+"""
+
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..definition import PositiveFloat, PositiveInt
+from .observed import Number
+from .pieces import Arrays, Pieces, Task
+from .style import SERIES
+
+if TYPE_CHECKING:
+    import xarray
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LOG = 10
+"""Steps that each point of a curve is the mean of."""
+ROUNDS, WARM = 12, 2
+"""Steps timed of each network in turn, and how many of them do not count."""
+REFERENCE = "pre-norm"
+STYLES = {"fixed": "-", "learn": "--", "recover": ":"}
+COLOURS = {
+    "value-skipinit": SERIES[3],
+    "pre-norm": "#000000",
+    "post-norm": "#0072B2",
+    "skipless": SERIES[4],
+    "unit-skips": "#D55E00",
+    "unit-skips-small": "#7F3C8D",
+}
+
+
+def compute(
+    pieces: Pieces,
+    variants: list[str],
+    depths: list[PositiveInt],
+    width: PositiveInt,
+    heads: PositiveInt,
+    steps: PositiveInt,
+    batch: PositiveInt,
+    tokens: PositiveInt,
+    vocabulary: PositiveInt,
+    rates: list[PositiveFloat],
+    seeds: list[int],
+    held_out: PositiveInt,
+    masked_variants: list[str],
+    masked_depth: PositiveInt,
+    masked_steps: int,
+    masked_vocabulary: PositiveInt,
+) -> "xarray.Dataset":
+    """Train every variant as a causal language model, and some as masked ones; time their steps side by side.
+
+    **Arguments:**
+
+    - `variants`: names of `training.VARIANTS`; `depths`: of each, all with this `width` and these `heads`.
+    - `steps`, `batch`, `tokens`, `vocabulary`: of a run, as in a recipe; `held_out`: sequences of the held-out loss.
+    - `rates`: the learning rates that are searched, with the first of the `seeds`; the best is used with the others.
+    - `masked_variants`, `masked_depth`, `masked_steps`, `masked_vocabulary`: of the masked language models, trained at
+      the rate that was found for their variant at the depth nearest to theirs.
+
+    **Returns:** over (variant, depth, seed, step) the training `loss`, held at its last value from the step on at which
+    a run was stopped because it diverged; `stopped`, that step, or steps + 1; `final`, the held-out loss at the end, or
+    the last training loss where there is none; `rate`; `search`, the final losses over (variant, depth, searched), with
+    `search_stopped`; `step_seconds`; `masked_loss`, `masked_final`, and the unigram entropies.
+
+    **Raises:** `MissingExtra` without the extra `training`; `StorageError` where the text is not installed.
+    """
+    import xarray as xr
+
+    from ..training import VARIANTS, Recipe  # says which extra is missing, before any work
+    from ..training.task import prepare
+
+    shared: dict[str, Any] = {"width": width, "heads": heads, "batch": batch, "tokens": tokens, "held_out": held_out}
+    base = Recipe(task="causal-lm", vocabulary=vocabulary, steps=steps, **shared)
+    entropy = next(iter(prepare(base).facts.values()))
+
+    def task(variant: str, depth: int, rate: float, seed: int) -> tuple[str, Task]:
+        name = f"{variant} depth={depth} lr={rate:g} seed={seed}"
+        recipe = Recipe(
+            task="causal-lm",
+            variant=variant,
+            depth=depth,
+            lr=rate,
+            seed=seed,
+            steps=steps,
+            vocabulary=vocabulary,
+            **shared,
+        )
+        return name, partial(_run, recipe)
+
+    cells = [(v, d) for d in depths for v in variants]
+    timed = pieces({"seconds of a step": partial(_seconds, variants, depths, base)})["seconds of a step"]
+    found = pieces(dict(task(v, d, rate, seeds[0]) for v, d in cells for rate in rates))
+    best = {(v, d): min(rates, key=lambda rate: _rank(found[task(v, d, rate, seeds[0])[0]], steps)) for v, d in cells}
+    found |= pieces(dict(task(v, d, best[v, d], seed) for v, d in cells for seed in seeds[1:]))
+
+    def over(what: Any) -> NDArray[Any]:
+        """An array over (variant, depth, …) of what `what(variant, depth)` gives."""
+        return np.array([[what(v, d) for d in depths] for v in variants])
+
+    def runs(v: str, d: int, name: str) -> list[NDArray[Any]]:
+        return [found[task(v, d, best[v, d], seed)[0]][name] for seed in seeds]
+
+    cell = ("variant", "depth")
+    data = xr.Dataset(
+        {
+            "loss": ((*cell, "seed", "step"), over(lambda v, d: runs(v, d, "loss"))),
+            "stopped": ((*cell, "seed"), over(lambda v, d: runs(v, d, "stopped"))),
+            "final": ((*cell, "seed"), over(lambda v, d: runs(v, d, "final"))),
+            "rate": (cell, over(lambda v, d: best[v, d])),
+            "search": (
+                (*cell, "searched"),
+                over(lambda v, d: [found[task(v, d, r, seeds[0])[0]]["final"] for r in rates]),
+            ),
+            "search_stopped": (
+                (*cell, "searched"),
+                over(lambda v, d: [found[task(v, d, r, seeds[0])[0]]["stopped"] for r in rates]),
+            ),
+            "step_seconds": (cell, timed["seconds"]),
+            "entropy": entropy,
+        },
+        coords={
+            "variant": variants,
+            "title": ("variant", [VARIANTS[v].title for v in variants]),
+            "depth": depths,
+            "seed": seeds,
+            "searched": rates,
+            "step": _points(steps),
+        },
+    )
+    if not masked_steps:
+        return data
+    near = min(depths, key=lambda d: abs(d - masked_depth))
+    recipes = {
+        (v, seed): replace(
+            base,
+            task="masked-lm",
+            variant=v,
+            depth=masked_depth,
+            lr=best.get((v, near), base.lr),
+            seed=seed,
+            steps=masked_steps,
+            vocabulary=masked_vocabulary,
+            schedule="cosine",
+            warmup=masked_steps // 20,
+        )
+        for v in masked_variants
+        for seed in seeds
+    }
+    masked = pieces({f"masked {v} seed={seed}": partial(_run, recipe) for (v, seed), recipe in recipes.items()})
+
+    def of_masked(name: str) -> NDArray[Any]:
+        return np.array([[masked[f"masked {v} seed={seed}"][name] for seed in seeds] for v in masked_variants])
+
+    return data.assign(
+        masked_loss=(("masked_variant", "seed", "masked_step"), of_masked("loss")),
+        masked_final=(("masked_variant", "seed"), of_masked("final")),
+        masked_stopped=(("masked_variant", "seed"), of_masked("stopped")),
+        masked_entropy=next(iter(prepare(next(iter(recipes.values()))).facts.values())),
+    ).assign_coords(masked_variant=masked_variants, masked_step=_points(masked_steps))
+
+
+def _points(steps: int) -> NDArray[np.int64]:
+    """The steps at which a loss is written: the first, every so many, the last."""
+    return np.unique([1, *range(LOG, steps + 1, LOG), steps])
+
+
+def _run(recipe: Any) -> Arrays:
+    """The losses of a run."""
+    from ..training.divergence import Diverged
+    from ..training.log import METRICS, read
+    from ..training.run import fit
+    from ..training.task import prepare
+
+    recipe = replace(recipe, log=LOG, evaluate=0, save=0, watch=0)
+    stopped = recipe.steps + 1
+    with TemporaryDirectory() as folder:
+        try:
+            fit(recipe, prepare(recipe), Path(folder))
+        except Diverged as error:
+            stopped = error.step
+        lines = read(Path(folder) / METRICS)
+    losses = {line["step"]: line["loss"] for line in lines if "loss" in line}
+    held = np.array([losses.get(step, np.nan) for step in _points(recipe.steps)])
+    if stopped <= recipe.steps:
+        last = held[np.isfinite(held)][-1] if np.isfinite(held).any() else np.log(recipe.vocabulary)
+        held = np.where(np.isfinite(held), held, last)
+    final = next((line["held_out_loss"] for line in lines if "held_out_loss" in line), held[-1])
+    return {"loss": held, "stopped": np.array(stopped), "final": np.array(final)}
+
+
+def _rank(run: Arrays, steps: int) -> tuple[bool, float]:
+    """Runs that were not stopped come first, then those of lower loss."""
+    return bool(run["stopped"] <= steps), float(run["final"])
+
+
+def _seconds(variants: list[str], depths: list[int], base: Any) -> Arrays:
+    """Median seconds of a training step, (variant, depth): all variants of a depth in turn, in one process."""
+    import torch
+
+    from ..training.run import optimiser
+    from ..training.task import build, prepare
+
+    task = prepare(base)
+    batch = torch.utils.data.default_collate([task.train[i] for i in range(base.batch)])
+    seconds = np.empty((len(variants), len(depths)))
+    for column, depth in enumerate(depths):
+        recipes = [replace(base, variant=variant, depth=depth) for variant in variants]
+        with torch.random.fork_rng():
+            models = [build(recipe, task) for recipe in recipes]
+        optimisers = [optimiser(model, recipe) for model, recipe in zip(models, recipes, strict=True)]
+        taken = np.empty((ROUNDS, len(variants)))
+        for turn in range(ROUNDS):
+            for row, (model, stepper) in enumerate(zip(models, optimisers, strict=True)):
+                start = time.perf_counter()
+                model(**batch).loss.backward()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), base.clip)
+                stepper.step()
+                stepper.zero_grad()
+                taken[turn, row] = time.perf_counter() - start
+        seconds[:, column] = np.median(taken[WARM:], axis=0)
+    return {"seconds": seconds}
+
+
+def headline(data: "xarray.Dataset") -> list[Number]:
+    """Return final held-out losses, losses and step times over those of pre-norm, and the unigram entropies.
+
+    The intervals are the ranges over seeds; of times, which are one number, there is none.
+    """
+    numbers = []
+    variants, titles = data["variant"].to_numpy(), data["title"].to_numpy()
+    steps = int(data["step"][-1])
+    for depth in data["depth"].to_numpy():
+        at = data.sel(depth=depth)
+        for variant, title in zip(variants, titles, strict=True):
+            one = at.sel(variant=variant)
+            stopped = int((one["stopped"] <= steps).sum())
+            note = f" ({stopped} of {one.sizes['seed']} diverged)" if stopped else ""
+            numbers.append(_over_seeds(f"loss, depth {depth}, {title}{note}", one["final"].to_numpy()))
+        if REFERENCE in variants and "shaped-learn" in variants:
+            ours, theirs = at.sel(variant="shaped-learn"), at.sel(variant=REFERENCE)
+            ratio = ours["final"].to_numpy() / theirs["final"].to_numpy()
+            numbers.append(_over_seeds(f"loss, depth {depth}, shaped, learn over pre-norm", ratio))
+            cost = float(ours["step_seconds"] / theirs["step_seconds"])
+            numbers.append(Number(f"seconds of a step, depth {depth}, shaped, learn over pre-norm", cost, cost, cost))
+    entropies = [("causal", "entropy")]
+    if "masked_final" in data:
+        for variant in data["masked_variant"].to_numpy():
+            final = data["masked_final"].sel(masked_variant=variant).to_numpy()
+            numbers.append(_over_seeds(f"masked loss, {variant}", final))
+        entropies.append(("masked", "masked_entropy"))
+    for name, key in entropies:
+        value = float(data[key])
+        numbers.append(Number(f"unigram entropy of the held-out text, {name} vocabulary", value, value, value))
+    return numbers
+
+
+def _over_seeds(name: str, values: NDArray[Any]) -> Number:
+    return Number(name, float(np.median(values)), float(values.min()), float(values.max()))
+
+
+def draw(data: "xarray.Dataset") -> "Figure":
+    """Draw the losses against steps (top) and seconds (below), a column for each depth, and the masked ones."""
+    from matplotlib.figure import Figure
+
+    depths = data["depth"].to_numpy()
+    masked = "masked_loss" in data
+    figure = Figure(figsize=(4.4 * (len(depths) + masked), 7.6), layout="constrained")
+    axes = figure.subplots(2, len(depths) + masked, squeeze=False)
+    for column, depth in enumerate(depths):
+        at = data.sel(depth=depth)
+        for variant in data["variant"].to_numpy():
+            one = at.sel(variant=variant)
+            for row, scale in enumerate((1.0, float(one["step_seconds"]))):
+                _curve(axes[row, column], one, variant, scale)
+        for row, unit in enumerate(("step", "seconds")):
+            axes[row, column].set(xlabel=unit, title=f"depth {depth}" if row == 0 else "")
+            axes[row, column].axhline(float(data["entropy"]), color="#bbbbbb", linewidth=0.8, zorder=0)
+    for row in range(2):
+        axes[row, 0].set_ylabel("training loss (nats)")
+        limits = [axis.get_ylim() for axis in axes[row, : len(depths)]]
+        for axis in axes[row, : len(depths)]:
+            axis.set_ylim(min(low for low, _ in limits), min(max(high for _, high in limits), TOP))
+    if masked:
+        _masked(axes[:, -1], data)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize="small")
+    return figure
+
+
+TOP = 8.0
+"""Losses above are of runs that diverge."""
+
+
+def _look(variant: str) -> dict[str, Any]:
+    if not variant.startswith("shaped"):
+        return {"color": COLOURS[variant], "linestyle": "-"}
+    _, shaping, *norm = variant.split("-")
+    return {"color": SERIES[1] if norm else SERIES[0], "linestyle": STYLES[shaping]}
+
+
+def _curve(axes: "Axes", one: "xarray.Dataset", variant: str, scale: float) -> None:
+    """Median and range over seeds, up to where the first of them was stopped; a cross there."""
+    steps, look = one["step"].to_numpy(), _look(variant)
+    until = int(one["stopped"].min())
+    shown = steps < until
+    x, losses = steps[shown] * scale, one["loss"].to_numpy()[:, shown]
+    if not shown.any():
+        return
+    axes.fill_between(x, losses.min(0), losses.max(0), color=look["color"], alpha=0.2, linewidth=0)
+    axes.plot(x, np.median(losses, 0), label=str(one["title"].item()), linewidth=1.3, **look)
+    if until <= steps[-1]:
+        axes.plot(x[-1:], np.median(losses, 0)[-1:], marker="x", color=look["color"], linestyle="none")
+
+
+def _masked(axes: NDArray[Any], data: "xarray.Dataset") -> None:
+    """The masked language models in the upper panel; below, the rates that the search found."""
+    steps = data["masked_step"].to_numpy()
+    for variant in data["masked_variant"].to_numpy():
+        losses, look = data["masked_loss"].sel(masked_variant=variant).to_numpy(), _look(variant)
+        axes[0].fill_between(steps, losses.min(0), losses.max(0), color=look["color"], alpha=0.2, linewidth=0)
+        axes[0].plot(steps, np.median(losses, 0), label=variant, linewidth=1.3, **look)
+    axes[0].axhline(float(data["masked_entropy"]), color="#bbbbbb", zorder=0)
+    axes[0].text(steps[-1], float(data["masked_entropy"]), "unigram entropy", ha="right", va="bottom", fontsize="small")
+    axes[0].set(title="masked language models", xlabel="step")
+    axes[0].set_ylim(top=float(data["masked_entropy"]) + 1)
+    final = data["final"].median("seed")
+    for variant in data["variant"].to_numpy():
+        axes[1].plot(data["depth"], final.sel(variant=variant), marker="o", markersize=3, **_look(variant))
+    axes[1].set(xlabel="depth", ylabel="held-out loss at the end", xscale="log", ylim=(None, TOP))
+    axes[1].set_xticks(data["depth"].to_numpy(), [str(d) for d in data["depth"].to_numpy()], minor=False)
+    axes[1].xaxis.minorticks_off()

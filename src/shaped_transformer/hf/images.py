@@ -1,0 +1,56 @@
+"""The shaped Transformer on images, cut into patches."""
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AutoModelForImageClassification
+from transformers.modeling_outputs import ImageClassifierOutput
+from transformers.utils.generic import can_return_tuple
+
+from ..errors import InputError
+from .config import ShapedTransformerConfig
+from .modeling import ShapedTransformerModel, ShapedTransformerPreTrainedModel
+
+
+class ShapedTransformerForImageClassification(ShapedTransformerPreTrainedModel):
+    """A classifier of images: patches as tokens, the mean of their hidden states, a logit for each label.
+
+    Pixels of mean 0 and variance 1 give tokens of unit variance, the theory's input.
+
+    **Raises:** `InputError` without `image_size` and `patch_size`, or where patches do not fill the image.
+    """
+
+    main_input_name = "pixel_values"
+
+    def __init__(self, config: ShapedTransformerConfig) -> None:
+        size, patch = config.image_size, config.patch_size
+        if size is None or patch is None or patch < 1 or size % patch:
+            raise InputError(f"image_size must be a multiple of patch_size (got {size} and {patch})")
+        super().__init__(config)
+        self.patch = patch
+        self.patches = nn.Linear(config.num_channels * patch**2, config.hidden_size, bias=False)
+        self.model = ShapedTransformerModel(config)
+        self.score = nn.Linear(config.hidden_size, int(config.num_labels or 0), bias=False)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **kwargs: Any) -> ImageClassifierOutput:
+        """Return a logit for each label, and the loss if `labels` are given.
+
+        **Arguments:** `pixel_values`: (batch, channels, size, size); `labels`: (batch,).
+        """
+        wanted = (self.config.num_channels, self.config.image_size, self.config.image_size)
+        if tuple(pixel_values.shape[1:]) != wanted:
+            raise InputError(f"pixel_values must be (batch, {', '.join(map(str, wanted))}) (got {pixel_values.shape})")
+        patch = self.patch
+        tokens = functional.unfold(pixel_values, patch, stride=patch).transpose(1, 2)
+        outputs = self.model(inputs_embeds=self.patches(tokens), **kwargs)
+        logits = self.score(outputs.last_hidden_state.mean(1))
+        loss = None if labels is None else functional.cross_entropy(logits, labels)
+        return ImageClassifierOutput(loss=loss, logits=logits, hidden_states=outputs.hidden_states)
+
+
+AutoModelForImageClassification.register(
+    ShapedTransformerConfig, ShapedTransformerForImageClassification, exist_ok=True
+)

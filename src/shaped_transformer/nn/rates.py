@@ -1,0 +1,105 @@
+"""Learning rates by parameter group: the rule that lets one rate serve all widths and depths.
+
+The rule is ours, in the manner of μP; docs/nn.md derives it and shows the check over width and depth.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+from ..errors import InputError
+from .block import ShapedBlock
+
+WIDTH, DEPTH, GAMMA = 64, 64, 0.2
+"""Where the factors below were measured; the rule carries them elsewhere."""
+EMBEDDING, HEAD, HIDDEN, GAINS, OTHER = 40.0, 4.0, 0.1, 4.0, 4.0
+"""Rates over lr there."""
+LOGITS = 1.25
+"""Of queries and keys, times √n, beside the other weights of the block."""
+LARGEST_GAIN = 40.0
+"""Rates of gains and slopes stay below this many times lr, however shallow the network."""
+
+
+def parameter_groups(model: nn.Module, lr: float, weight_decay: float = 0.0) -> list[dict[str, Any]]:
+    """Sort the parameters of a shaped Transformer into groups with a learning rate each, for Adam and its relatives.
+
+    ```python
+    optimiser = torch.optim.AdamW(st.nn.parameter_groups(model, lr=2e-3))
+    ```
+
+    An update of Adam moves every entry by about its rate η, all in the gradient's direction. A weight matrix of fan-in
+    n then changes its output by η·n; the 2d branches, of strength γ each, add up to d·γ·η·n. So that one step changes
+    what the network does by an amount that depends on neither width nor depth:
+
+    - embeddings (entries of order 1): 40·lr;
+    - maps outside the blocks (head, patches), fan-in f: 4·lr·64/f;
+    - weights of a block: 0.1·lr·(64/n)·(64·0.2/(d·γ)); its queries and keys 1.25·√n times that, because the logits are
+      divided by √n more than they would be without the shaped temperature;
+    - gains and slopes: 4·lr·(64·0.2/(d·γ)), at most 40·lr;
+    - all else (positions, norms): 4·lr.
+
+    **Arguments:**
+
+    - `model`: any module that holds `ShapedBlock`s: `ShapedTransformer`, the models of `st.hf`, one of your own.
+    - `lr`: the one rate, 2e-3 being a good start.
+    - `weight_decay`: of matrices and embeddings; gains, slopes and norms have none. Default 0.
+
+    **Returns:** groups for an optimiser, each with `params`, `lr`, `weight_decay` and a `name`.
+
+    **Raises:** `InputError` if the model has no shaped block, or `lr` is not positive.
+    """
+    if not lr > 0:
+        raise InputError(f"lr must be positive (got {lr})")
+    blocks = [module for module in model.modules() if isinstance(module, ShapedBlock)]
+    if not blocks:
+        raise InputError(
+            f"{type(model).__name__} has no ShapedBlock: give a model of st.nn or st.hf, or rates of your own"
+        )
+    found: dict[tuple[str, float], list[nn.Parameter]] = {}
+    seen: set[int] = set()
+
+    def put(name: str, rate: float, parameter: nn.Parameter) -> None:
+        if id(parameter) not in seen and parameter.requires_grad:
+            seen.add(id(parameter))
+            found.setdefault((name, rate), []).append(parameter)
+
+    for block in blocks:
+        for name, rate, parameter in _in_block(block, len(blocks)):
+            put(name, lr * rate, parameter)
+    for name, module in model.named_modules():
+        for parameter in module.parameters(recurse=False):
+            if isinstance(module, nn.Embedding) and not name.endswith("positions"):
+                put("embeddings", lr * EMBEDDING, parameter)
+            elif isinstance(module, nn.Linear) and parameter.dim() == 2:
+                put("head", lr * HEAD * WIDTH / module.in_features, parameter)
+            else:
+                put("other", lr * OTHER, parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": rate,
+            "weight_decay": 0.0 if name in ("gains", "other") else weight_decay,
+            "name": name,
+        }
+        for (name, rate), parameters in found.items()
+    ]
+
+
+def _in_block(block: ShapedBlock, depth: int) -> Iterator[tuple[str, float, nn.Parameter]]:
+    """Group, rate over lr, and parameter, of all that lies inside a block."""
+    for residual in (block.attention, block.mlp):
+        shrink = DEPTH * GAMMA / (depth * residual.scale)
+        for parameter in residual.norm.parameters():
+            yield "other", OTHER, parameter
+        maps = {id(m.weight): name for name, m in residual.branch.named_modules() if isinstance(m, nn.Linear)}
+        for parameter in residual.branch.parameters():
+            if id(parameter) not in maps:
+                yield "gains", min(GAINS * shrink, LARGEST_GAIN), parameter
+                continue
+            hidden = HIDDEN * shrink * WIDTH / block.width
+            if maps[id(parameter)] in ("query", "key"):
+                yield "queries and keys", hidden * LOGITS * math.sqrt(block.width), parameter
+            else:
+                yield "hidden", hidden, parameter

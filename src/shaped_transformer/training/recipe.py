@@ -1,0 +1,160 @@
+"""A recipe: everything that a training run is made of, checked before anything is written."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from ..definition import Definition, PositiveFloat, PositiveInt, definition
+from ..errors import DefinitionError, InputError, StorageError
+from .variants import VARIANTS
+
+PACKAGED = Path(__file__).parent / "recipes"
+"""Recipes that come with the library."""
+IMAGE_SIZE = 28
+"""Of the images that can be read, in pixels."""
+LARGEST_GAMMA, GAMMA_ROOT_DEPTH = 0.5, 1.6
+"""γ where a recipe is silent: 1.6/√d, which keeps γ²d, the strength of the noise, the same at all depths."""
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"a whole number is expected (got {value!r})")
+    return value
+
+
+Count = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
+
+
+@definition
+class Recipe(Definition):
+    """What to train, on what, and how.
+
+    **Arguments:**
+
+    - `task`: `"causal-lm"`, `"masked-lm"`, `"classification"` (the era of a paragraph) or `"images"`.
+    - `variant`: the network and how its rates are set, a name in `VARIANTS`. Default `"shaped-learn"`.
+    - `data`: a folder to read instead of the packaged data; for the language models, any `.txt` files.
+    - `vocabulary`: size of the byte-pair vocabulary, default 1,024: small, so that a short run learns something.
+    - `tokens`: length of a sequence, default 64. `patch`: side of an image's patches in pixels, default 4.
+    - `masking`: share of tokens to be guessed, masked LM only, default 0.3.
+    - `width`, `depth`, `heads`, `hidden`: n, blocks d, H, and the MLP's width (default 4n). Default 64, 6, 4.
+    - `gamma`: γ of the variants that have it; default min(0.5, 1.6/√d), so that γ²d is the same at all depths.
+    - `tau0`: temperature constant of shaped attention, default 1.
+    - `lr`: the one rate, see `nn.parameter_groups`; baselines without shaped initialisation use it for all parameters.
+    - `steps`, `batch`: updates, and sequences in each over all processes. `warmup`: steps over which rates grow to
+      their values, default 10; `schedule`: what follows, `"constant"` (default), `"linear"` or `"cosine"` to 0.
+    - `weight_decay`: of AdamW, on matrices, default 0.01. `clip`: largest norm of the gradient, default 1.
+    - `log`, `evaluate`, `save`, `watch`: every how many steps the loss is written, the held-out loss measured, the
+      state saved, the covariance watched; 0 is never. Default 10, 50, 50, 50; the end is always evaluated.
+    - `held_out`: how many held-out sequences are measured, default 256.
+    - `spike`: training stops when the loss exceeds this many times its first value, default 1.5.
+    - `seed`: of weights and data, default 0.
+
+    **Raises:** `DefinitionError` naming the field that is wrong.
+    """
+
+    task: Literal["causal-lm", "masked-lm", "classification", "images"]
+    variant: str = "shaped-learn"
+    data: str | None = None
+    vocabulary: PositiveInt = 1024
+    tokens: PositiveInt = 64
+    patch: PositiveInt = 4
+    masking: PositiveFloat = 0.3
+    width: PositiveInt = 64
+    depth: PositiveInt = 6
+    heads: PositiveInt = 4
+    hidden: PositiveInt | None = None
+    gamma: PositiveFloat | None = None
+    tau0: PositiveFloat = 1.0
+    lr: PositiveFloat = 2e-3
+    steps: PositiveInt = 200
+    batch: PositiveInt = 16
+    warmup: Count = 10
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    clip: PositiveFloat = 1.0
+    log: PositiveInt = 10
+    evaluate: Count = 50
+    save: Count = 50
+    watch: Count = 50
+    held_out: PositiveInt = 256
+    spike: Annotated[float, Field(gt=1)] = 1.5
+    seed: Count = 0
+
+    @field_validator("variant")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in VARIANTS:
+            raise ValueError(f"expected one of {', '.join(VARIANTS)} (got {name!r})")
+        return name
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "Recipe":
+        if self.width % self.heads or self.width // self.heads % 2:
+            raise DefinitionError(
+                f"heads: width / heads must be an even whole number (got {self.width} / {self.heads})"
+            )
+        if self.masking >= 1:
+            raise DefinitionError(f"masking: a share below 1 is expected (got {self.masking:g})")
+        if self.gamma is not None and self.gamma > 1:
+            raise DefinitionError(f"gamma: a number in (0, 1] is expected (got {self.gamma:g})")
+        if self.task == "images" and IMAGE_SIZE % self.patch:
+            raise DefinitionError(f"patch: a divisor of {IMAGE_SIZE} is expected (got {self.patch})")
+        smallest = 256 + 3  # bytes, and the special tokens
+        if self.vocabulary < smallest and self.task != "images":
+            raise DefinitionError(f"vocabulary: at least {smallest}, all bytes, is expected (got {self.vocabulary})")
+        return self
+
+    @property
+    def branch_scale(self) -> float:
+        """γ, given or by the rule."""
+        return self.gamma or min(LARGEST_GAMMA, GAMMA_ROOT_DEPTH / self.depth**0.5)
+
+
+def read(name: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a recipe from a YAML file.
+
+    **Arguments:** `name`: a path, or the name of a packaged recipe, with or without `.yaml`; `changes`: values that
+    replace the file's.
+
+    **Raises:** `StorageError` if there is no such file; `InputError` or `DefinitionError` naming the key that is wrong.
+    """
+    import yaml
+
+    path = Path(name)
+    if not path.exists() and path.parent == Path():
+        path = PACKAGED / path.with_suffix(".yaml").name
+    if not path.exists():
+        raise StorageError(f"no recipe {name}: give a YAML file, or one of {', '.join(packaged())}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path} must be a mapping of keys to values (got {type(values).__name__})")
+    known = [field.name for field in fields(Recipe)]
+    values = values | dict(changes or {})
+    for key in values:
+        if key not in known:
+            raise InputError(f"a recipe has no key {key!r}: choose from {', '.join(known)}")
+    return Recipe(**{key: _number(value) for key, value in values.items()})
+
+
+def packaged() -> list[str]:
+    """Return the names of the packaged recipes."""
+    return sorted(path.name for path in PACKAGED.glob("*.yaml"))
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads 2e-3 as text; here it is a number."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    return value

@@ -1,0 +1,106 @@
+"""The report of a finished run: curves, settings, where the data came from, versions."""
+
+from dataclasses import fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..files import filling
+from ..provenance import command_line
+from ..version import __version__
+from .log import METRICS, WATCH, read
+from .recipe import Recipe
+from .task import Task
+from .variants import VARIANTS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "numpy")
+
+
+def write(out: Path, recipe: Recipe, task: Task) -> None:
+    """Draw the curves and write `report.md` beside them, all or nothing."""
+    from ..figures.style import save
+
+    metrics, watch = read(out / METRICS), read(out / WATCH)
+    with filling(out) as folder:
+        save(curves(metrics, watch), folder / "curves")
+        (folder / "report.md").write_text(_text(recipe, task, metrics), encoding="utf-8")
+
+
+def curves(metrics: list[dict[str, Any]], watch: list[dict[str, Any]]) -> "Figure":
+    """Draw the losses, and what was watched in the blocks where there is any."""
+    from matplotlib.figure import Figure
+
+    panels = [key for key in ("effective_rank", "gradient", "identity_gain") if any(key in line for line in watch)]
+    figure = Figure(figsize=(4.6 * (1 + len(panels)), 4), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(1, 1 + len(panels)))
+    for key, label in (("loss", "training"), ("held_out_loss", "held out")):
+        steps, losses = zip(*((x["step"], x[key]) for x in metrics if key in x), strict=True)
+        axes[0].plot(steps, losses, label=label, marker="o" if len(steps) < MARKED else None, markersize=3)
+    axes[0].set(xlabel="step", ylabel="loss (nats)")
+    axes[0].legend(frameon=False)
+    labels = {
+        "effective_rank": "effective rank of the tokens",
+        "gradient": "norm of the block's gradient",
+        "identity_gain": "gain of the identity, mean over heads",
+    }
+    for panel, key in zip(axes[1:], panels, strict=True):
+        lines = [x for x in watch if key in x]
+        colours = _shades(len(lines))
+        for line, colour in zip(lines, colours, strict=True):
+            values = np.array([np.nan if v is None else v for v in line[key]])
+            panel.plot(np.arange(1, len(values) + 1), values, color=colour)
+        panel.set(xlabel="block", ylabel=labels[key], yscale="log" if key == "gradient" else "linear")
+        panel.set_title(f"steps {lines[0]['step']} (light) to {lines[-1]['step']} (dark)", fontsize="small")
+    return figure
+
+
+MARKED = 30
+
+
+def _shades(count: int) -> list[Any]:
+    from matplotlib import colormaps
+
+    return [colormaps["Blues"](0.3 + 0.7 * i / max(count - 1, 1)) for i in range(count)]
+
+
+def _text(recipe: Recipe, task: Task, metrics: list[dict[str, Any]]) -> str:
+    held_out = [line for line in metrics if "held_out_loss" in line]
+    losses = [line for line in metrics if "loss" in line]
+    first, last = losses[0], losses[-1]
+    rows = [f"| {x['step']} | {x['held_out_loss']:.4f} | {x['seconds']:.0f} |" for x in held_out]
+    settings = [
+        f"| `{f.name}` | {getattr(recipe, f.name)} |" for f in fields(recipe) if getattr(recipe, f.name) is not None
+    ]
+    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    facts = "".join(f"- {name}: {value:.4f}\n" for name, value in task.facts.items())
+    if "held_out_accuracy" in held_out[-1]:
+        facts += f"- held-out accuracy: {held_out[-1]['held_out_accuracy']:.4f}\n"
+    return f"""# {VARIANTS[recipe.variant].title}: {recipe.task}
+
+![Curves](curves.png)
+
+*How to read it:* left, the loss against the step; then, for each block, what was watched, later steps darker.
+
+- training loss: {first["loss"]:.4f} at step {first["step"]}, {last["loss"]:.4f} at step {last["step"]}
+- held-out loss at the end: {held_out[-1]["held_out_loss"]:.4f}
+{facts}- {last["tokens_per_second"]:,.0f} tokens/s, {last["seconds"]:.0f} s of training
+
+| step | held-out loss | seconds |
+|---|---|---|
+{chr(10).join(rows)}
+
+## Settings
+
+| key | value |
+|---|---|
+{chr(10).join(settings)}
+
+γ is {recipe.branch_scale:.4g} where the variant has one. Data: {task.source}, sha256 `{task.sha256}`.
+
+Command: `{command_line()}`. shaped-transformer {__version__}, {versions}.
+"""

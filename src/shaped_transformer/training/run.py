@@ -1,0 +1,280 @@
+"""A training run: from a recipe to a folder, through Hugging Face's Trainer.
+
+The folder knows its recipe and goes on where it was: only checkpoints that were finished carry the mark of it.
+"""
+
+import json
+import math
+import os
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, default_data_collator
+from transformers.utils import logging
+
+from ..errors import InputError, StorageError
+from ..files import replacing
+from ..nn import advance, parameter_groups
+from ..provenance import command_line
+from ..version import __version__
+from . import task as tasks
+from .divergence import Diverged, where
+from .log import Log
+from .recipe import Recipe
+from .variants import VARIANTS
+from .watch import watched
+
+COMPLETE = "complete"
+"""A file in each checkpoint that was finished."""
+SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: the last held-out `loss` (nats) and `accuracy` of classifiers, `steps`, training `seconds`."""
+
+    loss: float
+    accuracy: float | None
+    steps: int
+    seconds: float
+    out: str
+
+
+def train(recipe: Recipe, out: str | Path, *, say: Callable[[str], None] = lambda _: None) -> Outcome:
+    """Train what a recipe says, and leave everything in a folder; an interrupted run goes on at its last checkpoint.
+
+    **Arguments:** `recipe`: what to do; `out`: the folder; `say`: is told what happens, a line at a time.
+
+    **Returns:** how it ended. The folder holds `recipe.json`, `metrics.jsonl`, `watch.jsonl`, `tensorboard/`, `model/`
+    (for the Auto classes), `curves.png`, `curves.svg` and `report.md`.
+
+    **Raises:** `InputError` if the folder belongs to another recipe or the data do not fit; `StorageError` if it cannot
+    be written or the data are missing; `Diverged` if training fails.
+    """
+    from . import report
+
+    if recipe.batch % (processes := process_count()):
+        raise InputError(f"batch: a multiple of the {processes} processes is expected (got {recipe.batch})")
+    out, task = Path(out), tasks.prepare(recipe)
+    claim(out, recipe, task)
+    if (done := _finished(out)) is not None:
+        say(f"{out} is finished: {done.steps} steps, held-out loss {done.loss:.4g}")
+        return done
+    try:
+        outcome = fit(recipe, task, out, say=say)
+    except KeyboardInterrupt:
+        found = last_checkpoint(out)
+        say(f"the same command goes on after step {0 if found is None else _step(found)}")
+        raise
+    if is_first_process():
+        report.write(out, recipe, task)
+        (out / "outcome.json").write_text(json.dumps(outcome.__dict__), encoding="utf-8")
+        shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    return outcome
+
+
+def fit(recipe: Recipe, task: tasks.Task, out: Path, *, say: Callable[[str], None] = lambda _: None) -> Outcome:
+    """Train in a folder that belongs to the recipe, from its last finished checkpoint if there is one."""
+    first, checkpoint = is_first_process(), last_checkpoint(out)
+    start = 0 if checkpoint is None else _step(checkpoint)
+    if start:
+        say(f"going on from step {start}")
+    with _apart():
+        model = tasks.build(recipe, task)
+        log = Log(out, start, recipe.steps, recipe.batch * task.tokens, say, writes=first)
+        trainer = _Trainer(recipe, task, model, log, out)
+        try:
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        finally:
+            log.close()
+        with replacing(out / "model") if first else nullcontext(out / "model") as folder:
+            trainer.save_model(str(folder))  # by all processes, for each may hold a part; the first one writes
+    final = next(line for line in reversed(trainer.state.log_history) if "eval_loss" in line)
+    return Outcome(final["eval_loss"], final.get("eval_accuracy"), recipe.steps, round(log.seconds, 3), str(out))
+
+
+class _Trainer(Trainer):
+    """The Trainer with rates by parameter group, a watch on the blocks, and an eye on what diverges."""
+
+    def __init__(self, recipe: Recipe, task: tasks.Task, model: Any, log: Log, out: Path) -> None:
+        self.recipe, self.own_log = recipe, log
+        super().__init__(
+            model,
+            _arguments(recipe, out),
+            data_collator=default_data_collator,
+            train_dataset=task.train,
+            eval_dataset=task.held_out,
+            processing_class=task.tokenizer,
+            compute_metrics=_accuracy if task.accuracy else None,
+            callbacks=[log, _Schedule(recipe)],
+        )
+        self.remove_callback(PrinterCallback)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            of = self.model if model is None else model
+            self.optimizer = optimiser(of, self.recipe)
+        return self.optimizer
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        step, every = self.state.global_step + 1, self.recipe.watch
+        if every and (step - 1) % every == 0:
+            with watched(self.accelerator.unwrap_model(model)) as seen:
+                loss = super().training_step(model, inputs, num_items_in_batch)
+            self.own_log.watch(step, seen)
+        else:
+            loss = super().training_step(model, inputs, num_items_in_batch)
+        self._check(model, inputs, step, float(loss))
+        return loss
+
+    def _check(self, model: Any, inputs: dict[str, Any], step: int, loss: float) -> None:
+        """Stop a run that diverges, before the step is taken."""
+        gradient = float(torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None]))
+        first = self.own_log.first = self.own_log.first if self.own_log.first is not None else loss
+        if math.isfinite(loss) and math.isfinite(gradient) and not loss > self.recipe.spike * first:
+            return
+        what = f"the loss is {loss:.4g}" if math.isfinite(gradient) else f"the norm of the gradient is {gradient}"
+        if math.isfinite(loss) and math.isfinite(gradient):
+            what += f", {self.recipe.spike:g} times its first value {first:.4g} or more"
+        place = where(self.accelerator.unwrap_model(model), self._prepare_inputs(inputs))
+        variant = VARIANTS[self.recipe.variant]
+        weaker = f", a gamma below {self.recipe.branch_scale:.3g}" if variant.branches else ""
+        raise Diverged(step, what, place, f"Try an lr below {self.recipe.lr:g}{weaker}, or a longer warmup")
+
+
+class _Schedule(TrainerCallback):
+    """Decides after each step what is written, measured and saved, and marks what was saved whole."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        step, r = state.global_step, self.recipe
+        advance(model)
+        last = step == r.steps
+        control.should_evaluate = last or bool(r.evaluate and step % r.evaluate == 0)
+        control.should_save = not last and bool(r.save and step % r.save == 0)
+        control.should_log = step == 1 or last or control.should_save or step % r.log == 0
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero:
+            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+
+
+def _arguments(recipe: Recipe, out: Path) -> TrainingArguments:
+    share = max(1, recipe.batch // process_count())
+    return TrainingArguments(
+        output_dir=str(out / "checkpoints"),
+        max_steps=recipe.steps,
+        per_device_train_batch_size=share,
+        per_device_eval_batch_size=share,
+        learning_rate=recipe.lr,
+        lr_scheduler_type=SCHEDULES[recipe.schedule],
+        warmup_steps=recipe.warmup,
+        max_grad_norm=recipe.clip,
+        seed=recipe.seed,
+        use_cpu=not torch.accelerator.is_available(),  # said, so that several processes on CPUs find each other
+        train_sampling_strategy="sequential",
+        remove_unused_columns=False,
+        logging_strategy="no",
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=recipe.steps + 1,  # when to save is decided by _Schedule
+        save_total_limit=2,
+        report_to=[],
+        disable_tqdm=True,
+        log_level="error",
+        dataloader_pin_memory=torch.cuda.is_available(),
+        ddp_find_unused_parameters=False,
+    )
+
+
+def optimiser(model: Any, recipe: Recipe) -> torch.optim.Optimizer:
+    """Return AdamW with the rates of the recipe's variant: by parameter group, or one for all."""
+    if VARIANTS[recipe.variant].groups:
+        return torch.optim.AdamW(parameter_groups(model, recipe.lr, recipe.weight_decay))
+    matrices = [p for p in model.parameters() if p.dim() > 1]
+    others = [p for p in model.parameters() if p.dim() < 2]
+    groups = [(matrices, recipe.weight_decay), (others, 0.0)]
+    return torch.optim.AdamW([{"params": p, "lr": recipe.lr, "weight_decay": decay} for p, decay in groups if p])
+
+
+def _accuracy(predicted: Any) -> dict[str, float]:
+    return {"accuracy": float((predicted.predictions.argmax(-1) == predicted.label_ids).mean())}
+
+
+def claim(out: Path, recipe: Recipe, task: tasks.Task) -> None:
+    """Write down whose folder it is, or see that it is this recipe's.
+
+    **Raises:** `InputError` with the difference, if it is another's.
+    """
+    file = out / "recipe.json"
+    wanted = {"recipe": recipe.to_dict(), "data": {"source": task.source, "sha256": task.sha256}}
+    if not file.exists():
+        if is_first_process():
+            with replacing(file) as temporary:
+                made = {"command": command_line(), "version": __version__}
+                temporary.write_text(json.dumps(wanted | made, indent=1), encoding="utf-8")
+        return
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        old, data = found["recipe"], found["data"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise StorageError(f"{file} cannot be read: choose another folder") from None
+    differences = [
+        f"{key} is {value!r}, was {old.get(key)!r}" for key, value in wanted["recipe"].items() if value != old.get(key)
+    ]
+    if data != task.sha256:
+        differences.append("the data have changed")
+    if differences:
+        raise InputError(f"{out} holds another run: {'; '.join(differences)}. Choose another folder")
+
+
+def last_checkpoint(out: Path) -> Path | None:
+    """Return the newest checkpoint that was finished; what was cut off is ignored."""
+    finished = [p.parent for p in (out / "checkpoints").glob(f"checkpoint-*/{COMPLETE}")]
+    return max(finished, key=_step, default=None)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def is_first_process() -> bool:
+    """Return whether this process is the one that writes, of those that a launcher may have started."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def process_count() -> int:
+    """Return how many processes a launcher started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _finished(out: Path) -> Outcome | None:
+    try:
+        return Outcome(**json.loads((out / "outcome.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+@contextmanager
+def _apart() -> Iterator[None]:
+    """Keep to ourselves what the Trainer does to its process: seeds of all generators, bars of the library."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the Trainer seeds it
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    with torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
+            if bars:
+                logging.enable_progress_bar()

@@ -1,0 +1,157 @@
+"""The four tasks: their data as numbered examples, their model class, and what is measured."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from .. import hf
+from ..errors import InputError
+from .examples import Table, Windows, padded
+from .pictures import CLASSES, read_pictures
+from .recipe import IMAGE_SIZE, Recipe
+from .text import ERAS, read_text
+from .variants import VARIANTS
+from .vocabulary import END, PAD, encode, tokenize, unigram_entropy
+
+SHORTEST = 8
+"""Tokens that a paragraph must have: shorter ones are headings and greetings."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a recipe's run needs: examples, model class and its options, tokenizer, where the data came from.
+
+    `facts` are numbers that a reader wants beside the losses, such as the unigram entropy.
+    """
+
+    train: Windows | Table
+    held_out: Windows | Table
+    model: Any
+    options: dict[str, Any]
+    tokenizer: PreTrainedTokenizerFast | None
+    tokens: int
+    source: str
+    sha256: str
+    facts: dict[str, float]
+    accuracy: bool = False
+
+
+def prepare(recipe: Recipe) -> Task:
+    """Read the data of a recipe and number its examples.
+
+    **Raises:** `StorageError` or `InputError` for data that is missing or does not fit.
+    """
+    make = {"classification": _classification, "images": _images}
+    return make.get(recipe.task, _language)(recipe)
+
+
+def build(recipe: Recipe, task: Task) -> Any:
+    """Return a recipe's network, drawn from the state of PyTorch's generator after seeding it with the recipe's."""
+    variant = VARIANTS[recipe.variant]
+    chosen: dict[str, Any] = {
+        "hidden_size": recipe.width,
+        "num_hidden_layers": recipe.depth,
+        "num_attention_heads": recipe.heads,
+        "intermediate_size": recipe.hidden or 4 * recipe.width,
+        "tau0": recipe.tau0,
+    }
+    if variant.branches:
+        chosen["gamma"] = recipe.branch_scale
+    if variant.recovers:
+        chosen["recover_steps"] = max(1, recipe.steps // 2)
+    config = hf.ShapedTransformerConfig(**chosen, **variant.options, **task.options)
+    torch.manual_seed(recipe.seed)
+    return task.model(config)
+
+
+def _language(recipe: Recipe) -> Task:
+    text = read_text(recipe.data)
+    tokens = tokenize(text, recipe.vocabulary)
+    causal = recipe.task == "causal-lm"
+    shared: dict[str, Any] = {"vocabulary": recipe.vocabulary, "masking": None if causal else recipe.masking}
+    return Task(
+        train=Windows(tokens.train, recipe.tokens, recipe.steps * recipe.batch, recipe.seed, **shared),
+        held_out=Windows(tokens.held_out, recipe.tokens, recipe.held_out, 0, even=True, **shared),
+        model=hf.ShapedTransformerForCausalLM if causal else hf.ShapedTransformerForMaskedLM,
+        options=_reading(recipe),
+        tokenizer=tokens.tokenizer,
+        tokens=recipe.tokens,
+        source=text.source,
+        sha256=text.sha256,
+        facts={"unigram entropy of the held-out text": unigram_entropy(tokens.held_out, recipe.vocabulary)},
+    )
+
+
+def _classification(recipe: Recipe) -> Task:
+    text = read_text(recipe.data)
+    if any(d.year is None for d in (*text.train, *text.held_out)):
+        raise InputError(f"data: names of files must begin with a year, as in 1863-address.txt (see {text.source})")
+    tokens = tokenize(text, recipe.vocabulary)
+    sides = []
+    for documents in (text.train, text.held_out):
+        paragraphs = [(p, d.era) for d in documents for p in d.paragraphs()]
+        ids = encode(tokens, [p for p, _ in paragraphs])
+        kept = [(i, era) for i, (_, era) in zip(ids, paragraphs, strict=True) if len(i) >= SHORTEST]
+        labels = np.array([era for _, era in kept])
+        sides.append(padded([i for i, _ in kept], recipe.tokens) | {"labels": labels})
+    train, held_out = sides
+    return Task(
+        train=Table(train, recipe.steps * recipe.batch, recipe.seed),
+        held_out=_some(held_out, recipe.held_out),
+        model=hf.ShapedTransformerForSequenceClassification,
+        options=_reading(recipe) | {"num_labels": len(ERAS), "id2label": dict(enumerate(ERAS))},
+        tokenizer=tokens.tokenizer,
+        tokens=recipe.tokens,
+        source=text.source,
+        sha256=text.sha256,
+        facts=_majority(held_out["labels"]),
+        accuracy=True,
+    )
+
+
+def _images(recipe: Recipe) -> Task:
+    pictures = read_pictures(recipe.data)
+    train, held_out = ({"pixel_values": x, "labels": y} for x, y in (pictures.train, pictures.held_out))
+    return Task(
+        train=Table(train, recipe.steps * recipe.batch, recipe.seed),
+        held_out=_some(held_out, recipe.held_out),
+        model=hf.ShapedTransformerForImageClassification,
+        options={
+            "image_size": IMAGE_SIZE,
+            "patch_size": recipe.patch,
+            "num_labels": CLASSES,
+            "position_embedding": "learned",
+            "max_position_embeddings": (IMAGE_SIZE // recipe.patch) ** 2,
+            "vocab_size": 1,
+        },
+        tokenizer=None,
+        tokens=(IMAGE_SIZE // recipe.patch) ** 2,
+        source=pictures.source,
+        sha256=pictures.sha256,
+        facts=_majority(held_out["labels"]),
+        accuracy=True,
+    )
+
+
+def _reading(recipe: Recipe) -> dict[str, Any]:
+    return {
+        "vocab_size": recipe.vocabulary,
+        "max_position_embeddings": recipe.tokens,
+        "pad_token_id": PAD,
+        "eos_token_id": END,
+        "bos_token_id": END,
+    }
+
+
+def _some(columns: dict[str, Any], count: int) -> Table:
+    """Rows that lie evenly, so that all classes and times are among them."""
+    rows = len(columns["labels"])
+    chosen = np.unique(np.linspace(0, rows - 1, min(count, rows)).astype(int))
+    return Table({name: column[chosen] for name, column in columns.items()}, len(chosen), None)
+
+
+def _majority(labels: Any) -> dict[str, float]:
+    return {"accuracy of naming the largest class": float(np.bincount(labels).max() / len(labels))}

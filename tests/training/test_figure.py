@@ -1,0 +1,33 @@
+"""The figure's runs: what is kept of one that ends, and of one that diverges."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shaped_transformer.figures import training
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def test_a_run_that_ends(recipe: Callable[..., Any]) -> None:
+    run = training._run(recipe(steps=25))
+    assert run["loss"].shape == (4,)  # steps 1, 10, 20, 25
+    assert run["stopped"] == 26
+    assert run["final"] < run["loss"][0]
+    assert training._rank(run, 25) == (False, float(run["final"]))
+
+
+def test_a_run_that_diverges_is_held_at_its_last_loss(recipe: Callable[..., Any]) -> None:
+    run = training._run(recipe(steps=25, lr=1e30, warmup=0))
+    assert run["stopped"] <= 25
+    assert np.isfinite(run["loss"]).all()
+    assert run["final"] == run["loss"][-1]
+    assert training._rank(run, 25) > (False, 1e9)  # never chosen while another run ended
+
+
+def test_times_are_of_every_network(recipe: Callable[..., Any]) -> None:
+    seconds = training._seconds(["shaped-fixed", "pre-norm"], [1, 4], recipe())["seconds"]
+    assert seconds.shape == (2, 2)
+    assert (seconds[:, 1] > 1.5 * seconds[:, 0]).all()  # four blocks take longer than one

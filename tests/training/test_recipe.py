@@ -1,0 +1,83 @@
+"""Recipes: those that come with the library, and what is said of bad ones."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import shaped_transformer as st
+from shaped_transformer.training import VARIANTS, Recipe, read
+from shaped_transformer.training.recipe import packaged
+
+
+@pytest.mark.parametrize("name", packaged())
+def test_packaged_recipes_are_recipes(name: str) -> None:
+    assert read(name) == read(name.removesuffix(".yaml"))
+    assert st.training.Recipe.from_dict(read(name).to_dict()) == read(name)
+
+
+def test_every_task_has_a_recipe() -> None:
+    assert {read(name).task for name in packaged()} == {"causal-lm", "masked-lm", "classification", "images"}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"stepz": 3}, "no key 'stepz': choose from task, variant"),
+        ({"steps": 0}, "steps: input should be greater than or equal to 1"),
+        ({"steps": "many"}, "steps: a number is expected"),
+        ({"steps": 2.5}, "steps"),
+        ({"save": 1.5}, "save: a whole number is expected"),
+        ({"task": "translation"}, "task: input should be 'causal-lm'"),
+        ({"variant": "sharpened"}, "variant: expected one of shaped-fixed"),
+        ({"heads": 3}, "heads: width / heads must be an even whole number"),
+        ({"gamma": 1.5}, "gamma: a number in"),
+        ({"masking": 1.0}, "masking: a share below 1"),
+        ({"lr": -1}, "lr: input should be greater than 0"),
+        ({"lr": float("nan")}, "lr: input should be a finite number"),
+        ({"vocabulary": 100}, "vocabulary: at least 259"),
+        ({"task": "images", "patch": 5}, "patch: a divisor of 28"),
+        ({"spike": 1}, "spike: input should be greater than 1"),
+    ],
+)
+def test_bad_recipes_name_the_key(values: dict[str, Any], message: str, tmp_path: Path) -> None:
+    import yaml
+
+    file = tmp_path / "r.yaml"
+    file.write_text(yaml.safe_dump({"task": "causal-lm"} | values), encoding="utf-8")
+    with pytest.raises(st.ShapedTransformerError, match=message) as error:
+        read(file)
+    assert "\n" not in str(error.value)
+
+
+def test_files_that_are_no_recipes(tmp_path: Path) -> None:
+    with pytest.raises(st.StorageError, match=r"no recipe none\.yaml: .*quick\.yaml"):
+        read("none.yaml")
+    (tmp_path / "list.yaml").write_text("- 1\n", encoding="utf-8")
+    with pytest.raises(st.InputError, match="must be a mapping"):
+        read(tmp_path / "list.yaml")
+    (tmp_path / "cut.yaml").write_text("a: [1,\n", encoding="utf-8")
+    with pytest.raises(st.InputError, match="is not YAML"):
+        read(tmp_path / "cut.yaml")
+    (tmp_path / "empty.yaml").write_text("{}", encoding="utf-8")
+    with pytest.raises(st.DefinitionError, match="task is missing"):
+        read(tmp_path / "empty.yaml")
+
+
+def test_changes_replace_values_and_text_may_be_a_number(tmp_path: Path) -> None:
+    file = tmp_path / "r.yaml"
+    file.write_text("task: causal-lm\nlr: 2e-3\n", encoding="utf-8")  # text to YAML 1.1
+    assert read(file).lr == 2e-3
+    assert read(file, {"lr": "1e-3", "steps": 7}).steps == 7
+
+
+def test_gamma_keeps_the_noise_at_all_depths() -> None:
+    assert Recipe(task="causal-lm", depth=64).branch_scale == pytest.approx(0.2)
+    assert Recipe(task="causal-lm", depth=16).branch_scale == pytest.approx(0.4)
+    assert Recipe(task="causal-lm", depth=1).branch_scale == 0.5
+    assert Recipe(task="causal-lm", depth=1, gamma=0.9).branch_scale == 0.9
+
+
+def test_variants_hold_what_was_asked_for() -> None:
+    shaped = {f"shaped-{mode}{norm}" for mode in ("fixed", "learn", "recover") for norm in ("", "-pre")}
+    assert shaped | {"pre-norm", "post-norm", "skipless", "unit-skips", "value-skipinit"} <= set(VARIANTS)

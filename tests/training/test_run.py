@@ -1,0 +1,244 @@
+"""Runs: they learn, can be killed, are the same on two processes, and say when they fail."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForCausalLM, AutoModelForImageClassification, AutoTokenizer
+
+import shaped_transformer as st
+from shaped_transformer.training import VARIANTS, run, train
+from shaped_transformer.training.divergence import Diverged
+from shaped_transformer.training.log import METRICS, WATCH, read
+from shaped_transformer.training.task import prepare
+from shaped_transformer.training.watch import watched
+
+from .test_data import write_images
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries warn of their own parts
+
+Make = Callable[..., Any]
+
+
+def losses(out: Path) -> list[tuple[int, float]]:
+    return [(line["step"], line["loss"]) for line in read(out / METRICS) if "loss" in line]
+
+
+def held_out(out: Path) -> list[tuple[int, float]]:
+    return [(line["step"], line["held_out_loss"]) for line in read(out / METRICS) if "held_out_loss" in line]
+
+
+def spoken(recipe: Any, file: Path) -> Path:
+    """The recipe as a file."""
+    values = {k: v for k, v in recipe.to_dict().items() if k != "kind" and v is not None}
+    file.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return file
+
+
+def start(arguments: list[str], cwd: Path, **environment: str) -> Any:
+    return subprocess.Popen(
+        [sys.executable, "-m", *arguments], cwd=cwd, stderr=subprocess.PIPE, text=True, env=os.environ | environment
+    )
+
+
+def test_a_run_learns_and_leaves_everything(recipe: Make, tmp_path: Path) -> None:
+    told: list[str] = []
+    state = torch.random.get_rng_state()
+    outcome = train(recipe(steps=30), tmp_path, say=told.append)
+    assert torch.random.get_rng_state().equal(state)
+    found = losses(tmp_path)
+    assert [step for step, _ in found] == list(range(1, 31))
+    assert found[-1][1] < found[0][1] - 1
+    assert [step for step, _ in held_out(tmp_path)] == [6, 12, 18, 24, 30]
+    assert outcome.loss == held_out(tmp_path)[-1][1]
+    assert len(told) == 5
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        *("curves.png", "curves.svg", "metrics.jsonl", "model", "outcome.json", "recipe.json", "report.md"),
+        *("tensorboard", "watch.jsonl"),
+    ]
+    report = (tmp_path / "report.md").read_text(encoding="utf-8")
+    for what in ("sha256", "unigram entropy", "| `lr` | 0.002 |", "transformers", f"{outcome.loss:.4f}"):
+        assert what in report
+    assert list((tmp_path / "tensorboard").iterdir())
+    told.clear()
+    assert train(recipe(steps=30), tmp_path, say=told.append) == outcome
+    assert "is finished" in told[0]
+
+
+def test_the_trained_model_loads_and_generates(recipe: Make, tmp_path: Path) -> None:
+    train(recipe(), tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    model: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    assert type(model).__name__ == "ShapedTransformerForCausalLM"
+    prompt = tokenizer("the people", return_tensors="pt")
+    text: Any = tokenizer.decode(model.generate(**prompt, max_new_tokens=8, do_sample=False)[0])
+    assert text.startswith("the people")
+    assert len(text) > len("the people")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_trains(variant: str, recipe: Make, tmp_path: Path) -> None:
+    chosen = recipe(variant=variant, save=0, evaluate=0, watch=0, steps=16)
+    run.fit(chosen, prepare(chosen), tmp_path)
+    found = [loss for _, loss in losses(tmp_path)]
+    assert min(found[-3:]) < found[0]
+
+
+def test_recovered_attention_is_plain_softmax(recipe: Make, tmp_path: Path) -> None:
+    train(recipe(variant="shaped-recover", watch=1), tmp_path)
+    gains = [line["identity_gain"] for line in read(tmp_path / WATCH)]
+    np.testing.assert_allclose([g[0] for g in gains], [*np.linspace(1, 0, 7), *[0] * 5], atol=1e-4)
+
+
+@pytest.mark.parametrize("task", ["masked-lm", "classification", "images"])
+def test_other_tasks(task: str, recipe: Make, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"task": task, "steps": 40, "batch": 8, "save": 0}
+    if task == "images":
+        write_images(tmp_path)
+        changes |= {"data": str(tmp_path), "patch": 14, "steps": 80}
+    outcome = train(recipe(**changes), tmp_path / "out")
+    found = losses(tmp_path / "out")
+    assert np.mean([loss for _, loss in found[-5:]]) < found[0][1]
+    assert (outcome.accuracy is None) == (task == "masked-lm")
+    if task == "images":
+        assert outcome.accuracy is not None
+        assert outcome.accuracy > 0.3  # guessing gives 0.1
+        AutoModelForImageClassification.from_pretrained(tmp_path / "out" / "model")
+
+
+def test_eras_need_years(recipe: Make, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("some words " * 50, encoding="utf-8")
+    with pytest.raises(st.InputError, match="must begin with a year"):
+        train(recipe(task="classification", data=str(tmp_path)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_recipe_is_refused(recipe: Make, tmp_path: Path) -> None:
+    train(recipe(), tmp_path)
+    with pytest.raises(st.InputError, match=r"lr is 0\.003, was 0\.002; steps is 14, was 12\. Choose another folder"):
+        train(recipe(steps=14, lr=3e-3), tmp_path)
+    (tmp_path / "recipe.json").write_text("{", encoding="utf-8")
+    with pytest.raises(st.StorageError, match="cannot be read"):
+        train(recipe(), tmp_path)
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(recipe: Make, tmp_path: Path) -> None:
+    """SIGKILL after step 30, when checkpoint 28 is there, and one that was cut off; then the same losses to the bit."""
+    chosen = recipe(steps=48, depth=4, width=32, schedule="cosine", variant="shaped-recover")
+    file = spoken(chosen, tmp_path / "r.yaml")
+    whole = train(chosen, tmp_path / "whole")
+    command = ["shaped_transformer", "train", str(file), "--out", "killed"]
+    process = start(command, tmp_path)
+    killed = tmp_path / "killed"
+    deadline = time.monotonic() + 120
+    while len(losses(killed)) < 30 and time.monotonic() < deadline:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    before = losses(killed)
+    assert 30 <= len(before) < 48
+    checkpoint = run.last_checkpoint(killed)
+    assert checkpoint is not None
+    cut = checkpoint.with_name("checkpoint-47")
+    cut.mkdir()
+    (cut / "model.safetensors").write_bytes(b"cut")
+    with (killed / METRICS).open("a", encoding="utf-8") as lines:
+        lines.write('{"step": 31, "lo')
+    told = start(command, tmp_path).communicate()[1]
+    assert f"going on from step {checkpoint.name.rpartition('-')[2]}" in told
+    assert losses(killed) == losses(tmp_path / "whole")
+    assert held_out(killed) == held_out(tmp_path / "whole")
+    for a, b in zip(read(killed / WATCH), read(tmp_path / "whole" / WATCH), strict=True):
+        assert {k: v for k, v in a.items() if k != "seconds"} == {k: v for k, v in b.items() if k != "seconds"}
+    assert json.loads((killed / "outcome.json").read_text(encoding="utf-8"))["loss"] == whole.loss
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["causal-lm", "masked-lm"])
+def test_two_processes_are_one(task: str, recipe: Make, tmp_path: Path) -> None:
+    chosen = recipe(task=task, steps=10, save=5)
+    train(chosen, tmp_path / "one")
+    file = spoken(chosen, tmp_path / "r.yaml")
+    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "shaped_transformer", "train"]
+    process = start([*launch, str(file), "--out", "two"], tmp_path, OMP_NUM_THREADS="1")
+    told = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, told
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert [step for step, _ in one] == [step for step, _ in two]
+    np.testing.assert_allclose([x for _, x in two], [x for _, x in one], rtol=2e-5)
+    np.testing.assert_allclose(
+        [x for _, x in held_out(tmp_path / "two")], [x for _, x in held_out(tmp_path / "one")], rtol=2e-5
+    )
+    other = train(recipe(task=task, steps=10, save=0, seed=1), tmp_path / "other")
+    assert abs(other.loss - one[-1][1]) > 1e-3  # another run is further away than the tolerance
+
+
+def test_processes_must_divide_the_batch(recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(st.InputError, match="batch: a multiple of the 3 processes"):
+        train(recipe(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("lr", "what"), [(0.1, "times its first value"), (1e30, "gradient is nan")])
+def test_divergence_names_step_block_and_way_out(lr: float, what: str, recipe: Make, tmp_path: Path) -> None:
+    with pytest.raises(Diverged, match=rf"diverged at step \d+: .*{what}.*block \d of 2.* Try an lr below") as error:
+        train(recipe(lr=lr, warmup=0, steps=60, clip=1e3), tmp_path)
+    assert error.value.step == losses(tmp_path)[-1][0] + 1
+    assert all(np.isfinite(loss) for _, loss in losses(tmp_path))
+    assert not (tmp_path / "model").exists()
+
+
+def test_what_is_watched_is_what_is_there() -> None:
+    torch.manual_seed(0)
+    config = st.hf.ShapedTransformerConfig(
+        vocab_size=50, hidden_size=32, num_hidden_layers=3, num_attention_heads=2, shaping="learn", final_norm=False
+    )
+    model = st.hf.ShapedTransformerForCausalLM(config)
+    ids = torch.randint(0, 50, (4, 16))
+    with watched(model) as seen:
+        model(ids, labels=ids).loss.backward()
+    x = model.model(ids).last_hidden_state.detach().double().numpy()
+    v = x @ x.transpose(0, 2, 1) / 32
+    np.testing.assert_allclose(seen["covariance"][-1], v.mean(0), rtol=1e-3, atol=1e-4)
+    assert seen["token_norm"][-1] == pytest.approx(np.trace(v.mean(0)) / 16, rel=1e-3)
+    eigenvalues = np.linalg.eigvalsh(v)
+    assert seen["effective_rank"][-1] == pytest.approx(st.statistics.effective_rank(eigenvalues).mean(), rel=1e-3)
+    assert seen["identity_gain"] == seen["uniform_gain"] == [1.0, 1.0, 1.0]
+    block = model.model.layers[1].block
+    norm = sum(float(p.grad.pow(2).sum()) for p in block.parameters() if p.grad is not None) ** 0.5
+    assert seen["gradient"][1] == pytest.approx(norm, rel=1e-3)
+    assert not block.mlp._forward_hooks
+
+
+def test_the_command(run: Any, recipe: Make, tmp_path: Path) -> None:
+    file = spoken(recipe(), tmp_path / "r.yaml")
+    code, out, err = run("train", str(file), "--set", "steps=5", "--out", "made", "--json")
+    assert code == 0, err
+    assert json.loads(out)["steps"] == 5
+    assert "Written to made: report.md" in err
+    code, _, err = run("train", str(file), "--set", "stepz=5", "--out", "bad")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "no key 'stepz'" in err
+    assert not Path("bad").exists()
+    code, _, err = run("train", str(file), "--set", "lr=3e6", "--set", "warmup=0", "--set", "steps=60", "--out", "nan")
+    assert (code, err.count("\n")) == (2, 1), err
+    assert "diverged at step" in err
+
+
+def test_the_quick_recipe_learns_from_real_text(run: Any) -> None:
+    code, out, err = run("train", "quick.yaml", "--set", "steps=20", "--set", "evaluate=10", "--out", "made", "--json")
+    assert code == 0, err
+    assert json.loads(out)["loss"] < 6.6  # a uniform guess costs log 1024 = 6.93
