@@ -169,3 +169,25 @@ def test_no_attribute_is_hung_on_parameters() -> None:
 def test_what_does_not_fit_is_told(build: Any, message: str) -> None:
     with pytest.raises(st.ShapedTransformerError, match=message):
         build()
+
+
+def test_slopes_are_differentiated_twice() -> None:
+    sigma = st.nn.ShapedReLU(16, c_plus=0.5, c_minus=-2.0, learnable=True).double()
+    x = torch.randn(3, 4, 5, dtype=torch.double, requires_grad=True)
+    plus, minus = sigma.slope_plus, sigma.slope_minus
+    torch.testing.assert_close(sigma(x), torch.where(x > 0, plus * x, minus * x))
+
+    def values(x: Any, plus: Any, minus: Any) -> Any:
+        return torch.func.functional_call(sigma, {"slope_plus": plus, "slope_minus": minus}, (x,))
+
+    slopes = [s.detach().clone().requires_grad_() for s in (plus, minus)]
+    assert torch.autograd.gradcheck(values, (x, *slopes))
+    assert torch.autograd.gradgradcheck(values, (x, *slopes))
+
+
+def test_gradients_of_slopes_are_summed_in_32_bits() -> None:
+    """Sixteen-bit sums of ten thousand ones would stop at 256."""
+    sigma = st.nn.ShapedReLU(16, learnable=True).bfloat16()
+    sigma(torch.ones(10_000, dtype=torch.bfloat16)).sum().backward()
+    assert sigma.slope_plus.grad is not None
+    assert float(sigma.slope_plus.grad) == pytest.approx(10_000, rel=0.01)

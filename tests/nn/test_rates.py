@@ -6,54 +6,10 @@ from typing import Any
 import pytest
 
 torch = pytest.importorskip("torch")
+from coordinate_check import Language, moved  # noqa: E402
 from torch import nn  # noqa: E402
 
 import shaped_transformer as st  # noqa: E402
-
-VOCABULARY, TOKENS, BATCH, STEPS = 64, 16, 4, 4
-
-
-class Language(nn.Module):
-    """A shaped Transformer between embeddings and head, as users build it."""
-
-    def __init__(self, width: int, depth: int) -> None:
-        super().__init__()
-        self.embeddings = nn.Embedding(VOCABULARY, width)
-        self.body = st.nn.ShapedTransformer(
-            width, depth, 4, gamma=min(0.5, 1.6 / math.sqrt(depth)), causal=True, shaping="learn", learnable_slopes=True
-        )
-        self.norm = nn.RMSNorm(width)
-        self.head = nn.Linear(width, VOCABULARY, bias=False)
-        nn.init.normal_(self.head.weight, std=width**-0.5)
-
-    def forward(self, ids: Any) -> tuple[Any, Any]:
-        stream = self.body(self.embeddings(ids))
-        return stream, self.head(self.norm(stream))
-
-
-def moved(width: int, depth: int, *, grouped: bool) -> float:
-    """How far a few steps of Adam move the stream at the end, over its size; small steps, where the rule is exact."""
-    changes = []
-    for seed in range(2):
-        torch.manual_seed(seed)
-        model = Language(width, depth)
-        lr = 1e-4
-        optimiser = torch.optim.AdamW(
-            st.nn.parameter_groups(model, lr) if grouped else model.parameters(), lr=lr, weight_decay=0
-        )
-        ids = torch.randint(0, VOCABULARY, (STEPS + 1, BATCH, TOKENS))
-        ids[..., 1:] = ids[..., :1]  # something to be learnt: all tokens are the first one
-        with torch.no_grad():
-            before = model(ids[-1])[0]
-        for batch in ids[:-1]:
-            logits = model(batch)[1]
-            loss: Any = nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch[:, 1:].flatten())
-            loss.backward()
-            optimiser.step()
-            optimiser.zero_grad()
-        with torch.no_grad():
-            changes.append(float((model(ids[-1])[0] - before).norm() / before.norm()))
-    return sum(changes) / 2
 
 
 @pytest.mark.slow

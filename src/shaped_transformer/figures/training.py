@@ -29,15 +29,23 @@ LOG = 10
 ROUNDS, WARM = 12, 2
 """Steps timed of each network in turn, and how many of them do not count."""
 REFERENCE = "pre-norm"
-STYLES = {"fixed": "-", "learn": "--", "recover": ":"}
-COLOURS = {
-    "value-skipinit": SERIES[3],
-    "pre-norm": "#000000",
-    "post-norm": "#0072B2",
-    "skipless": SERIES[4],
-    "unit-skips": "#D55E00",
-    "unit-skips-small": "#7F3C8D",
+LOOKS = {
+    "shaped-fixed": (SERIES[0], "-"),
+    "shaped-learn": (SERIES[0], "--"),
+    "shaped-recover": (SERIES[0], ":"),
+    "shaped-fixed-pre": (SERIES[1], "-"),
+    "shaped-learn-pre": (SERIES[1], "--"),
+    "shaped-recover-pre": (SERIES[1], ":"),
+    "value-skipinit": (SERIES[2], "-"),
+    "pre-norm": (SERIES[5], "-"),
+    "post-norm": (SERIES[3], "-"),
+    "skipless": (SERIES[4], "-"),
+    "unit-skips": (SERIES[4], "--"),
+    "unit-skips-small": (SERIES[5], ":"),
 }
+"""Colour and line of each variant."""
+TOP = 8.0
+"""Losses above are of runs that diverge."""
 
 
 def compute(
@@ -298,15 +306,9 @@ def draw(data: "xarray.Dataset") -> "Figure":
     return figure
 
 
-TOP = 8.0
-"""Losses above are of runs that diverge."""
-
-
 def _look(variant: str) -> dict[str, Any]:
-    if not variant.startswith("shaped"):
-        return {"color": COLOURS[variant], "linestyle": "-"}
-    _, shaping, *norm = variant.split("-")
-    return {"color": SERIES[1] if norm else SERIES[0], "linestyle": STYLES[shaping]}
+    colour, style = LOOKS[variant]
+    return {"color": colour, "linestyle": style}
 
 
 def _curve(axes: "Axes", one: "xarray.Dataset", variant: str, scale: float) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch.nn import functional
 
 from .. import activations as definitions
 from ..errors import InputError
+from .fused import apply
 
 
 class ShapedReLU(nn.Module):
@@ -31,12 +33,37 @@ class ShapedReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return σ(x), elementwise."""
-        plus, minus = self.slope_plus.to(x.dtype), self.slope_minus.to(x.dtype)
-        return minus * x + (plus - minus) * functional.relu(x)
+        return apply(_TwoSlopes, x, self.slope_plus.to(x.dtype), self.slope_minus.to(x.dtype))
 
     def second_moment(self, gain: float = 1.0) -> Tensor:
         """Return E σ(gain·g)², g ~ N(0, 1), of the slopes as they are."""
         return gain**2 * (self.slope_plus**2 + self.slope_minus**2) / 2
+
+
+class _TwoSlopes(torch.autograd.Function):
+    """s₊ max(x, 0) + s₋ min(x, 0), in few passes over memory, and keeping x alone for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, plus: Tensor, minus: Tensor) -> Tensor:
+        ctx.save_for_backward(x, plus, minus)
+        return torch.addcmul(minus * x, functional.relu(x), plus - minus)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        x, plus, minus = ctx.saved_tensors
+        _, want_plus, want_minus = ctx.needs_input_grad
+        positive = gradient * (x > 0)
+        of_x = torch.addcmul(minus * gradient, positive, plus - minus)
+        if not (want_plus or want_minus):
+            return of_x, None, None
+        of_plus = _sum_of_products(positive, x)
+        return of_x, of_plus, _sum_of_products(gradient, x) - of_plus
+
+
+def _sum_of_products(a: Tensor, b: Tensor) -> Tensor:
+    """Σ a·b, added up in at least 32 bits."""
+    wide = torch.promote_types(a.dtype, torch.float32)
+    return torch.dot(a.flatten().to(wide), b.flatten().to(wide)).to(a.dtype)
 
 
 def _erf(x: Tensor) -> Tensor:
