@@ -1,12 +1,28 @@
-"""Writing so that nothing half-done is ever seen: to a temporary name beside the place, then renamed."""
+"""Writing so that nothing half-done is ever seen: to a temporary name beside the place, then renamed; reading YAML."""
 
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from .errors import StorageError
+from .errors import InputError, StorageError
+
+
+def read_yaml(path: Path) -> Any:
+    """Return what a YAML file holds.
+
+    **Raises:** `StorageError` if it cannot be read, `InputError` if it is not YAML.
+    """
+    import yaml
+
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not YAML: {error}") from None
 
 
 @contextmanager

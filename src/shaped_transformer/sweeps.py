@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from . import inputs, statistics
 from .architecture import PRESETS, Architecture
-from .errors import InputError, ShapedTransformerError, StorageError
-from .files import replacing
+from .errors import InputError, ShapedTransformerError
+from .files import read_yaml, replacing
 from .progress import progress
 from .stability import WINDOW
 from .version import __version__
@@ -113,15 +113,7 @@ def read(path: Path) -> Sweep:
 
     **Raises:** `StorageError` if the file cannot be read; `InputError` naming the key that is wrong.
     """
-    import yaml
-
-    try:
-        spec = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not YAML: {error}") from None
-    return from_dict(spec, Path(path).parent)
+    return from_dict(read_yaml(path), Path(path).parent)
 
 
 def from_dict(spec: Any, folder: Path = Path()) -> Sweep:

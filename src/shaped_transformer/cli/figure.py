@@ -129,7 +129,8 @@ def _make(name: str, out: Path, quick: bool, changes: dict[str, Any], dataset: P
         fill(folder, data, module.draw(data), report)
     if pieces is not None:
         pieces.discard()
-    table = new_table("number", "value", "95 % interval", title=f"{name}: {catalogue.description(name)}")
+    interval = getattr(module, "INTERVAL", "95 % interval")
+    table = new_table("number", "value", interval, title=f"{name}: {catalogue.description(name)}")
     for number in numbers:
         table.add_row(number.name, f"{number.value:.3g}", f"[{number.low:.3g}, {number.high:.3g}]")
     show(table)

@@ -29,6 +29,8 @@ LOG = 10
 ROUNDS, WARM = 12, 2
 """Steps timed of each network in turn, and how many of them do not count."""
 REFERENCE = "pre-norm"
+INTERVAL = "range over seeds"
+"""What the intervals of this figure's numbers are; those of other figures are at 95 %."""
 LOOKS = {
     "shaped-fixed": (SERIES[0], "-"),
     "shaped-learn": (SERIES[0], "--"),
@@ -293,7 +295,7 @@ def draw(data: "xarray.Dataset") -> "Figure":
                 _curve(axes[row, column], one, variant, scale)
         for row, unit in enumerate(("step", "seconds")):
             axes[row, column].set(xlabel=unit, title=f"depth {depth}" if row == 0 else "")
-            axes[row, column].axhline(float(data["entropy"]), color="#bbbbbb", linewidth=0.8, zorder=0)
+            _entropy(axes[row, column], float(data["entropy"]))
     for row in range(2):
         axes[row, 0].set_ylabel("training loss (nats)")
         limits = [axis.get_ylim() for axis in axes[row, : len(depths)]]
@@ -325,6 +327,15 @@ def _curve(axes: "Axes", one: "xarray.Dataset", variant: str, scale: float) -> N
         axes.plot(x[-1:], np.median(losses, 0)[-1:], marker="x", color=look["color"], linestyle="none")
 
 
+def _entropy(axes: "Axes", entropy: float) -> None:
+    """Draw what the loss of a model is that knows the frequencies of the tokens and nothing else."""
+    axes.axhline(entropy, color="#bbbbbb", linewidth=0.8, zorder=0)
+    place = axes.get_yaxis_transform()
+    axes.text(
+        0.99, entropy, "unigram entropy", transform=place, ha="right", va="bottom", fontsize="small", color="#777777"
+    )
+
+
 def _masked(axes: NDArray[Any], data: "xarray.Dataset") -> None:
     """The masked language models in the upper panel; below, the rates that the search found."""
     steps = data["masked_step"].to_numpy()
@@ -332,8 +343,7 @@ def _masked(axes: NDArray[Any], data: "xarray.Dataset") -> None:
         losses, look = data["masked_loss"].sel(masked_variant=variant).to_numpy(), _look(variant)
         axes[0].fill_between(steps, losses.min(0), losses.max(0), color=look["color"], alpha=0.2, linewidth=0)
         axes[0].plot(steps, np.median(losses, 0), label=variant, linewidth=1.3, **look)
-    axes[0].axhline(float(data["masked_entropy"]), color="#bbbbbb", zorder=0)
-    axes[0].text(steps[-1], float(data["masked_entropy"]), "unigram entropy", ha="right", va="bottom", fontsize="small")
+    _entropy(axes[0], float(data["masked_entropy"]))
     axes[0].set(title="masked language models", xlabel="step")
     axes[0].set_ylim(top=float(data["masked_entropy"]) + 1)
     final = data["final"].median("seed")

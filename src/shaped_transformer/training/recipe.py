@@ -9,12 +9,15 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from ..definition import Definition, PositiveFloat, PositiveInt, definition
 from ..errors import DefinitionError, InputError, StorageError
+from ..files import read_yaml
 from .variants import VARIANTS
 
 PACKAGED = Path(__file__).parent / "recipes"
 """Recipes that come with the library."""
 IMAGE_SIZE = 28
 """Of the images that can be read, in pixels."""
+TEXTS = ("task", "variant", "data", "schedule")
+"""Keys whose values are text."""
 LARGEST_GAMMA, GAMMA_ROOT_DEPTH = 0.5, 1.6
 """γ where a recipe is silent: 1.6/√d, which keeps γ²d, the strength of the noise, the same at all depths."""
 
@@ -60,7 +63,7 @@ class Recipe(Definition):
     variant: str = "shaped-learn"
     data: str | None = None
     vocabulary: PositiveInt = 1024
-    tokens: PositiveInt = 64
+    tokens: Annotated[PositiveInt, Field(ge=2)] = 64
     patch: PositiveInt = 4
     masking: PositiveFloat = 0.3
     width: PositiveInt = 64
@@ -122,19 +125,12 @@ def read(name: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
 
     **Raises:** `StorageError` if there is no such file; `InputError` or `DefinitionError` naming the key that is wrong.
     """
-    import yaml
-
     path = Path(name)
     if not path.exists() and path.parent == Path():
         path = PACKAGED / path.with_suffix(".yaml").name
     if not path.exists():
         raise StorageError(f"no recipe {name}: give a YAML file, or one of {', '.join(packaged())}")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not YAML: {error}") from None
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise InputError(f"{path} must be a mapping of keys to values (got {type(values).__name__})")
     known = [field.name for field in fields(Recipe)]
@@ -142,7 +138,7 @@ def read(name: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
     for key in values:
         if key not in known:
             raise InputError(f"a recipe has no key {key!r}: choose from {', '.join(known)}")
-    return Recipe(**{key: _number(value) for key, value in values.items()})
+    return Recipe(**{key: value if key in TEXTS else _number(value) for key, value in values.items()})
 
 
 def packaged() -> list[str]:

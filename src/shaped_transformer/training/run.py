@@ -60,18 +60,19 @@ def train(recipe: Recipe, out: str | Path, *, say: Callable[[str], None] = lambd
     """
     from . import report
 
+    told: Callable[[str], None] = say if is_first_process() else lambda _: None
     if recipe.batch % (processes := process_count()):
         raise InputError(f"batch: a multiple of the {processes} processes is expected (got {recipe.batch})")
     out, task = Path(out), tasks.prepare(recipe)
     claim(out, recipe, task)
     if (done := _finished(out)) is not None:
-        say(f"{out} is finished: {done.steps} steps, held-out loss {done.loss:.4g}")
+        told(f"{out} is finished: {done.steps} steps, held-out loss {done.loss:.4g}")
         return done
     try:
-        outcome = fit(recipe, task, out, say=say)
+        outcome = fit(recipe, task, out, say=told)
     except KeyboardInterrupt:
         found = last_checkpoint(out)
-        say(f"the same command goes on after step {0 if found is None else _step(found)}")
+        told(f"the same command goes on after step {0 if found is None else _step(found)}")
         raise
     if is_first_process():
         report.write(out, recipe, task)
