@@ -216,6 +216,8 @@ def test_the_usual_initialisation_is_gpt2s() -> None:
     assert branch.query.weight.std().item() == pytest.approx(0.02, rel=0.02)
     for last in (branch.output, model.model.layers[1].block.mlp.branch.output):
         assert last.weight.std().item() == pytest.approx(0.02 / 6**0.5, rel=0.02)
+    learned = build(hidden_size=256, position_embedding="learned", position_std=1.0, initializer_range=0.02)
+    assert learned.model.positions.weight.std().item() == pytest.approx(1, rel=0.03)
     with pytest.raises(st.InputError, match="initializer_range must be positive"):
         build(initializer_range=-1.0)
 

@@ -23,6 +23,8 @@ class ShapedTransformerConfig(PreTrainedConfig):
     - `initializer_range`: default `None`, the theory's initialisation: weights N(0, 1/fan-in), tokens of unit variance.
       A number is the usual one of normalised Transformers, for baselines: the standard deviation of all weights,
       divided by √(2d) for those of the last map of each branch.
+    - `position_std`: of learned positions at initialisation; default `None`, 0.02 or `initializer_range`. Images, which
+      have no other trace of their places, learn faster with 1.
     - `image_size`, `patch_size`, `num_channels`: of square images and patches, for `…ForImageClassification`.
     - `final_norm`: RMSNorm before the head, default true; the blocks have none unless `norm` says so.
     - `gamma`, `skip`, `tau0`, `c_plus`, `c_minus`, `learnable_slopes`, `attention`, `activation`, `norm`,
@@ -45,6 +47,7 @@ class ShapedTransformerConfig(PreTrainedConfig):
     position_embedding: str = "rotary"
     final_norm: bool = True
     initializer_range: float | None = None
+    position_std: float | None = None
     image_size: int | None = None
     patch_size: int | None = None
     num_channels: int = 1

@@ -107,7 +107,8 @@ class ShapedTransformerPreTrainedModel(PreTrainedModel):
             initialization.normal_(module.weight, std=usual / scaled if usual else module.in_features**-0.5)
         elif isinstance(module, nn.Embedding):
             positions = module is getattr(getattr(self, "model", self), "positions", None)
-            initialization.normal_(module.weight, std=usual or (POSITION_STD if positions else 1.0))
+            chosen = self.config.position_std if positions else None
+            initialization.normal_(module.weight, std=chosen or usual or (POSITION_STD if positions else 1.0))
         elif isinstance(module, SkipInitAttention):
             initialization.ones_(module.identity_gain)
             initialization.zeros_(module.softmax_gain)

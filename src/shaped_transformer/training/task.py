@@ -124,6 +124,7 @@ def _images(recipe: Recipe) -> Task:
             "patch_size": recipe.patch,
             "num_labels": CLASSES,
             "position_embedding": "learned",
+            "position_std": 1.0,
             "max_position_embeddings": (IMAGE_SIZE // recipe.patch) ** 2,
             "vocab_size": 1,
         },
