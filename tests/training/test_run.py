@@ -242,3 +242,31 @@ def test_the_quick_recipe_learns_from_real_text(run: Any) -> None:
     code, out, err = run("train", "quick.yaml", "--set", "steps=20", "--set", "evaluate=10", "--out", "made", "--json")
     assert code == 0, err
     assert json.loads(out)["loss"] < 6.6  # a uniform guess costs log 1024 = 6.93
+
+
+def test_a_full_disk_is_one_line(recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("transformers.Trainer.save_model", full)
+    with pytest.raises(st.StorageError, match=r"cannot write .*: No space left on device"):
+        train(recipe(), tmp_path / "out")
+
+
+def test_an_interrupt_says_where_it_goes_on(recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = run._Trainer.training_step
+
+    def interrupted(self: Any, *arguments: Any) -> Any:
+        if self.state.global_step == 9:
+            raise KeyboardInterrupt
+        return step(self, *arguments)
+
+    monkeypatch.setattr(run._Trainer, "training_step", interrupted)
+    told: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe(), tmp_path, say=told.append)
+    assert told[-1] == "the same command goes on after step 8"
+    monkeypatch.undo()
+    train(recipe(), tmp_path, say=told.append)
+    assert "going on from step 8" in told
+    assert [s for s, _ in losses(tmp_path)] == list(range(1, 13))

@@ -10,7 +10,7 @@ import random
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +74,14 @@ def train(recipe: Recipe, out: str | Path, *, say: Callable[[str], None] = lambd
         found = last_checkpoint(out)
         told(f"the same command goes on after step {0 if found is None else _step(found)}")
         raise
+    except StorageError:
+        raise
+    except OSError as error:
+        raise StorageError(f"cannot write {out}: {error.strerror or error}") from error
     if is_first_process():
         report.write(out, recipe, task)
-        (out / "outcome.json").write_text(json.dumps(outcome.__dict__), encoding="utf-8")
+        with replacing(out / "outcome.json") as temporary:
+            temporary.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
         shutil.rmtree(out / "checkpoints", ignore_errors=True)
     return outcome
 
