@@ -22,7 +22,7 @@ class Language(nn.Module):
         super().__init__()
         self.embeddings = nn.Embedding(VOCABULARY, width)
         self.body = st.nn.ShapedTransformer(
-            width, depth, 4, gamma=min(0.5, 1.6 / math.sqrt(depth)), causal=True, shaping="learn", learnable_slopes=True
+            width, depth, 4, gamma=0.5 / math.sqrt(depth), causal=True, shaping="learn", learnable_slopes=True
         )
         self.norm = nn.RMSNorm(width)
         self.head = nn.Linear(width, VOCABULARY, bias=False)

@@ -72,9 +72,8 @@ def test_changes_replace_values_and_text_may_be_a_number(tmp_path: Path) -> None
 
 
 def test_gamma_keeps_the_noise_at_all_depths() -> None:
-    assert Recipe(task="causal-lm", depth=64).branch_scale == pytest.approx(0.2)
-    assert Recipe(task="causal-lm", depth=16).branch_scale == pytest.approx(0.4)
-    assert Recipe(task="causal-lm", depth=1).branch_scale == 0.5
+    assert Recipe(task="causal-lm", depth=100).branch_scale == pytest.approx(0.05)
+    assert Recipe(task="causal-lm", depth=4).branch_scale == pytest.approx(0.25)
     assert Recipe(task="causal-lm", depth=1, gamma=0.9).branch_scale == 0.9
 
 

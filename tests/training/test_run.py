@@ -69,6 +69,8 @@ def test_a_run_learns_and_leaves_everything(recipe: Make, tmp_path: Path) -> Non
     report = (tmp_path / "report.md").read_text(encoding="utf-8")
     for what in ("sha256", "unigram entropy", "| `lr` | 0.002 |", "transformers", f"{outcome.loss:.4f}"):
         assert what in report
+    first, last = (read(tmp_path / WATCH)[i]["effective_rank"][-1] for i in (0, -1))
+    assert f"effective rank of the tokens after the last block: {first:.3g} at step 1, {last:.3g} at step" in report
     assert list((tmp_path / "tensorboard").iterdir())
     told.clear()
     assert train(recipe(steps=30), tmp_path, say=told.append) == outcome

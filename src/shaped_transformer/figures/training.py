@@ -40,6 +40,7 @@ LOOKS = {
     "shaped-recover-pre": (SERIES[1], ":"),
     "value-skipinit": (SERIES[2], "-"),
     "pre-norm": (SERIES[5], "-"),
+    "pre-norm-groups": (SERIES[5], "--"),
     "post-norm": (SERIES[3], "-"),
     "skipless": (SERIES[4], "-"),
     "unit-skips": (SERIES[4], "--"),
@@ -75,13 +76,13 @@ def compute(
     - `variants`: names of `training.VARIANTS`; `depths`: of each, all with this `width` and these `heads`.
     - `steps`, `batch`, `tokens`, `vocabulary`: of a run, as in a recipe; `held_out`: sequences of the held-out loss.
     - `rates`: the learning rates that are searched, with the first of the `seeds`; the best is used with the others.
-    - `masked_variants`, `masked_depth`, `masked_steps`, `masked_vocabulary`: of the masked language models, trained at
-      the rate that was found for their variant at the depth nearest to theirs.
+    - `masked_variants`, `masked_depth`, `masked_steps`, `masked_vocabulary`: of the masked language models, which get
+      the same search.
 
     **Returns:** over (variant, depth, seed, step) the training `loss`, held at its last value from the step on at which
     a run was stopped because it diverged; `stopped`, that step, or steps + 1; `final`, the held-out loss at the end, or
     the last training loss where there is none; `rate`; `search`, the final losses over (variant, depth, searched), with
-    `search_stopped`; `step_seconds`; `masked_loss`, `masked_final`, and the unigram entropies.
+    `search_stopped`; `step_seconds`; `masked_…`, the same of the masked models; the unigram entropies.
 
     **Raises:** `MissingExtra` without the extra `training`; `StorageError` where the text is not installed.
     """
@@ -90,23 +91,21 @@ def compute(
     from ..training import VARIANTS, Recipe  # says which extra is missing, before any work
     from ..training.task import prepare
 
-    shared: dict[str, Any] = {"width": width, "heads": heads, "batch": batch, "tokens": tokens, "held_out": held_out}
-    base = Recipe(task="causal-lm", vocabulary=vocabulary, steps=steps, **shared)
+    base = Recipe(
+        task="causal-lm",
+        width=width,
+        heads=heads,
+        batch=batch,
+        tokens=tokens,
+        held_out=held_out,
+        vocabulary=vocabulary,
+        steps=steps,
+    )
     entropy = next(iter(prepare(base).facts.values()))
 
     def task(variant: str, depth: int, rate: float, seed: int) -> tuple[str, Task]:
-        name = f"{variant} depth={depth} lr={rate:g} seed={seed}"
-        recipe = Recipe(
-            task="causal-lm",
-            variant=variant,
-            depth=depth,
-            lr=rate,
-            seed=seed,
-            steps=steps,
-            vocabulary=vocabulary,
-            **shared,
-        )
-        return name, partial(_run, recipe)
+        recipe = replace(base, variant=variant, depth=depth, lr=rate, seed=seed)
+        return f"{variant} depth={depth} lr={rate:g} seed={seed}", partial(_run, recipe)
 
     cells = [(v, d) for d in depths for v in variants]
     timed = pieces({"seconds of a step": partial(_seconds, variants, depths, base)})["seconds of a step"]
@@ -150,33 +149,43 @@ def compute(
     )
     if not masked_steps:
         return data
-    near = min(depths, key=lambda d: abs(d - masked_depth))
-    recipes = {
-        (v, seed): replace(
-            base,
-            task="masked-lm",
-            variant=v,
-            depth=masked_depth,
-            lr=best.get((v, near), base.lr),
-            seed=seed,
-            steps=masked_steps,
-            vocabulary=masked_vocabulary,
-            schedule="cosine",
-            warmup=masked_steps // 20,
-        )
+
+    blank = replace(
+        base,
+        task="masked-lm",
+        depth=masked_depth,
+        steps=masked_steps,
+        vocabulary=masked_vocabulary,
+        schedule="cosine",
+        warmup=masked_steps // 20,
+    )
+
+    def masked(variant: str, rate: float, seed: int) -> tuple[str, Task]:
+        recipe = replace(blank, variant=variant, lr=rate, seed=seed)
+        return f"masked {variant} lr={rate:g} seed={seed}", partial(_run, recipe)
+
+    tried = pieces(dict(masked(v, rate, seeds[0]) for v in masked_variants for rate in rates))
+
+    def tries(variant: str, name: str) -> list[NDArray[Any]]:
+        return [tried[masked(variant, rate, seeds[0])[0]][name] for rate in rates]
+
+    chosen = {
+        v: min(rates, key=lambda rate: _rank(tried[masked(v, rate, seeds[0])[0]], masked_steps))
         for v in masked_variants
-        for seed in seeds
     }
-    masked = pieces({f"masked {v} seed={seed}": partial(_run, recipe) for (v, seed), recipe in recipes.items()})
+    tried |= pieces(dict(masked(v, chosen[v], seed) for v in masked_variants for seed in seeds[1:]))
 
     def of_masked(name: str) -> NDArray[Any]:
-        return np.array([[masked[f"masked {v} seed={seed}"][name] for seed in seeds] for v in masked_variants])
+        return np.array([[tried[masked(v, chosen[v], seed)[0]][name] for seed in seeds] for v in masked_variants])
 
     return data.assign(
         masked_loss=(("masked_variant", "seed", "masked_step"), of_masked("loss")),
         masked_final=(("masked_variant", "seed"), of_masked("final")),
         masked_stopped=(("masked_variant", "seed"), of_masked("stopped")),
-        masked_entropy=next(iter(prepare(next(iter(recipes.values()))).facts.values())),
+        masked_rate=("masked_variant", [chosen[v] for v in masked_variants]),
+        masked_search=(("masked_variant", "searched"), [tries(v, "final") for v in masked_variants]),
+        masked_search_stopped=(("masked_variant", "searched"), [tries(v, "stopped") for v in masked_variants]),
+        masked_entropy=next(iter(prepare(blank).facts.values())),
     ).assign_coords(masked_variant=masked_variants, masked_step=_points(masked_steps))
 
 
@@ -254,8 +263,7 @@ def headline(data: "xarray.Dataset") -> list[Number]:
         at = data.sel(depth=depth)
         for variant, title in zip(variants, titles, strict=True):
             one = at.sel(variant=variant)
-            stopped = int((one["stopped"] <= steps).sum())
-            note = f" ({stopped} of {one.sizes['seed']} diverged)" if stopped else ""
+            note = _diverged(one["stopped"].to_numpy(), steps)
             numbers.append(_over_seeds(f"loss, depth {depth}, {title}{note}", one["final"].to_numpy()))
         if REFERENCE in variants and "shaped-learn" in variants:
             ours, theirs = at.sel(variant="shaped-learn"), at.sel(variant=REFERENCE)
@@ -266,13 +274,20 @@ def headline(data: "xarray.Dataset") -> list[Number]:
     entropies = [("causal", "entropy")]
     if "masked_final" in data:
         for variant in data["masked_variant"].to_numpy():
-            final = data["masked_final"].sel(masked_variant=variant).to_numpy()
-            numbers.append(_over_seeds(f"masked loss, {variant}", final))
+            one = data.sel(masked_variant=variant)
+            note = _diverged(one["masked_stopped"].to_numpy(), int(data["masked_step"][-1]))
+            numbers.append(_over_seeds(f"masked loss, {variant}{note}", one["masked_final"].to_numpy()))
         entropies.append(("masked", "masked_entropy"))
     for name, key in entropies:
         value = float(data[key])
         numbers.append(Number(f"unigram entropy of the held-out text, {name} vocabulary", value, value, value))
     return numbers
+
+
+def _diverged(stopped: NDArray[Any], steps: int) -> str:
+    """Say how many runs were stopped; nothing where all ended."""
+    count = int((stopped <= steps).sum())
+    return f" ({count} of {len(stopped)} diverged)" if count else ""
 
 
 def _over_seeds(name: str, values: NDArray[Any]) -> Number:
@@ -292,7 +307,7 @@ def draw(data: "xarray.Dataset") -> "Figure":
         for variant in data["variant"].to_numpy():
             one = at.sel(variant=variant)
             for row, scale in enumerate((1.0, float(one["step_seconds"]))):
-                _curve(axes[row, column], one, variant, scale)
+                _curve(axes[row, column], one, variant, scale, str(one["title"].item()))
         for row, unit in enumerate(("step", "seconds")):
             axes[row, column].set(xlabel=unit, title=f"depth {depth}" if row == 0 else "")
             _entropy(axes[row, column], float(data["entropy"]))
@@ -313,7 +328,7 @@ def _look(variant: str) -> dict[str, Any]:
     return {"color": colour, "linestyle": style}
 
 
-def _curve(axes: "Axes", one: "xarray.Dataset", variant: str, scale: float) -> None:
+def _curve(axes: "Axes", one: "xarray.Dataset", variant: str, scale: float, label: str | None = None) -> None:
     """Median and range over seeds, up to where the first of them was stopped; a cross there."""
     steps, look = one["step"].to_numpy(), _look(variant)
     until = int(one["stopped"].min())
@@ -322,7 +337,7 @@ def _curve(axes: "Axes", one: "xarray.Dataset", variant: str, scale: float) -> N
     if not shown.any():
         return
     axes.fill_between(x, losses.min(0), losses.max(0), color=look["color"], alpha=0.2, linewidth=0)
-    axes.plot(x, np.median(losses, 0), label=str(one["title"].item()), linewidth=1.3, **look)
+    axes.plot(x, np.median(losses, 0), label=label, linewidth=1.3, **look)
     if until <= steps[-1]:
         axes.plot(x[-1:], np.median(losses, 0)[-1:], marker="x", color=look["color"], linestyle="none")
 
@@ -337,18 +352,21 @@ def _entropy(axes: "Axes", entropy: float) -> None:
 
 
 def _masked(axes: NDArray[Any], data: "xarray.Dataset") -> None:
-    """The masked language models in the upper panel; below, the rates that the search found."""
-    steps = data["masked_step"].to_numpy()
+    """Draw the masked models above; below, the final losses against depth, with crosses where a run diverged."""
+    curves = data[["masked_loss", "masked_stopped"]].rename(
+        masked_loss="loss", masked_stopped="stopped", masked_step="step"
+    )
     for variant in data["masked_variant"].to_numpy():
-        losses, look = data["masked_loss"].sel(masked_variant=variant).to_numpy(), _look(variant)
-        axes[0].fill_between(steps, losses.min(0), losses.max(0), color=look["color"], alpha=0.2, linewidth=0)
-        axes[0].plot(steps, np.median(losses, 0), label=variant, linewidth=1.3, **look)
+        _curve(axes[0], curves.sel(masked_variant=variant), variant, 1.0)
     _entropy(axes[0], float(data["masked_entropy"]))
     axes[0].set(title="masked language models", xlabel="step")
     axes[0].set_ylim(top=float(data["masked_entropy"]) + 1)
     final = data["final"].median("seed")
+    diverged = (data["stopped"] <= data["step"][-1]).any("seed")
     for variant in data["variant"].to_numpy():
         axes[1].plot(data["depth"], final.sel(variant=variant), marker="o", markersize=3, **_look(variant))
+        crossed = final.sel(variant=variant).where(diverged.sel(variant=variant))
+        axes[1].plot(data["depth"], crossed, marker="x", **_look(variant) | {"linestyle": "none"})
     axes[1].set(xlabel="depth", ylabel="held-out loss at the end", xscale="log", ylim=(None, TOP))
     axes[1].set_xticks(data["depth"].to_numpy(), [str(d) for d in data["depth"].to_numpy()], minor=False)
     axes[1].xaxis.minorticks_off()

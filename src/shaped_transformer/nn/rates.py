@@ -18,8 +18,8 @@ EMBEDDING, HEAD, HIDDEN, GAINS, OTHER = 40.0, 4.0, 0.1, 4.0, 4.0
 """Rates over lr there."""
 LOGITS = 1.25
 """Of queries and keys, times √n, beside the other weights of the block."""
-LARGEST_GAIN = 40.0
-"""Rates of gains and slopes stay below this many times lr, however shallow the network."""
+LARGEST = 4.0
+"""Of the share of a branch, for gains and logits: beyond it a softmax saturates, however few the branches are."""
 
 
 def parameter_groups(model: nn.Module, lr: float, weight_decay: float = 0.0) -> list[dict[str, Any]]:
@@ -35,9 +35,10 @@ def parameter_groups(model: nn.Module, lr: float, weight_decay: float = 0.0) -> 
 
     - embeddings (entries of order 1): 40·lr;
     - maps outside the blocks (head, patches), fan-in f: 4·lr·64/f;
-    - weights of a block: 0.1·lr·(64/n)·(64·0.2/(d·γ)); its queries and keys 1.25·√n times that, because the logits are
-      divided by √n more than they would be without the shaped temperature;
-    - gains and slopes: 4·lr·(64·0.2/(d·γ)), at most 40·lr;
+    - weights of a block: 0.1·lr·(64/n)·s, with the share s = 64·0.2/(d·γ) of a branch;
+    - its queries and keys: 0.125·√n·lr·(64/n)·min(s, 4), because the logits are divided by √n more than they would be
+      without the shaped temperature, and a softmax must not saturate in a step;
+    - gains and slopes: 4·lr·min(s, 4);
     - all else (positions, norms): 4·lr.
 
     **Arguments:**
@@ -90,16 +91,18 @@ def parameter_groups(model: nn.Module, lr: float, weight_decay: float = 0.0) -> 
 def _in_block(block: ShapedBlock, depth: int) -> Iterator[tuple[str, float, nn.Parameter]]:
     """Group, rate over lr, and parameter, of all that lies inside a block."""
     for residual in (block.attention, block.mlp):
-        shrink = DEPTH * GAMMA / (depth * residual.scale)
+        share = DEPTH * GAMMA / (depth * residual.scale)
+        bounded = min(share, LARGEST)
         for parameter in residual.norm.parameters():
             yield "other", OTHER, parameter
         maps = {id(m.weight): name for name, m in residual.branch.named_modules() if isinstance(m, nn.Linear)}
         for parameter in residual.branch.parameters():
             if id(parameter) not in maps:
-                yield "gains", min(GAINS * shrink, LARGEST_GAIN), parameter
+                yield "gains", GAINS * bounded, parameter
                 continue
-            hidden = HIDDEN * shrink * WIDTH / block.width
+            hidden = HIDDEN * share * WIDTH / block.width
+            logits = HIDDEN * bounded * WIDTH / block.width
             if maps[id(parameter)] in ("query", "key"):
-                yield "queries and keys", hidden * LOGITS * math.sqrt(block.width), parameter
+                yield "queries and keys", logits * LOGITS * math.sqrt(block.width), parameter
             else:
                 yield "hidden", hidden, parameter

@@ -18,8 +18,8 @@ IMAGE_SIZE = 28
 """Of the images that can be read, in pixels."""
 TEXTS = ("task", "variant", "data", "schedule")
 """Keys whose values are text."""
-LARGEST_GAMMA, GAMMA_ROOT_DEPTH = 0.5, 1.6
-"""γ where a recipe is silent: 1.6/√d, which keeps γ²d, the strength of the noise, the same at all depths."""
+GAMMA_ROOT_DEPTH = 0.5
+"""γ√d where a recipe is silent: it keeps γ²d, the strength of the noise, at a quarter for all depths."""
 
 
 def _whole(value: Any) -> Any:
@@ -44,7 +44,7 @@ class Recipe(Definition):
     - `tokens`: length of a sequence, default 64. `patch`: side of an image's patches in pixels, default 4.
     - `masking`: share of tokens to be guessed, masked LM only, default 0.3.
     - `width`, `depth`, `heads`, `hidden`: n, blocks d, H, and the MLP's width (default 4n). Default 64, 6, 4.
-    - `gamma`: γ of the variants that have it; default min(0.5, 1.6/√d), so that γ²d is the same at all depths.
+    - `gamma`: γ of the variants that have it; default 0.5/√d, so that γ²d is the same at all depths.
     - `tau0`: temperature constant of shaped attention, default 1.
     - `lr`: the one rate, see `nn.parameter_groups`; baselines without shaped initialisation use it for all parameters.
     - `steps`, `batch`: updates, and sequences in each over all processes. `warmup`: steps over which rates grow to
@@ -114,7 +114,7 @@ class Recipe(Definition):
     @property
     def branch_scale(self) -> float:
         """γ, given or by the rule."""
-        return self.gamma or min(LARGEST_GAMMA, GAMMA_ROOT_DEPTH / self.depth**0.5)
+        return self.gamma or GAMMA_ROOT_DEPTH / self.depth**0.5
 
 
 def read(name: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:

@@ -28,7 +28,7 @@ def write(out: Path, recipe: Recipe, task: Task) -> None:
     metrics, watch = read(out / METRICS), read(out / WATCH)
     with filling(out) as folder:
         save(curves(metrics, watch), folder / "curves")
-        (folder / "report.md").write_text(_text(recipe, task, metrics), encoding="utf-8")
+        (folder / "report.md").write_text(_text(recipe, task, metrics, watch), encoding="utf-8")
 
 
 def curves(metrics: list[dict[str, Any]], watch: list[dict[str, Any]]) -> "Figure":
@@ -59,6 +59,17 @@ def curves(metrics: list[dict[str, Any]], watch: list[dict[str, Any]]) -> "Figur
     return figure
 
 
+def _through_training(watch: list[dict[str, Any]]) -> list[str]:
+    """What became of the tokens after the last block, a line for each statistic; none where nothing was watched."""
+    lines = []
+    for key, name in (("effective_rank", "effective rank of the tokens"), ("token_norm", "mean token norm")):
+        seen = [(line["step"], line[key][-1]) for line in watch if key in line and line[key][-1] is not None]
+        if seen:
+            (first, before), (last, after) = seen[0], seen[-1]
+            lines.append(f"{name} after the last block: {before:.3g} at step {first}, {after:.3g} at step {last}")
+    return lines
+
+
 MARKED = 30
 
 
@@ -68,7 +79,7 @@ def _shades(count: int) -> list[Any]:
     return [colormaps["Blues"](0.3 + 0.7 * i / max(count - 1, 1)) for i in range(count)]
 
 
-def _text(recipe: Recipe, task: Task, metrics: list[dict[str, Any]]) -> str:
+def _text(recipe: Recipe, task: Task, metrics: list[dict[str, Any]], watch: list[dict[str, Any]]) -> str:
     held_out = [line for line in metrics if "held_out_loss" in line]
     losses = [line for line in metrics if "loss" in line]
     first, last = losses[0], losses[-1]
@@ -78,6 +89,7 @@ def _text(recipe: Recipe, task: Task, metrics: list[dict[str, Any]]) -> str:
     ]
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     facts = "".join(f"- {name}: {value:.4f}\n" for name, value in task.facts.items())
+    facts += "".join(f"- {line}\n" for line in _through_training(watch))
     if "held_out_accuracy" in held_out[-1]:
         facts += f"- held-out accuracy: {held_out[-1]['held_out_accuracy']:.4f}\n"
     return f"""# {VARIANTS[recipe.variant].title}: {recipe.task}

@@ -43,6 +43,7 @@ VARIANTS = {
         "Value-SkipInit attention in the shaped block", {"attention": "skipinit", "learnable_slopes": True}
     ),
     "pre-norm": Variant("pre-norm", USUAL | {"norm": "pre"}, branches=False, groups=False),
+    "pre-norm-groups": Variant("pre-norm, rates by group", USUAL | {"norm": "pre"}, branches=False),
     "post-norm": Variant("post-norm", USUAL | {"norm": "post"}, branches=False, groups=False),
     "skipless": Variant("skipless, no norm", PLAIN | {"skip": 0.0}, branches=False, groups=False),
     "unit-skips": Variant("unit skips, no norm", PLAIN | {"skip": 1.0}, branches=False, groups=False),
