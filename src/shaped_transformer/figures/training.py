@@ -28,7 +28,8 @@ LOG = 10
 """Steps that each point of a curve is the mean of."""
 ROUNDS, WARM = 12, 2
 """Steps timed of each network in turn, and how many of them do not count."""
-REFERENCE = "pre-norm"
+REFERENCES = ("pre-norm", "pre-norm-groups")
+"""What the shaped Transformer is measured against: pre-norm as usual, and with its own rates."""
 INTERVAL = "range over seeds"
 """What the intervals of this figure's numbers are; those of other figures are at 95 %."""
 LOOKS = {
@@ -265,12 +266,12 @@ def headline(data: "xarray.Dataset") -> list[Number]:
             one = at.sel(variant=variant)
             note = _diverged(one["stopped"].to_numpy(), steps)
             numbers.append(_over_seeds(f"loss, depth {depth}, {title}{note}", one["final"].to_numpy()))
-        if REFERENCE in variants and "shaped-learn" in variants:
-            ours, theirs = at.sel(variant="shaped-learn"), at.sel(variant=REFERENCE)
-            ratio = ours["final"].to_numpy() / theirs["final"].to_numpy()
-            numbers.append(_over_seeds(f"loss, depth {depth}, shaped, learn over pre-norm", ratio))
+        for reference in [r for r in REFERENCES if {r, "shaped-learn"} <= set(variants)]:
+            ours, theirs = at.sel(variant="shaped-learn"), at.sel(variant=reference)
+            name = f"depth {depth}, shaped, learn over {theirs['title'].item()}"
+            numbers.append(_over_seeds(f"loss, {name}", ours["final"].to_numpy() / theirs["final"].to_numpy()))
             cost = float(ours["step_seconds"] / theirs["step_seconds"])
-            numbers.append(Number(f"seconds of a step, depth {depth}, shaped, learn over pre-norm", cost, cost, cost))
+            numbers.append(Number(f"seconds of a step, {name}", cost, cost, cost))
     entropies = [("causal", "entropy")]
     if "masked_final" in data:
         for variant in data["masked_variant"].to_numpy():
