@@ -20,7 +20,7 @@ import shaped_transformer as st
 from shaped_transformer.training import VARIANTS, run, train
 from shaped_transformer.training.divergence import Diverged
 from shaped_transformer.training.log import METRICS, WATCH, read
-from shaped_transformer.training.task import prepare
+from shaped_transformer.training.task import build, prepare
 from shaped_transformer.training.watch import watched
 
 from .test_data import write_images
@@ -91,7 +91,8 @@ def test_the_trained_model_loads_and_generates(recipe: Make, tmp_path: Path) -> 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_trains(variant: str, recipe: Make, tmp_path: Path) -> None:
     chosen = recipe(variant=variant, save=0, evaluate=0, watch=0, steps=16)
-    run.fit(chosen, prepare(chosen), tmp_path)
+    task = prepare(chosen)
+    run.fit(chosen, task, build(chosen, task), tmp_path)
     found = [loss for _, loss in losses(tmp_path)]
     assert min(found[-3:]) < found[0]
 
@@ -100,6 +101,19 @@ def test_recovered_attention_is_plain_softmax(recipe: Make, tmp_path: Path) -> N
     train(recipe(variant="shaped-recover", watch=1), tmp_path)
     gains = [line["identity_gain"] for line in read(tmp_path / WATCH)]
     np.testing.assert_allclose([g[0] for g in gains], [*np.linspace(1, 0, 7), *[0] * 5], atol=1e-4)
+
+
+def test_a_network_too_large_for_memory_leaves_nothing(recipe: Make, tmp_path: Path) -> None:
+    with pytest.raises(MemoryError):
+        train(recipe(hidden=10**13), tmp_path / "out")  # 640 TB, more than there are addresses
+    assert not (tmp_path / "out").exists()
+
+
+def test_eras_need_paragraphs_on_both_sides(recipe: Make, tmp_path: Path) -> None:
+    (tmp_path / "1790.txt").write_text("short", encoding="utf-8")
+    (tmp_path / "1795.txt").write_text("a paragraph that is longer than a few tokens, " * 9, encoding="utf-8")
+    with pytest.raises(st.InputError, match="data: no paragraph of 8 tokens or more"):
+        train(recipe(task="classification", data=str(tmp_path)), tmp_path / "out")
 
 
 @pytest.mark.parametrize("task", ["masked-lm", "classification", "images"])

@@ -52,7 +52,7 @@ def main() -> None:
     except ShapedTransformerError as error:
         _fail(str(error), 2)
     except MemoryError:
-        _fail("not enough memory: choose a smaller width, fewer tokens or fewer samples", 2)
+        _fail("not enough memory: choose a smaller width, batch or vocabulary, fewer tokens or fewer samples", 2)
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
     if status == INTERRUPTED:  # Typer turns an interrupt inside a command into this status

@@ -200,13 +200,14 @@ def _run(recipe: Any) -> Arrays:
     from ..training.divergence import Diverged
     from ..training.log import METRICS, read
     from ..training.run import fit
-    from ..training.task import prepare
+    from ..training.task import build, prepare
 
     recipe = replace(recipe, log=LOG, evaluate=0, save=0, watch=0)
+    task = prepare(recipe)
     stopped = recipe.steps + 1
     with TemporaryDirectory() as folder:
         try:
-            fit(recipe, prepare(recipe), Path(folder))
+            fit(recipe, task, build(recipe, task), Path(folder))
         except Diverged as error:
             stopped = error.step
         lines = read(Path(folder) / METRICS)
@@ -236,8 +237,7 @@ def _seconds(variants: list[str], depths: list[int], base: Any) -> Arrays:
     seconds = np.empty((len(variants), len(depths)))
     for column, depth in enumerate(depths):
         recipes = [replace(base, variant=variant, depth=depth) for variant in variants]
-        with torch.random.fork_rng():
-            models = [build(recipe, task) for recipe in recipes]
+        models = [build(recipe, task) for recipe in recipes]
         optimisers = [optimiser(model, recipe) for model, recipe in zip(models, recipes, strict=True)]
         taken = np.empty((ROUNDS, len(variants)))
         for turn in range(ROUNDS):

@@ -56,7 +56,7 @@ def train(recipe: Recipe, out: str | Path, *, say: Callable[[str], None] = lambd
     (for the Auto classes), `curves.png`, `curves.svg` and `report.md`.
 
     **Raises:** `InputError` if the folder belongs to another recipe or the data do not fit; `StorageError` if it cannot
-    be written or the data are missing; `Diverged` if training fails.
+    be written or the data are missing; `Diverged` if training fails; `MemoryError` if the network does not fit.
     """
     from . import report
 
@@ -64,12 +64,13 @@ def train(recipe: Recipe, out: str | Path, *, say: Callable[[str], None] = lambd
     if recipe.batch % (processes := process_count()):
         raise InputError(f"batch: a multiple of the {processes} processes is expected (got {recipe.batch})")
     out, task = Path(out), tasks.prepare(recipe)
+    model = tasks.build(recipe, task)  # before anything is written, for it may not fit
     claim(out, recipe, task)
     if (done := _finished(out)) is not None:
         told(f"{out} is finished: {done.steps} steps, held-out loss {done.loss:.4g}")
         return done
     try:
-        outcome = fit(recipe, task, out, say=told)
+        outcome = fit(recipe, task, model, out, say=told)
     except KeyboardInterrupt:
         found = last_checkpoint(out)
         told(f"the same command goes on after step {0 if found is None else _step(found)}")
@@ -86,14 +87,15 @@ def train(recipe: Recipe, out: str | Path, *, say: Callable[[str], None] = lambd
     return outcome
 
 
-def fit(recipe: Recipe, task: tasks.Task, out: Path, *, say: Callable[[str], None] = lambda _: None) -> Outcome:
-    """Train in a folder that belongs to the recipe, from its last finished checkpoint if there is one."""
+def fit(
+    recipe: Recipe, task: tasks.Task, model: Any, out: Path, *, say: Callable[[str], None] = lambda _: None
+) -> Outcome:
+    """Train a new network in a folder that belongs to the recipe, from its last finished checkpoint if there is one."""
     first, checkpoint = is_first_process(), last_checkpoint(out)
     start = 0 if checkpoint is None else _step(checkpoint)
     if start:
         say(f"going on from step {start}")
-    with _apart():
-        model = tasks.build(recipe, task)
+    with _apart(), tasks.memory_told():
         log = Log(out, start, recipe.steps, recipe.batch * task.tokens, say, writes=first)
         trainer = _Trainer(recipe, task, model, log, out)
         try:

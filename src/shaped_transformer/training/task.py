@@ -1,5 +1,7 @@
 """The four tasks: their data as numbered examples, their model class, and what is measured."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +51,10 @@ def prepare(recipe: Recipe) -> Task:
 
 
 def build(recipe: Recipe, task: Task) -> Any:
-    """Return a recipe's network, drawn from the state of PyTorch's generator after seeding it with the recipe's."""
+    """Return a recipe's network, drawn with the recipe's seed; PyTorch's generator is left as it was.
+
+    **Raises:** `MemoryError` if it does not fit.
+    """
     variant = VARIANTS[recipe.variant]
     chosen: dict[str, Any] = {
         "hidden_size": recipe.width,
@@ -63,8 +68,20 @@ def build(recipe: Recipe, task: Task) -> Any:
     if variant.recovers:
         chosen["recover_steps"] = max(1, recipe.steps // 2)
     config = hf.ShapedTransformerConfig(**chosen, **variant.options, **task.options)
-    torch.manual_seed(recipe.seed)
-    return task.model(config)
+    with torch.random.fork_rng(), memory_told():
+        torch.manual_seed(recipe.seed)
+        return task.model(config)
+
+
+@contextmanager
+def memory_told() -> Iterator[None]:
+    """Raise `MemoryError` where PyTorch raises a `RuntimeError` that is no more than that."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "memory" not in str(error):
+            raise
+        raise MemoryError(str(error)) from error
 
 
 def _language(recipe: Recipe) -> Task:
@@ -95,6 +112,11 @@ def _classification(recipe: Recipe) -> Task:
         paragraphs = [(p, d.era) for d in documents for p in d.paragraphs()]
         ids = encode(tokens, [p for p, _ in paragraphs])
         kept = [(i, era) for i, (_, era) in zip(ids, paragraphs, strict=True) if len(i) >= SHORTEST]
+        if not kept:
+            raise InputError(
+                f"data: no paragraph of {SHORTEST} tokens or more on one side of training and held-out texts: "
+                f"give more of them (see {text.source})"
+            )
         labels = np.array([era for _, era in kept])
         sides.append(padded([i for i, _ in kept], recipe.tokens) | {"labels": labels})
     train, held_out = sides
