@@ -1,6 +1,7 @@
 """Settings of all tests: the same property tests in every run, no deadline on slow machines, a cache of their own."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,9 @@ from shaped_transformer.cli import main
 
 settings.register_profile("fixed", deadline=None, derandomize=True)
 settings.load_profile("fixed")
+
+# A shell has its background jobs ignore interrupts, and what they start would too; the tests send some.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -263,7 +263,10 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path, sent: signal.Signals, statu
         time.sleep(0.05)
     time.sleep(1)
     process.send_signal(sent)
-    _, err = process.communicate(timeout=60)
+    try:
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == status
     assert err == message
     assert list(tmp_path.iterdir()) == []

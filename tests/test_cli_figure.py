@@ -84,7 +84,10 @@ def test_an_interrupted_figure_goes_on(tmp_path: Path, sent: signal.Signals, sta
     while len(kept := list(tmp_path.rglob("*.npz"))) < 4 and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(sent)
-    _, err = process.communicate(timeout=60)
+    try:
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == status
     if sent == signal.SIGINT:
         assert "4 of 7 pieces are kept in here: the same command goes on from there" in err
