@@ -28,6 +28,8 @@ def test_eras() -> None:
 
 
 def test_a_folder_of_the_users(tmp_path: Path) -> None:
+    with pytest.raises(st.StorageError, match=r"data: .*none is no folder"):
+        text.read_text(str(tmp_path / "none"))
     with pytest.raises(st.StorageError, match=r"no \.txt files"):
         text.read_text(str(tmp_path))
     (tmp_path / "one.txt").write_text("ab" * 100, encoding="utf-8")

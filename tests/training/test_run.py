@@ -217,6 +217,11 @@ def test_divergence_names_step_block_and_way_out(lr: float, what: str, recipe: M
     assert not (tmp_path / "model").exists()
 
 
+def test_divergence_at_initialisation_does_not_blame_the_rate(recipe: Make, tmp_path: Path) -> None:
+    with pytest.raises(Diverged, match=r"step 1: .*at initialisation: try fewer blocks, or another variant"):
+        train(recipe(variant="unit-skips", depth=200), tmp_path)
+
+
 def test_what_is_watched_is_what_is_there() -> None:
     torch.manual_seed(0)
     config = st.hf.ShapedTransformerConfig(

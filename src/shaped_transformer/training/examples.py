@@ -41,7 +41,9 @@ class Windows(Dataset[Example]):
     ) -> None:
         self.stream = np.concatenate([part for d in documents for part in (d, [END])])
         if len(self.stream) < length:
-            raise InputError(f"tokens: the text has {len(self.stream)} tokens, fewer than one window of {length}")
+            raise InputError(
+                f"tokens: the text has {len(self.stream)} tokens, fewer than one window of {length}: give more text"
+            )
         self.length, self.count, self.seed, self.even = length, count, seed, even
         self.masking, self.vocabulary = masking, vocabulary
 

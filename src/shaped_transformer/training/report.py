@@ -106,6 +106,8 @@ def _text(recipe: Recipe, task: Task, metrics: list[dict[str, Any]], watch: list
 |---|---|---|
 {chr(10).join(rows)}
 
+`model/` is for the Auto classes of transformers, once `shaped_transformer.hf` is imported.
+
 ## Settings
 
 | key | value |

@@ -73,7 +73,7 @@ def train(recipe: Recipe, out: str | Path, *, say: Callable[[str], None] = lambd
         outcome = fit(recipe, task, model, out, say=told)
     except KeyboardInterrupt:
         found = last_checkpoint(out)
-        told(f"the same command goes on after step {0 if found is None else _step(found)}")
+        told("the same command begins anew" if found is None else f"the same command goes on after step {_step(found)}")
         raise
     except StorageError:
         raise
@@ -154,7 +154,10 @@ class _Trainer(Trainer):
         place = where(self.accelerator.unwrap_model(model), self._prepare_inputs(inputs))
         variant = VARIANTS[self.recipe.variant]
         weaker = f", a gamma below {self.recipe.branch_scale:.3g}" if variant.branches else ""
-        raise Diverged(step, what, place, f"Try an lr below {self.recipe.lr:g}{weaker}, or a longer warmup")
+        way_out = f"Try an lr below {self.recipe.lr:g}{weaker}, or a longer warmup"
+        if step == 1:  # the rate has had no effect yet
+            way_out = f"It does so at initialisation: try fewer blocks{weaker}, or another variant"
+        raise Diverged(step, what, place, way_out)
 
 
 class _Schedule(TrainerCallback):

@@ -58,6 +58,8 @@ def read_text(folder: str | None = None) -> Text:
     **Raises:** `StorageError` if there is nothing to read, with the command that installs the package.
     """
     place = Path(folder) if folder is not None else _installed()
+    if not place.is_dir():
+        raise StorageError(f"data: {place} is no folder: give one with .txt files, or leave out data")
     files = sorted(place.glob("*.txt"))
     if not files:
         raise StorageError(f"no .txt files in {place}: give a folder that has some, or leave out data")
