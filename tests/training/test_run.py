@@ -67,8 +67,12 @@ def test_a_run_learns_and_leaves_everything(recipe: Make, tmp_path: Path) -> Non
         *("tensorboard", "watch.jsonl"),
     ]
     report = (tmp_path / "report.md").read_text(encoding="utf-8")
-    for what in ("sha256", "unigram entropy", "| `lr` | 0.002 |", "transformers", f"{outcome.loss:.4f}"):
+    for what in ("sha256", "unigram entropy", "| `lr` | 0.002 |", "γ is 0.3536", "transformers", f"{outcome.loss:.4f}"):
         assert what in report
+    assert "`patch`" not in report  # it belongs to images
+    warming = recipe().warmup
+    rates = [line["rate"] for line in read(tmp_path / METRICS) if "rate" in line]
+    assert rates == pytest.approx([0.002 * min(step / warming, 1) for step in range(30)])
     first, last = (read(tmp_path / WATCH)[i]["effective_rank"][-1] for i in (0, -1))
     assert f"effective rank of the tokens after the last block: {first:.3g} at step 1, {last:.3g} at step" in report
     assert list((tmp_path / "tensorboard").iterdir())
@@ -215,11 +219,15 @@ def test_divergence_names_step_block_and_way_out(lr: float, what: str, recipe: M
     assert error.value.step == losses(tmp_path)[-1][0] + 1
     assert all(np.isfinite(loss) for _, loss in losses(tmp_path))
     assert not (tmp_path / "model").exists()
+    report = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert f"**Stopped:** {error.value}" in report
+    assert "`model/`" not in report
 
 
 def test_divergence_at_initialisation_does_not_blame_the_rate(recipe: Make, tmp_path: Path) -> None:
     with pytest.raises(Diverged, match=r"step 1: .*at initialisation: try fewer blocks, or another variant"):
         train(recipe(variant="unit-skips", depth=200), tmp_path)
+    assert "**Stopped:** training diverged at step 1" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
 def test_what_is_watched_is_what_is_there() -> None:

@@ -53,17 +53,18 @@ class Log(TrainerCallback):
         if self.writes:
             self.advance(self.tokens)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        given = logs or {}
+    def on_log(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        logs = given["logs"]
         line: dict[str, Any] = {"step": state.global_step, "seconds": round(self.seconds, 3)}
-        if "eval_loss" in given:
-            line["held_out_loss"] = given["eval_loss"]
-            if "eval_accuracy" in given:
-                line["held_out_accuracy"] = given["eval_accuracy"]
+        if "eval_loss" in logs:
+            line["held_out_loss"] = logs["eval_loss"]
+            if "eval_accuracy" in logs:
+                line["held_out_accuracy"] = logs["eval_accuracy"]
             told = ", ".join(f"{name.replace('_', ' ')} {line[name]:.4g}" for name in list(line)[2:])
             self.say(f"step {state.global_step} of {self.steps}: {told}, {self._speed():,.0f} tokens/s")
-        elif "loss" in given:
-            line |= {"loss": given["loss"], "gradient": given.get("grad_norm"), "rate": given.get("learning_rate")}
+        elif "loss" in logs:
+            scheduled = logs["learning_rate"] / given["lr_scheduler"].base_lrs[0]  # of the first group, as of all
+            line |= {"loss": logs["loss"], "gradient": logs["grad_norm"], "rate": args.learning_rate * scheduled}
             line["tokens_per_second"] = round(self._speed(), 1)
         else:
             return

@@ -14,8 +14,12 @@ from .variants import VARIANTS
 
 PACKAGED = Path(__file__).parent / "recipes"
 """Recipes that come with the library."""
+LANGUAGE = ("causal-lm", "masked-lm", "classification")
+"""Tasks that read text."""
 IMAGE_SIZE = 28
 """Of the images that can be read, in pixels."""
+ONLY = {"vocabulary": LANGUAGE, "tokens": LANGUAGE, "masking": ("masked-lm",), "patch": ("images",)}
+"""Keys that only some tasks read."""
 TEXTS = ("task", "variant", "data", "schedule")
 """Keys whose values are text."""
 GAMMA_ROOT_DEPTH = 0.5
@@ -110,6 +114,11 @@ class Recipe(Definition):
         if self.vocabulary < smallest and self.task != "images":
             raise DefinitionError(f"vocabulary: at least {smallest}, all bytes, is expected (got {self.vocabulary})")
         return self
+
+    def used(self) -> dict[str, Any]:
+        """Return what this run depends on, and was given or has a default, by key."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {k: v for k, v in values.items() if v is not None and self.task in ONLY.get(k, (self.task,))}
 
     @property
     def branch_scale(self) -> float:

@@ -1,6 +1,5 @@
-"""The report of a finished run: curves, settings, where the data came from, versions."""
+"""The report of a run that ended or diverged: curves, settings, where the data came from, versions."""
 
-from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,16 +18,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "numpy")
+MODEL = "`model/` is for the Auto classes of transformers, once `shaped_transformer.hf` is imported."
 
 
-def write(out: Path, recipe: Recipe, task: Task) -> None:
-    """Draw the curves and write `report.md` beside them, all or nothing."""
+def write(out: Path, recipe: Recipe, task: Task, diverged: str = "") -> None:
+    """Draw the curves and write `report.md` beside them, all or nothing; `diverged` says how a run failed."""
     from ..figures.style import save
 
     metrics, watch = read(out / METRICS), read(out / WATCH)
     with filling(out) as folder:
         save(curves(metrics, watch), folder / "curves")
-        (folder / "report.md").write_text(_text(recipe, task, metrics, watch), encoding="utf-8")
+        (folder / "report.md").write_text(_text(recipe, task, metrics, watch, diverged), encoding="utf-8")
 
 
 def curves(metrics: list[dict[str, Any]], watch: list[dict[str, Any]]) -> "Figure":
@@ -39,10 +39,14 @@ def curves(metrics: list[dict[str, Any]], watch: list[dict[str, Any]]) -> "Figur
     figure = Figure(figsize=(4.6 * (1 + len(panels)), 4), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, 1 + len(panels)))
     for key, label in (("loss", "training"), ("held_out_loss", "held out")):
-        steps, losses = zip(*((x["step"], x[key]) for x in metrics if key in x), strict=True)
-        axes[0].plot(steps, losses, label=label, marker="o" if len(steps) < MARKED else None, markersize=3)
+        points = [(x["step"], x[key]) for x in metrics if key in x]
+        if points:
+            axes[0].plot(
+                *zip(*points, strict=True), label=label, marker="o" if len(points) < MARKED else "", markersize=3
+            )
     axes[0].set(xlabel="step", ylabel="loss (nats)")
-    axes[0].legend(frameon=False)
+    if metrics:
+        axes[0].legend(frameon=False)
     labels = {
         "effective_rank": "effective rank of the tokens",
         "gradient": "norm of the block's gradient",
@@ -79,42 +83,49 @@ def _shades(count: int) -> list[Any]:
     return [colormaps["Blues"](0.3 + 0.7 * i / max(count - 1, 1)) for i in range(count)]
 
 
-def _text(recipe: Recipe, task: Task, metrics: list[dict[str, Any]], watch: list[dict[str, Any]]) -> str:
-    held_out = [line for line in metrics if "held_out_loss" in line]
-    losses = [line for line in metrics if "loss" in line]
-    first, last = losses[0], losses[-1]
-    rows = [f"| {x['step']} | {x['held_out_loss']:.4f} | {x['seconds']:.0f} |" for x in held_out]
-    settings = [
-        f"| `{f.name}` | {getattr(recipe, f.name)} |" for f in fields(recipe) if getattr(recipe, f.name) is not None
-    ]
+def _text(recipe: Recipe, task: Task, metrics: list[dict[str, Any]], watch: list[dict[str, Any]], diverged: str) -> str:
+    variant = VARIANTS[recipe.variant]
+    settings = [f"| `{key}` | {value} |" for key, value in recipe.used().items()]
+    gamma = f"γ is {recipe.branch_scale:.4g}. " if variant.branches else ""
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    facts = "".join(f"- {name}: {value:.4f}\n" for name, value in task.facts.items())
-    facts += "".join(f"- {line}\n" for line in _through_training(watch))
-    if "held_out_accuracy" in held_out[-1]:
-        facts += f"- held-out accuracy: {held_out[-1]['held_out_accuracy']:.4f}\n"
-    return f"""# {VARIANTS[recipe.variant].title}: {recipe.task}
+    parts = [
+        f"# {variant.title}: {recipe.task}",
+        diverged and f"**Stopped:** {diverged}",
+        "![Curves](curves.png)",
+        "*How to read it:* left, the losses; then what was watched, block by block, later steps darker.",
+        "\n".join(f"- {fact}" for fact in _facts(task, metrics, watch)),
+        "\n".join(_held_out(metrics)),
+        "" if diverged else MODEL,
+        "## Settings",
+        "\n".join(["| key | value |", "|---|---|", *settings]),
+        f"{gamma}Data: {task.source}, sha256 `{task.sha256}`.",
+        f"Command: `{command_line()}`. shaped-transformer {__version__}, {versions}.",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
-![Curves](curves.png)
 
-*How to read it:* left, the loss against the step; then, for each block, what was watched, later steps darker.
+def _facts(task: Task, metrics: list[dict[str, Any]], watch: list[dict[str, Any]]) -> list[str]:
+    """What a reader wants to know first."""
+    losses = [line for line in metrics if "loss" in line]
+    held_out = [line for line in metrics if "held_out_loss" in line]
+    facts = []
+    if losses:
+        first, last = losses[0], losses[-1]
+        facts.append(
+            f"training loss: {first['loss']:.4f} at step {first['step']}, {last['loss']:.4f} at step {last['step']}"
+        )
+    if held_out:
+        facts.append(f"held-out loss: {held_out[-1]['held_out_loss']:.4f} at step {held_out[-1]['step']}")
+    facts += [f"{name}: {value:.4f}" for name, value in task.facts.items()]
+    facts += _through_training(watch)
+    if held_out and "held_out_accuracy" in held_out[-1]:
+        facts.append(f"held-out accuracy: {held_out[-1]['held_out_accuracy']:.4f}")
+    if losses:
+        facts.append(f"{last['tokens_per_second']:,.0f} tokens/s, {last['seconds']:.0f} s of training")
+    return facts
 
-- training loss: {first["loss"]:.4f} at step {first["step"]}, {last["loss"]:.4f} at step {last["step"]}
-- held-out loss at the end: {held_out[-1]["held_out_loss"]:.4f}
-{facts}- {last["tokens_per_second"]:,.0f} tokens/s, {last["seconds"]:.0f} s of training
 
-| step | held-out loss | seconds |
-|---|---|---|
-{chr(10).join(rows)}
-
-`model/` is for the Auto classes of transformers, once `shaped_transformer.hf` is imported.
-
-## Settings
-
-| key | value |
-|---|---|
-{chr(10).join(settings)}
-
-γ is {recipe.branch_scale:.4g} where the variant has one. Data: {task.source}, sha256 `{task.sha256}`.
-
-Command: `{command_line()}`. shaped-transformer {__version__}, {versions}.
-"""
+def _held_out(metrics: list[dict[str, Any]]) -> list[str]:
+    """The held-out losses as lines of a table; none where none was measured."""
+    rows = [f"| {x['step']} | {x['held_out_loss']:.4f} | {x['seconds']:.0f} |" for x in metrics if "held_out_loss" in x]
+    return ["| step | held-out loss | seconds |", "|---|---|---|", *rows] if rows else []

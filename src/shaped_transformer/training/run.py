@@ -56,7 +56,8 @@ def train(recipe: Recipe, out: str | Path, *, say: Callable[[str], None] = lambd
     (for the Auto classes), `curves.png`, `curves.svg` and `report.md`.
 
     **Raises:** `InputError` if the folder belongs to another recipe or the data do not fit; `StorageError` if it cannot
-    be written or the data are missing; `Diverged` if training fails; `MemoryError` if the network does not fit.
+    be written or the data are missing; `Diverged` if training fails, and the report says how; `MemoryError` if the
+    network does not fit.
     """
     from . import report
 
@@ -74,6 +75,10 @@ def train(recipe: Recipe, out: str | Path, *, say: Callable[[str], None] = lambd
     except KeyboardInterrupt:
         found = last_checkpoint(out)
         told("the same command begins anew" if found is None else f"the same command goes on after step {_step(found)}")
+        raise
+    except Diverged as error:
+        if is_first_process():
+            report.write(out, recipe, task, str(error))
         raise
     except StorageError:
         raise
