@@ -195,16 +195,18 @@ def draw(
     - `stop`: window (low, high) of eigenvalues; a path is frozen at the first step outside it.
     - `workers`: threads, default all cores. `client`: a Dask client, which takes the place of threads.
 
-    **Raises:** `InputError` for arguments out of range. An interrupt stops all threads and is passed on.
+    **Raises:** `InputError` for arguments out of range, or draws that would fill the memory. An interrupt stops all
+    threads and is passed on.
     """
     for name, value in (("samples", samples), ("workers", 1 if workers is None else workers)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
             raise InputError(f"{name} must be a whole number of at least 1 (got {value!r})")
+    m = len(walk.factor)
+    _check_memory(samples, len(records), m)
     compilation.prepare()
     task = partial(draw_block, walk, check_seed(seed), tuple(int(r) for r in records), check_window(stop))
     blocks = -(-samples // walk.size)
     results = _on_cluster(task, blocks, client) if client is not None else _in_threads(task, blocks, workers)
-    m = len(walk.factor)
     out = Drawn(
         np.empty((samples, len(records), m, m)),
         np.empty((samples, len(records), m)),
@@ -219,6 +221,28 @@ def draw(
             out.stopped[place] = drawn.stopped[:count]
             advance(count)
     return out
+
+
+LARGEST_SHARE = 0.5
+"""Of the machine's memory that the draws of one view may take: what is read off them needs about as much again."""
+
+
+def _check_memory(samples: int, records: int, m: int) -> None:
+    """Raise `InputError` for draws that would not fit, which the system would end without a word."""
+    needed, memory = samples * records * m * (m + 1) * np.dtype(np.float64).itemsize, physical_memory()
+    if needed > LARGEST_SHARE * memory:
+        raise InputError(
+            f"{samples:,} samples of {m} tokens at {records} layers take {needed / 1e9:.1f} GB, more than half of this "
+            f"machine's {memory / 1e9:.1f} GB: ask for fewer samples, tokens or layers (record=…)"
+        )
+
+
+def physical_memory() -> float:
+    """Return the bytes of memory that the machine has, infinity where the system does not tell."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):
+        return float("inf")
 
 
 def draw_block(
