@@ -47,6 +47,19 @@ def test_neither_pytorch_nor_hugging_face_is_imported_with_the_library() -> None
     assert not {"torch", "transformers", "matplotlib"} & set(done.stdout.split())
 
 
+def test_a_wrong_recipe_is_told_before_pytorch_is_imported(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    code = (
+        "import sys, atexit; from shaped_transformer.cli import main;"
+        "sys.argv = ['x', 'train', 'quick.yaml', '--set', 'stepz=3', '--out', 'run'];"
+        "atexit.register(lambda: print('torch' in sys.modules)); main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stdout.strip()) == (2, "False")
+    assert "no key 'stepz'" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_figure_that_needs_an_extra_names_it(tmp_path: Path) -> None:
     code = BLOCKED.format(packages=("torch",), part="PRESETS")
     code += "from shaped_transformer.cli import main; sys.argv = ['x', 'figure', 'gradients', '--quick']; main()"

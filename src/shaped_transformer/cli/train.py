@@ -23,10 +23,13 @@ def train_command(
 ) -> None:
     """Train a shaped Transformer or a baseline on real text or images."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    from .. import training
+    from ..training import read
 
-    outcome = training.train(training.read(recipe, parsed(changes or [])), out, say=say)
-    if not training.is_first_process():
+    chosen = read(recipe, parsed(changes or []))  # what is wrong is told at once, before PyTorch is imported
+    from ..training.run import is_first_process, train
+
+    outcome = train(chosen, out, say=say)
+    if not is_first_process():
         return
     say(f"Written to {out}: report.md, curves.png, metrics.jsonl, watch.jsonl, tensorboard, model")
     if as_json:

@@ -1,17 +1,38 @@
-"""Training on real text and images (extra `training`): recipes, data, runs that can be killed, and their reports."""
+"""Training on real text and images (extra `training`): recipes, data, runs that can be killed, and their reports.
+
+Recipes are read and checked without PyTorch, which is imported when a run begins.
+"""
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingExtra
-
-try:
-    import tokenizers as _tokenizers  # noqa: F401
-    import torch as _torch  # noqa: F401
-    import transformers as _transformers  # noqa: F401
-    from torch.utils import tensorboard as _tensorboard  # noqa: F401
-except ImportError:
-    raise MissingExtra("training", "shaped_transformer.training") from None
-
 from .recipe import Recipe, read
-from .run import Outcome, is_first_process, train
 from .variants import VARIANTS
 
-__all__ = ["VARIANTS", "Outcome", "Recipe", "is_first_process", "read", "train"]
+PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "tensorboard")
+"""What the extra brings."""
+
+try:
+    _complete = all(find_spec(package) for package in PACKAGES)
+except ImportError:
+    _complete = False
+if not _complete:
+    raise MissingExtra("training", "shaped_transformer.training")
+
+if TYPE_CHECKING:
+    from .run import Outcome as Outcome
+    from .run import train as train
+
+LAZY = ("Outcome", "train")
+"""What imports PyTorch."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in LAZY:
+        return getattr(import_module(".run", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = ["VARIANTS", "Outcome", "Recipe", "read", "train"]
