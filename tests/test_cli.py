@@ -253,7 +253,7 @@ def test_version_and_help(run: Any) -> None:
 )
 def test_an_interrupt_leaves_nothing(tmp_path: Path, sent: signal.Signals, status: int, message: str) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "shaped_transformer", "predict", "--samples", "1000000", "--out", "here"],
+        [sys.executable, "-m", "shaped_transformer", "predict", "--samples", "100000", "--out", "here"],
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,

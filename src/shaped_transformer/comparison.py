@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import statistics
 from .architecture import Architecture
 from .errors import InputError, NoProportionalLimit
+from .inputs import check_count
 from .views import chain, compilation, network, sampling, sde
 from .views.ensemble import Ensemble
 
@@ -31,7 +32,7 @@ RESOLVED = {"network": 1e-28, "chain": 1e-28, "sde": 1e-14}
 
 def _rho12(e: Ensemble) -> Floats:
     """ρ₁₂, with rounding errors around 0 set to 0."""
-    rho = e.correlation()[..., 0, 1]
+    rho = statistics.correlation(e.covariance[..., :2, :2])[..., 0, 1]
     return np.where(np.abs(rho) < 1e-14, 0.0, rho)
 
 
@@ -143,11 +144,14 @@ def compare(
 
     **Returns:** a `Comparison`; without the SDE where the architecture has no limit.
 
-    **Raises:** `InputError` for arguments out of range, or an input beyond the window in which paths are followed.
+    **Raises:** `InputError` for arguments out of range, an input beyond the window in which paths are followed, or
+    draws that would fill the memory.
     """
-    if network_samples is not None and network_samples < 1:
-        raise InputError(f"network_samples must be at least 1 (got {network_samples}), or left out")
-    largest = float(np.linalg.eigvalsh(sampling.check_start(architecture, v0))[-1])
+    check_count(samples, "samples")
+    if network_samples is not None:
+        check_count(network_samples, "network_samples")
+    v0 = sampling.check_start(architecture, v0)
+    largest = float(np.linalg.eigvalsh(v0)[-1])
     if largest > WINDOW[1]:
         raise InputError(
             f"the input's largest eigenvalue {largest:.3g} is beyond {WINDOW[1]:g}, where paths are stopped: rescale"
@@ -164,6 +168,8 @@ def compare(
     draws["chain"] = lambda: chain.sample(architecture, v0, samples, **common)
     if no_limit is None:
         draws["sde"] = lambda: sde.sample(architecture, v0, samples, steps=steps, **common)
+    drawn = samples * len(draws) + (network_samples or 0)
+    sampling.check_memory(drawn, min(RECORDS, architecture.depth + 1), len(v0))
     if network_samples is not None:
         draws["network"] = lambda: network.sample(architecture, v0, network_samples, **common)
     ensembles, seconds = {}, {}

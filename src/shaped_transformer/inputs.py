@@ -27,7 +27,7 @@ def equicorrelated(tokens: int, correlation: float, variance: float = 1.0) -> Co
 
     **Raises:** `InputError` if no vectors can have these correlations.
     """
-    tokens = _count(tokens, "tokens")
+    tokens = check_count(tokens, "tokens")
     correlation, variance = _number(correlation, "correlation"), _number(variance, "variance")
     lowest = -1 / (tokens - 1) if tokens > 1 else -1.0
     if not lowest - 1e-12 <= correlation <= 1:
@@ -75,7 +75,7 @@ def from_text(
     **Raises:** `StorageError` if the file cannot be read, `InputError` if it holds no token or an argument is out of
     range.
     """
-    max_tokens, embedding_width = _count(max_tokens, "max_tokens"), _count(embedding_width, "embedding_width")
+    max_tokens, embedding_width = check_count(max_tokens, "max_tokens"), check_count(embedding_width, "embedding_width")
     position_weight = _number(position_weight, "position_weight")
     if not 0 <= position_weight <= 1:
         raise InputError(f"position_weight must lie in [0, 1] (got {position_weight:g})")
@@ -151,7 +151,11 @@ def check_seed(seed: int) -> int:
     return int(seed)
 
 
-def _count(value: int, name: str) -> int:
+def check_count(value: int, name: str) -> int:
+    """Return a whole number of at least 1.
+
+    **Raises:** `InputError` otherwise, with the argument's name.
+    """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise InputError(f"{name} must be a whole number of at least 1 (got {value!r})")
     return int(value)

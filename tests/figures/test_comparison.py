@@ -1,6 +1,7 @@
 """Figures are drawn from saved data, with every axis labelled and every view in the legend."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from matplotlib.figure import Figure
 import shaped_transformer as st
 from shaped_transformer.comparison import compare
 from shaped_transformer.figures import comparison
+from shaped_transformer.views import sampling
 
 
 def labels(figure: Figure) -> list[str]:
@@ -36,3 +38,14 @@ def test_collapsed_and_frozen_draws_can_be_drawn() -> None:
     figure = comparison.draw(result.to_datatree())
     figure.draw_without_rendering()
     assert len(figure.axes) == 4
+
+
+def test_draws_of_all_views_must_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chain and SDE, 100 draws each, at 7 layers: 4 × 4 covariances and 4 eigenvalues, in half of the memory."""
+    needed = 2 * 100 * 7 * (4 * 4 + 4) * 8
+    arguments: dict[str, Any] = {"samples": 100, "network_samples": None}
+    monkeypatch.setattr(sampling, "physical_memory", lambda: 2.0 * needed)
+    assert list(compare(st.shaped_transformer(16, 6), np.eye(4), **arguments).ensembles) == ["chain", "sde"]
+    monkeypatch.setattr(sampling, "physical_memory", lambda: 2.0 * needed - 2)
+    with pytest.raises(st.InputError, match=r"200 draws of 4 tokens at 7 layers take .* ask for fewer"):
+        compare(st.shaped_transformer(16, 6), np.eye(4), **arguments)

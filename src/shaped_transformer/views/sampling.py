@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ..architecture import Architecture
 from ..errors import InputError
-from ..inputs import check_seed, from_covariance
+from ..inputs import check_count, check_seed, from_covariance
 from ..progress import progress
 from . import compilation, linalg
 from .draws import Draws
@@ -198,11 +198,10 @@ def draw(
     **Raises:** `InputError` for arguments out of range, or draws that would fill the memory. An interrupt stops all
     threads and is passed on.
     """
-    for name, value in (("samples", samples), ("workers", 1 if workers is None else workers)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise InputError(f"{name} must be a whole number of at least 1 (got {value!r})")
+    check_count(samples, "samples")
+    check_count(1 if workers is None else workers, "workers")
     m = len(walk.factor)
-    _check_memory(samples, len(records), m)
+    check_memory(samples, len(records), m)
     compilation.prepare()
     task = partial(draw_block, walk, check_seed(seed), tuple(int(r) for r in records), check_window(stop))
     blocks = -(-samples // walk.size)
@@ -224,15 +223,15 @@ def draw(
 
 
 LARGEST_SHARE = 0.5
-"""Of the machine's memory that the draws of one view may take: what is read off them needs about as much again."""
+"""Of the machine's memory that draws may take: what is read off them needs up to as much again."""
 
 
-def _check_memory(samples: int, records: int, m: int) -> None:
-    """Raise `InputError` for draws that would not fit, which the system would end without a word."""
+def check_memory(samples: int, records: int, m: int) -> None:
+    """Raise `InputError` for draws, of all views together, that would not fit: the system would end them silently."""
     needed, memory = samples * records * m * (m + 1) * np.dtype(np.float64).itemsize, physical_memory()
     if needed > LARGEST_SHARE * memory:
         raise InputError(
-            f"{samples:,} samples of {m} tokens at {records} layers take {needed / 1e9:.1f} GB, more than half of this "
+            f"{samples:,} draws of {m} tokens at {records} layers take {needed / 1e9:.1f} GB, more than half of this "
             f"machine's {memory / 1e9:.1f} GB: ask for fewer samples, tokens or layers (record=…)"
         )
 
