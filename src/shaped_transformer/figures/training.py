@@ -50,6 +50,15 @@ LOOKS = {
 """Colour and line of each variant."""
 TOP = 8.0
 """Losses above are of runs that diverge."""
+AXES = {
+    "loss": ("seed", "step"),
+    "stopped": ("seed",),
+    "final": ("seed",),
+    "rate": (),
+    "search": ("searched",),
+    "search_stopped": ("searched",),
+}
+"""Of what the search finds for each recipe."""
 
 
 def compute(
@@ -103,42 +112,12 @@ def compute(
         steps=steps,
     )
     entropy = next(iter(prepare(base).facts.values()))
-
-    def task(variant: str, depth: int, rate: float, seed: int) -> tuple[str, Task]:
-        recipe = replace(base, variant=variant, depth=depth, lr=rate, seed=seed)
-        return f"{variant} depth={depth} lr={rate:g} seed={seed}", partial(_run, recipe)
-
-    cells = [(v, d) for d in depths for v in variants]
-    timed = pieces({"seconds of a step": partial(_seconds, variants, depths, base)})["seconds of a step"]
-    found = pieces(dict(task(v, d, rate, seeds[0]) for v, d in cells for rate in rates))
-    best = {(v, d): min(rates, key=lambda rate: _rank(found[task(v, d, rate, seeds[0])[0]], steps)) for v, d in cells}
-    found |= pieces(dict(task(v, d, best[v, d], seed) for v, d in cells for seed in seeds[1:]))
-
-    def over(what: Any) -> NDArray[Any]:
-        """An array over (variant, depth, …) of what `what(variant, depth)` gives."""
-        return np.array([[what(v, d) for d in depths] for v in variants])
-
-    def runs(v: str, d: int, name: str) -> list[NDArray[Any]]:
-        return [found[task(v, d, best[v, d], seed)[0]][name] for seed in seeds]
-
     cell = ("variant", "depth")
+    shape = (len(variants), len(depths))
+    cells = [replace(base, variant=v, depth=d) for v in variants for d in depths]
+    timed = pieces({"seconds of a step": partial(_seconds, variants, depths, base)})["seconds of a step"]
     data = xr.Dataset(
-        {
-            "loss": ((*cell, "seed", "step"), over(lambda v, d: runs(v, d, "loss"))),
-            "stopped": ((*cell, "seed"), over(lambda v, d: runs(v, d, "stopped"))),
-            "final": ((*cell, "seed"), over(lambda v, d: runs(v, d, "final"))),
-            "rate": (cell, over(lambda v, d: best[v, d])),
-            "search": (
-                (*cell, "searched"),
-                over(lambda v, d: [found[task(v, d, r, seeds[0])[0]]["final"] for r in rates]),
-            ),
-            "search_stopped": (
-                (*cell, "searched"),
-                over(lambda v, d: [found[task(v, d, r, seeds[0])[0]]["stopped"] for r in rates]),
-            ),
-            "step_seconds": (cell, timed["seconds"]),
-            "entropy": entropy,
-        },
+        {"step_seconds": (cell, timed["seconds"]), "entropy": entropy},
         coords={
             "variant": variants,
             "title": ("variant", [VARIANTS[v].title for v in variants]),
@@ -148,6 +127,8 @@ def compute(
             "step": _points(steps),
         },
     )
+    for name, values in _search(pieces, cells, rates, seeds).items():
+        data[name] = ((*cell, *AXES[name]), values.reshape(*shape, *values.shape[1:]))
     if not masked_steps:
         return data
 
@@ -160,34 +141,38 @@ def compute(
         schedule="cosine",
         warmup=masked_steps // 20,
     )
+    data = data.assign_coords(masked_variant=masked_variants, masked_step=_points(masked_steps))
+    data["masked_entropy"] = next(iter(prepare(blank).facts.values()))
+    for name, values in _search(pieces, [replace(blank, variant=v) for v in masked_variants], rates, seeds).items():
+        axes = ["masked_step" if axis == "step" else axis for axis in AXES[name]]
+        data[f"masked_{name}"] = (("masked_variant", *axes), values)
+    return data
 
-    def masked(variant: str, rate: float, seed: int) -> tuple[str, Task]:
-        recipe = replace(blank, variant=variant, lr=rate, seed=seed)
-        return f"masked {variant} lr={rate:g} seed={seed}", partial(_run, recipe)
 
-    tried = pieces(dict(masked(v, rate, seeds[0]) for v in masked_variants for rate in rates))
+def _search(pieces: Pieces, recipes: list[Any], rates: list[float], seeds: list[int]) -> dict[str, NDArray[Any]]:
+    """Train each recipe at every rate with the first seed, and at the best with the others; arrays over recipes."""
 
-    def tries(variant: str, name: str) -> list[NDArray[Any]]:
-        return [tried[masked(variant, rate, seeds[0])[0]][name] for rate in rates]
+    def task(recipe: Any, rate: float, seed: int) -> tuple[str, Task]:
+        name = f"{recipe.task} {recipe.variant} depth={recipe.depth} lr={rate:g} seed={seed}"
+        return name, partial(_run, replace(recipe, lr=rate, seed=seed))
 
-    chosen = {
-        v: min(rates, key=lambda rate: _rank(tried[masked(v, rate, seeds[0])[0]], masked_steps))
-        for v in masked_variants
+    found = pieces(dict(task(recipe, rate, seeds[0]) for recipe in recipes for rate in rates))
+
+    def run(recipe: Any, rate: float, seed: int) -> Arrays:
+        return found[task(recipe, rate, seed)[0]]
+
+    def best(recipe: Any) -> float:
+        return min(rates, key=lambda rate: _rank(run(recipe, rate, seeds[0]), recipe.steps))
+
+    chosen = [(recipe, best(recipe)) for recipe in recipes]
+    found |= pieces(dict(task(recipe, rate, seed) for recipe, rate in chosen for seed in seeds[1:]))
+    ends = {
+        name: [[run(r, rate, seed)[name] for seed in seeds] for r, rate in chosen]
+        for name in ("loss", "stopped", "final")
     }
-    tried |= pieces(dict(masked(v, chosen[v], seed) for v in masked_variants for seed in seeds[1:]))
-
-    def of_masked(name: str) -> NDArray[Any]:
-        return np.array([[tried[masked(v, chosen[v], seed)[0]][name] for seed in seeds] for v in masked_variants])
-
-    return data.assign(
-        masked_loss=(("masked_variant", "seed", "masked_step"), of_masked("loss")),
-        masked_final=(("masked_variant", "seed"), of_masked("final")),
-        masked_stopped=(("masked_variant", "seed"), of_masked("stopped")),
-        masked_rate=("masked_variant", [chosen[v] for v in masked_variants]),
-        masked_search=(("masked_variant", "searched"), [tries(v, "final") for v in masked_variants]),
-        masked_search_stopped=(("masked_variant", "searched"), [tries(v, "stopped") for v in masked_variants]),
-        masked_entropy=next(iter(prepare(blank).facts.values())),
-    ).assign_coords(masked_variant=masked_variants, masked_step=_points(masked_steps))
+    tries = {name: [[run(r, rate, seeds[0])[name] for rate in rates] for r in recipes] for name in ("final", "stopped")}
+    arrays = ends | {"rate": [rate for _, rate in chosen], "search": tries["final"], "search_stopped": tries["stopped"]}
+    return {name: np.asarray(values) for name, values in arrays.items()}
 
 
 def _points(steps: int) -> NDArray[np.int64]:
