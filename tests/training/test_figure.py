@@ -28,6 +28,6 @@ def test_a_run_that_diverges_is_held_at_its_last_loss(recipe: Callable[..., Any]
 
 
 def test_times_are_of_every_network(recipe: Callable[..., Any]) -> None:
-    seconds = training._seconds(["shaped-fixed", "pre-norm"], [1, 4], recipe())["seconds"]
+    seconds = training._seconds(["shaped-fixed", "pre-norm"], [1, 16], recipe())["seconds"]
     assert seconds.shape == (2, 2)
-    assert (seconds[:, 1] > 1.5 * seconds[:, 0]).all()  # four blocks take longer than one
+    assert (seconds[:, 1] > 2 * seconds[:, 0]).all()  # measured 3.5 to 8 times; head and embedding stay the same

@@ -26,9 +26,11 @@ def train_command(
     from ..training import read
 
     chosen = read(recipe, parsed(changes or []))  # what is wrong is told at once, before PyTorch is imported
-    from ..training.run import is_first_process, train
+    from ..training.processes import is_first_process, leave_group
+    from ..training.run import train
 
     outcome = train(chosen, out, say=say)
+    leave_group()
     if not is_first_process():
         return
     say(f"Written to {out}: report.md, curves.png, metrics.jsonl, watch.jsonl, tensorboard, model")

@@ -5,7 +5,6 @@ The folder knows its recipe and goes on where it was: only checkpoints that were
 
 import json
 import math
-import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from ..version import __version__
 from . import task as tasks
 from .divergence import Diverged, where
 from .log import Log
+from .processes import is_first_process, process_count
 from .recipe import Recipe
 from .variants import VARIANTS
 from .watch import watched
@@ -261,16 +261,6 @@ def last_checkpoint(out: Path) -> Path | None:
 
 def _step(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
-
-
-def is_first_process() -> bool:
-    """Return whether this process is the one that writes, of those that a launcher may have started."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
-def process_count() -> int:
-    """Return how many processes a launcher started."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _finished(out: Path) -> Outcome | None:
