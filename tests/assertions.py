@@ -14,13 +14,18 @@ Floats = NDArray[np.float64]
 FALSE_ALARM = 1e-4
 """Probability with which a test of a true law fails: once in 10,000 runs."""
 
+ROUNDING = 1e-30
+"""Eigenvalues of V below this part of the largest are the processor's rounding: X is kept to 1e-16."""
+
 VIEWED: dict[str, Callable[[st.Ensemble], Floats]] = {
     "first token's norm": lambda e: e.covariance[:, -1, 0, 0],
     "last token's norm": lambda e: e.covariance[:, -1, -1, -1],
     "covariance of the first and last token": lambda e: e.covariance[:, -1, 0, -1],
     "correlation of the first two tokens": lambda e: e.correlation()[:, -1, 0, 1],
     "largest eigenvalue": lambda e: e.eigenvalues[:, -1, 0],
-    "smallest eigenvalue that need not vanish": lambda e: e.eigenvalues[:, -1, _rank(e) - 1],
+    "smallest eigenvalue that need not vanish": lambda e: np.maximum(
+        e.eigenvalues[:, -1, _rank(e) - 1], ROUNDING * e.eigenvalues[:, -1, 0]
+    ),
 }
 
 

@@ -59,6 +59,25 @@ def test_every_preset_belongs_to_a_figure() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("convergence", {"widths": [8]}, "figure convergence: widths: .*at least 2 .*got .8."),
+        ("convergence", {"widths": [8, 8]}, "figure convergence: widths: different values are expected .got .8, 8.."),
+        ("convergence", {"time": float("inf")}, "figure convergence: time: .*finite number .got inf"),
+        ("convergence", {"samples": 1}, "figure convergence: samples: .*greater than or equal to 10 .got 1"),
+        ("convergence", {"correlation": 1.0}, "figure convergence: correlation: .*less than 1 .got 1.0"),
+        ("density", {"gammas": []}, "figure density: gammas: .*at least 1 item"),
+        ("residual", {"tokens": 1}, "figure residual: tokens: .*greater than or equal to 2 .got 1"),
+        ("spectrum", {"records": 1}, "figure spectrum: records: .*greater than or equal to 2 .got 1"),
+        ("stability", {"norms": [1.0, 1.0]}, "figure stability: norms: different values are expected"),
+    ],
+)
+def test_settings_that_leave_nothing_to_see(name: str, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(st.InputError, match=message):
+        catalogue.settings(name, quick=True, changes=changes)
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"widht": 3}, "no setting 'widht': choose from width, depth"),
@@ -192,6 +211,16 @@ def test_the_rate_is_found_within_its_error() -> None:
     (rate, uncertainty), constant = convergence._rate(widths, np.stack([value, error], axis=1))
     assert abs(rate - 1) < 4 * uncertainty < 0.1
     assert constant == pytest.approx(0.3, abs=0.01)
+
+
+def test_differences_that_are_noise_tell_no_rate() -> None:
+    noise = np.random.default_rng(1).standard_normal(4)
+    for value in (noise, np.zeros(4), np.array([9.0, 0.0, 0.0, 0.0])):
+        (rate, uncertainty), constant = convergence._rate(
+            np.array([4, 8, 16, 32]), np.stack([value, np.ones(4)], axis=1)
+        )
+        assert np.isfinite([rate, constant]).all()
+        assert 0.5 < uncertainty <= 2.5
 
 
 def test_distances_have_zero_in_their_interval_for_one_law_only() -> None:

@@ -16,6 +16,7 @@ from ..layers import Residual, ShapedAttention
 from .observed import LEVELS, Number, median, observe
 from .pieces import Pieces, Task
 from .plots import band
+from .settings import AtLeastTwo, Correlation, Samples
 from .style import SERIES
 
 if TYPE_CHECKING:
@@ -44,9 +45,9 @@ def compute(
     depth: PositiveInt,
     gamma: PositiveFloat,
     tau0: PositiveFloat,
-    tokens: PositiveInt,
-    correlation: float,
-    samples: PositiveInt,
+    tokens: AtLeastTwo,
+    correlation: Correlation,
+    samples: Samples,
     records: PositiveInt,
     seed: int,
 ) -> "xarray.Dataset":

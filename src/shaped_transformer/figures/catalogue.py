@@ -92,7 +92,7 @@ def _model(name: str) -> Any:
 
     parameters = list(inspect.signature(module(name).compute).parameters.values())[1:]  # the first takes the pieces
     fields: Any = {p.name: (p.annotation, ...) for p in parameters}
-    return create_model(f"settings of {name}", __config__=ConfigDict(extra="forbid"), **fields)
+    return create_model(f"settings of {name}", __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **fields)
 
 
 def unfinished(name: str, chosen: dict[str, Any], folder: Path) -> Pieces:

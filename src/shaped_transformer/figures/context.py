@@ -1,6 +1,5 @@
 """The same network on longer and longer contexts: what the number of tokens does, three views over each other."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from ..masks import Mask
 from .observed import LEVELS, Number, median, observe
 from .pieces import Pieces, Task
 from .plots import legend, plain_ticks, view_band
+from .settings import Correlation, PositiveInts, Samples
 from .style import LABELS
 
 if TYPE_CHECKING:
@@ -30,16 +30,16 @@ def compute(
     pieces: Pieces,
     width: PositiveInt,
     depth: PositiveInt,
-    tokens: Sequence[PositiveInt],
+    tokens: PositiveInts,
     mask: Mask,
     gamma: PositiveFloat,
     tau0: PositiveFloat,
     c_minus: float,
-    correlation: float,
-    samples: PositiveInt,
-    network_samples: PositiveInt,
+    correlation: Correlation,
+    samples: Samples,
+    network_samples: Samples,
     long_context: PositiveInt,
-    long_samples: PositiveInt,
+    long_samples: Samples,
     seed: int,
 ) -> "xarray.Dataset":
     """Draw the shaped Transformer by all three views for several numbers of tokens.

@@ -15,6 +15,7 @@ from ..inputs import equicorrelated
 from .observed import LEVELS, Number, distance, median, observe
 from .pieces import Pieces, Task
 from .plots import band, densities, legend
+from .settings import AtLeastTwo, Correlation, Samples
 from .style import LABELS, SERIES
 
 if TYPE_CHECKING:
@@ -36,10 +37,10 @@ def compute(
     gamma: PositiveFloat,
     tau0: PositiveFloat,
     c_minus: float,
-    tokens: PositiveInt,
-    correlation: float,
-    samples: PositiveInt,
-    network_samples: PositiveInt,
+    tokens: AtLeastTwo,
+    correlation: Correlation,
+    samples: Samples,
+    network_samples: Samples,
     records: PositiveInt,
     seed: int,
 ) -> "xarray.Dataset":

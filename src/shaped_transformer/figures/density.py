@@ -1,6 +1,5 @@
 """The laws of V₁₁, V₁₂ and ρ₁₂ in the full shaped Transformer, three views over each other, for several γ [ST]."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from ..inputs import equicorrelated
 from .observed import Number, distance, median, observe
 from .pieces import Pieces, Task
 from .plots import densities, legend
+from .settings import AtLeastTwo, Correlation, PositiveFloats, Samples
 from .style import LABELS
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ def compute(
     pieces: Pieces,
     width: PositiveInt,
     depth: PositiveInt,
-    gammas: Sequence[PositiveFloat],
+    gammas: PositiveFloats,
     tau0: PositiveFloat,
     c_minus: float,
-    tokens: PositiveInt,
-    correlation: float,
-    samples: PositiveInt,
-    network_samples: PositiveInt,
+    tokens: AtLeastTwo,
+    correlation: Correlation,
+    samples: Samples,
+    network_samples: Samples,
     seed: int,
 ) -> "xarray.Dataset":
     """Draw the shaped Transformer by all three views for several γ.

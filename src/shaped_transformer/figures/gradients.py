@@ -17,6 +17,7 @@ from ..views.sampling import initial_factor
 from .observed import Number, median
 from .pieces import Arrays, Pieces, Task
 from .plots import band
+from .settings import AtLeastTwo, Correlation
 from .style import SERIES
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ def compute(
     heads: PositiveInt,
     gamma: PositiveFloat,
     tau0: PositiveFloat,
-    tokens: PositiveInt,
-    correlation: float,
+    tokens: AtLeastTwo,
+    correlation: Correlation,
     networks: PositiveInt,
     seed: int,
 ) -> "xarray.Dataset":

@@ -3,7 +3,6 @@
 The paper's form has one head, no mask and no projection. Each point of the figure is one design, seen in three views.
 """
 
-from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from ..layers import Residual, ShapedAttention
 from .observed import LEVELS, Number, distance, median, observe, share
 from .pieces import Pieces, Task
 from .plots import plain_ticks
+from .settings import AtLeastTwo, Correlation, PositiveInts, Samples
 from .style import COLOURS, LABELS
 
 if TYPE_CHECKING:
@@ -36,13 +36,13 @@ def compute(
     pieces: Pieces,
     width: PositiveInt,
     depth: PositiveInt,
-    heads: Sequence[PositiveInt],
+    heads: PositiveInts,
     gamma: PositiveFloat,
     tau0: PositiveFloat,
-    tokens: PositiveInt,
-    correlation: float,
-    samples: PositiveInt,
-    network_samples: PositiveInt,
+    tokens: AtLeastTwo,
+    correlation: Correlation,
+    samples: Samples,
+    network_samples: Samples,
     seed: int,
 ) -> "xarray.Dataset":
     """Draw attention layers with and without causal mask, by number of heads, by all three views.

@@ -4,7 +4,6 @@ The residual branch enters the limit's drift as γ² and its noise as γ²(2 −
 measure both on one layer of the exact chain; the others show what they come to over the whole depth.
 """
 
-from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from ..views import chain, sde
 from .observed import LEVELS, Number, median, observe
 from .pieces import Arrays, Pieces, Task
 from .plots import legend, view_band
+from .settings import AtLeastTwo, Correlation, PositiveFloats, Samples
 from .style import COLOURS, LABELS
 
 if TYPE_CHECKING:
@@ -30,14 +30,14 @@ def compute(
     pieces: Pieces,
     width: PositiveInt,
     depth: PositiveInt,
-    gammas: Sequence[PositiveFloat],
+    gammas: PositiveFloats,
     tau0: PositiveFloat,
     c_minus: float,
-    tokens: PositiveInt,
-    correlation: float,
-    samples: PositiveInt,
-    network_samples: PositiveInt,
-    layer_samples: PositiveInt,
+    tokens: AtLeastTwo,
+    correlation: Correlation,
+    samples: Samples,
+    network_samples: Samples,
+    layer_samples: Samples,
     seed: int,
 ) -> "xarray.Dataset":
     """Draw shaped Transformers of many γ: one layer of the chain very often, and the whole depth by all three views.

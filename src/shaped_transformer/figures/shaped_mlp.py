@@ -18,6 +18,7 @@ from ..inputs import equicorrelated
 from .observed import LEVELS, Number, distance, median, observe, share
 from .pieces import Arrays, Pieces, Task
 from .plots import band, densities, legend
+from .settings import Correlation, Samples
 from .style import COLOURS, LABELS, SERIES
 
 if TYPE_CHECKING:
@@ -57,11 +58,11 @@ def compute(
     c_plus: float,
     c_minus: float,
     a: PositiveFloat,
-    correlation: float,
+    correlation: Correlation,
     paths: PositiveInt,
-    samples: PositiveInt,
-    network_samples: PositiveInt,
-    norm_samples: PositiveInt,
+    samples: Samples,
+    network_samples: Samples,
+    norm_samples: Samples,
     records: PositiveInt,
     steps: PositiveInt,
     seed: int,
@@ -69,14 +70,15 @@ def compute(
     """Draw perceptrons of Dense layers: two tokens with ReLUs, one token with smooth activations.
 
     **Arguments:** `c_plus`, `c_minus`: of the shaped ReLU; `a`: of the smooth activations, whose drift goes as a⁻²;
-    `paths`: sample paths to draw; `samples` of chain and SDE, `network_samples`, and `norm_samples` with smooth
-    activations; `steps` of the SDEs; the rest as in the figure `correlation`.
+    `paths`: sample paths to draw, if there are so many; `samples` of chain and SDE, `network_samples`, and
+    `norm_samples` with smooth activations; `steps` of the SDEs; the rest as in the figure `correlation`.
 
     **Returns:** paths and draws of ρ, unshaped and shaped, by view; quantiles of the norm through depth and the share
     of exploded paths by activation for chain and SDE.
     """
     import xarray as xr
 
+    paths = min(paths, samples, network_samples)
     two, one = equicorrelated(2, correlation), np.ones((1, 1))
     unshaped = shaped_mlp(width, depth, activation=Activation("relu"))
     shaped = shaped_mlp(width, depth, activation=ShapedReLU(c_plus, c_minus))

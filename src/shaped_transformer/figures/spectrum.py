@@ -16,6 +16,7 @@ from ..inputs import equicorrelated
 from .observed import LEVELS, Number, median, observe
 from .pieces import Pieces, Task
 from .plots import band, legend
+from .settings import AtLeastTwo, Samples
 
 if TYPE_CHECKING:
     import xarray
@@ -31,12 +32,12 @@ SHOWN = 6
 def compute(
     pieces: Pieces,
     width: PositiveInt,
-    depth: PositiveInt,
+    depth: AtLeastTwo,
     gamma: PositiveFloat,
     tau0: PositiveFloat,
-    tokens: PositiveInt,
-    samples: PositiveInt,
-    records: PositiveInt,
+    tokens: AtLeastTwo,
+    samples: Samples,
+    records: AtLeastTwo,
     seed: int,
 ) -> "xarray.Dataset":
     """Draw both networks by the exact chain from orthonormal tokens.

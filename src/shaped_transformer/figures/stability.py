@@ -5,7 +5,6 @@ depth's. One row for each norm of the input: the usual one, and a large one on p
 explodes and the network's softmax saturates. Real networks are drawn at a few points, as rings in the same colours.
 """
 
-from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from ..inputs import equicorrelated
 from .observed import Number, median, observe, share
 from .pieces import Pieces, Task
 from .plots import edges, legend
+from .settings import AtLeastTwo, Correlation, PositiveFloats, Samples
 from .style import LABELS
 
 if TYPE_CHECKING:
@@ -28,16 +28,16 @@ def compute(
     pieces: Pieces,
     width: PositiveInt,
     depth: PositiveInt,
-    gammas: Sequence[PositiveFloat],
-    taus: Sequence[PositiveFloat],
+    gammas: PositiveFloats,
+    taus: PositiveFloats,
     network_every: PositiveInt,
     c_minus: float,
-    tokens: PositiveInt,
-    correlation: float,
-    norms: Sequence[PositiveFloat],
+    tokens: AtLeastTwo,
+    correlation: Correlation,
+    norms: PositiveFloats,
     window: tuple[PositiveFloat, PositiveFloat],
-    samples: PositiveInt,
-    network_samples: PositiveInt,
+    samples: Samples,
+    network_samples: Samples,
     seed: int,
 ) -> "xarray.Dataset":
     """Draw stopping times over a grid of γ and τ0.

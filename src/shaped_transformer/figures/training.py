@@ -5,18 +5,21 @@ found. Rates by parameter group are part of the shaped variants, one rate for al
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from ..definition import PositiveFloat, PositiveInt
+from ..definition import PositiveInt
 from .observed import Number
 from .pieces import Arrays, Pieces, Task
+from .settings import Axis, PositiveFloats, PositiveInts
 from .style import SERIES
 
 if TYPE_CHECKING:
@@ -63,20 +66,20 @@ AXES = {
 
 def compute(
     pieces: Pieces,
-    variants: list[str],
-    depths: list[PositiveInt],
+    variants: Axis[list[str]],
+    depths: PositiveInts,
     width: PositiveInt,
     heads: PositiveInt,
     steps: PositiveInt,
     batch: PositiveInt,
     tokens: PositiveInt,
     vocabulary: PositiveInt,
-    rates: list[PositiveFloat],
-    seeds: list[int],
+    rates: PositiveFloats,
+    seeds: Axis[list[int]],
     held_out: PositiveInt,
-    masked_variants: list[str],
+    masked_variants: Axis[list[str]],
     masked_depth: PositiveInt,
-    masked_steps: int,
+    masked_steps: Annotated[int, Field(ge=0)],
     masked_vocabulary: PositiveInt,
 ) -> "xarray.Dataset":
     """Train every variant as a causal language model, and some as masked ones; time their steps side by side.
@@ -149,7 +152,7 @@ def compute(
     return data
 
 
-def _search(pieces: Pieces, recipes: list[Any], rates: list[float], seeds: list[int]) -> dict[str, NDArray[Any]]:
+def _search(pieces: Pieces, recipes: list[Any], rates: Sequence[float], seeds: Sequence[int]) -> Arrays:
     """Train each recipe at every rate with the first seed, and at the best with the others; arrays over recipes."""
 
     def task(recipe: Any, rate: float, seed: int) -> tuple[str, Task]:
@@ -210,7 +213,7 @@ def _rank(run: Arrays, steps: int) -> tuple[bool, float]:
     return bool(run["stopped"] <= steps), float(run["final"])
 
 
-def _seconds(variants: list[str], depths: list[int], base: Any) -> Arrays:
+def _seconds(variants: Sequence[str], depths: Sequence[int], base: Any) -> Arrays:
     """Median seconds of a training step, (variant, depth): all variants of a depth in turn, in one process."""
     import torch
 
