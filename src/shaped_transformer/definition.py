@@ -26,6 +26,7 @@ def _number(value: Any) -> Any:
 
 Number = Annotated[float, BeforeValidator(_number)]
 PositiveInt = Annotated[int, Field(ge=1), BeforeValidator(_number)]
+Count = Annotated[int, Field(ge=0), BeforeValidator(_number)]
 PositiveFloat = Annotated[float, Field(gt=0), BeforeValidator(_number)]
 
 Made = TypeVar("Made", bound=type)

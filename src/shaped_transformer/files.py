@@ -1,11 +1,17 @@
-"""Writing so that nothing half-done is ever seen: to a temporary name beside the place, then renamed; reading YAML."""
+"""Writing so that nothing half-done is ever seen: to a temporary name beside the place, then renamed; reading again."""
 
+import io
 import shutil
 import tempfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .errors import InputError, StorageError
 
@@ -23,6 +29,33 @@ def read_yaml(path: Path) -> Any:
         raise StorageError(f"cannot read {path}: {error.strerror or error}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not YAML: {error}") from None
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write named arrays into one file; who reads it meanwhile sees the old one or the new one, whole.
+
+    **Raises:** `StorageError` if it cannot be written.
+    """
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    with replacing(path) as temporary:
+        temporary.write_bytes(buffer.getvalue())
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
+    """Return what `write_arrays` wrote, or `None` where there is nothing, or nothing whole.
+
+    **Raises:** `StorageError` if there is a file that the system does not let us read.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except FileNotFoundError:
+        return None
+    except (ValueError, EOFError, BadZipFile, zlib.error):
+        return None
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 @contextmanager

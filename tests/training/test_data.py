@@ -39,6 +39,10 @@ def test_a_folder_of_the_users(tmp_path: Path) -> None:
     two = text.read_text(str(tmp_path))
     assert [d.text for d in two.held_out] == ["cd"]
     assert one.sha256 != two.sha256
+    for year in (1790, 1800, 1810):
+        (tmp_path / "decades").mkdir(exist_ok=True)
+        (tmp_path / "decades" / f"{year}.txt").write_text(str(year), encoding="utf-8")
+    assert [d.year for d in text.read_text(str(tmp_path / "decades")).held_out] == [1810]
     (tmp_path / "bad.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(st.InputError, match=r"bad\.txt is not UTF-8"):
         text.read_text(str(tmp_path))
@@ -63,9 +67,15 @@ def test_the_tokenizer_learns_from_the_training_text_alone_and_is_kept(
     assert len(made.held_out[0]) > 300
     assert made.tokenizer.decode(made.held_out[0]) == held_out.text
     assert made.tokenizer.decode(vocabulary.encode(made, ["über ¿ 漢"])[0]) == "über ¿ 漢"
-    monkeypatch.setattr(vocabulary, "_make", lambda *_: pytest.fail("made again"))
-    again = vocabulary.tokenize(both, 270)
+    with monkeypatch.context() as kept:
+        kept.setattr(vocabulary, "_make", lambda *_: pytest.fail("made again"))
+        again = vocabulary.tokenize(both, 270)
     np.testing.assert_array_equal(again.held_out[0], made.held_out[0])
+    (file,) = vocabulary.cache_folder().iterdir()
+    whole = file.read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"", whole[:100] + b"damage" + whole[106:]):
+        file.write_bytes(damaged)
+        np.testing.assert_array_equal(vocabulary.tokenize(both, 270).held_out[0], made.held_out[0])
 
 
 def test_unigram_entropy() -> None:
@@ -84,8 +94,9 @@ def test_windows_are_the_same_whoever_asks() -> None:
     assert not a[1]["input_ids"].equal(examples.Windows(STREAM, 8, 50, 4, **options)[1]["input_ids"])
     even = examples.Windows(STREAM, 8, 5, 0, even=True, **options)
     assert [int(even[i]["input_ids"][0]) for i in (0, 4)] == [3, int(a.stream[-8])]
-    with pytest.raises(st.InputError, match="fewer than one window"):
-        examples.Windows(STREAM, 500, 5, 0, **options)
+    for side, is_even in (("training", False), ("held-out", True)):
+        with pytest.raises(st.InputError, match=f"the {side} text has 202 tokens, fewer than one window"):
+            examples.Windows(STREAM, 500, 5, 0, even=is_even, **options)
 
 
 def test_masks_hide_the_share_and_only_what_is_hidden_is_to_be_guessed() -> None:
@@ -143,6 +154,26 @@ def test_images_have_mean_0_and_variance_1(tmp_path: Path) -> None:
     (tmp_path / "t10k-labels-idx1-ubyte.gz").unlink()
     with pytest.raises(st.StorageError, match="has no t10k-labels"):
         pictures.read_pictures(str(tmp_path))
+
+
+def test_damaged_images_are_told_in_one_line(tmp_path: Path) -> None:
+    write_images(tmp_path)
+    file = tmp_path / "train-images-idx3-ubyte"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(st.InputError, match="no whole number of images"):
+        pictures.read_pictures(str(tmp_path))
+    (tmp_path / "table").mkdir()
+    for content in (b"1,2\n3,x\n", b"1,2\n3\n", b"\xff"):
+        (tmp_path / "table" / pictures.PACKAGED).write_bytes(gzip.compress(content))
+        with pytest.raises(st.InputError, match="is not a table of numbers"):
+            pictures.read_pictures(str(tmp_path / "table"))
+    (tmp_path / "table" / pictures.PACKAGED).write_bytes(gzip.compress(b"7,8")[:-2])
+    with pytest.raises(st.StorageError, match="cannot read"):
+        pictures.read_pictures(str(tmp_path / "table"))
+    rows = "\n".join(",".join(["7"] * 785) for _ in range(20))
+    (tmp_path / "table" / pictures.PACKAGED).write_bytes(gzip.compress(rows.encode()))
+    with pytest.raises(st.InputError, match="all pixels are alike"):
+        pictures.read_pictures(str(tmp_path / "table"))
 
 
 def test_packaged_images(tmp_path: Path) -> None:

@@ -1,15 +1,20 @@
-"""Several processes: each leaves their group before it ends."""
+"""Several processes: they give the losses of one, stop together, go on together, and leave their group at the end."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from torch import distributed
 
-from .test_run import Make, spoken
+from shaped_transformer.training import train
+
+from .test_data import write_images
+from .test_run import Make, held_out, losses, spoken, start
 
 SENDS_AND_ENDS = """
 import sys, torch
@@ -20,6 +25,7 @@ for _ in range(40):
     distributed.all_reduce(torch.ones(300_000), async_op=True)
 leave_group()
 """
+TRAINS_ALL = Path(__file__).with_name("train_all.py")
 
 
 @pytest.fixture
@@ -46,3 +52,58 @@ def test_messages_under_way_do_not_abort_the_end(tmp_path: Path) -> None:
     pair = [subprocess.Popen([*command, rank], stderr=subprocess.PIPE, text=True) for rank in ("0", "1")]
     told = [process.communicate(timeout=120)[1] for process in pair]
     assert [process.returncode for process in pair] == [0, 0], told
+
+
+def on_two(arguments: list[str], folder: Path) -> tuple[int, str]:
+    """Start a module on two processes; its exit status and what was told."""
+    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", *arguments]
+    process = start(launch, folder, OMP_NUM_THREADS="1")
+    told = process.communicate(timeout=300)[1]
+    return process.returncode, told
+
+
+def assert_same_losses(two: Path, one: Path) -> None:
+    for found in (losses, held_out):
+        a, b = found(two), found(one)
+        assert [step for step, _ in a] == [step for step, _ in b]
+        np.testing.assert_allclose([x for _, x in a], [x for _, x in b], rtol=2e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_two_processes_are_one(recipe: Make, tmp_path: Path) -> None:
+    """All tasks, held-out sequences that do not fill their last batch, a spike in one half of the batch that is none in
+    all of it (1.033 of the first loss against 1.023), and a run that is interrupted in between.
+    """
+    (tmp_path / "images").mkdir()
+    write_images(tmp_path / "images")
+    recipes = {
+        "causal-lm": recipe(held_out=7),
+        "masked-lm": recipe(task="masked-lm", held_out=7),
+        "classification": recipe(task="classification", held_out=7),
+        "images": recipe(task="images", data=str(tmp_path / "images"), patch=14, held_out=7),
+        "half a spike": recipe(task="masked-lm", batch=32, lr=1e-6, spike=1.028),
+        "interrupted": recipe(seed=3),
+    }
+    for name, chosen in recipes.items():
+        train(chosen, tmp_path / "one" / name)
+    (tmp_path / "recipes.json").write_text(json.dumps({name: r.to_dict() for name, r in recipes.items()}))
+    status, told = on_two([str(TRAINS_ALL), "recipes.json"], tmp_path)
+    assert status == 0, told
+    for name in recipes:
+        assert_same_losses(tmp_path / "two" / name, tmp_path / "one" / name)
+        assert (tmp_path / "two" / name / "report.md").exists()
+    with pytest.raises(AssertionError):  # another seed is further away than the tolerance
+        assert_same_losses(tmp_path / "two" / "interrupted", tmp_path / "one" / "causal-lm")
+
+
+@pytest.mark.slow
+def test_two_processes_stop_together(recipe: Make, tmp_path: Path) -> None:
+    """Each says why in one line, and the first writes the report."""
+    file = spoken(recipe(lr=0.1, warmup=0, steps=60, clip=1e3, batch=16, spike=1.2), tmp_path / "r.yaml")
+    status, told = on_two(["-m", "shaped_transformer", "train", str(file), "--out", "made"], tmp_path)
+    assert status != 0
+    assert told.count("diverged at step") == 2, told
+    assert told.count("Traceback") == 1, told  # the launcher's own: it says so of every failure
+    report = (tmp_path / "made" / "report.md").read_text(encoding="utf-8")
+    assert "**Stopped:** training diverged at step" in report

@@ -27,7 +27,8 @@ def test_every_task_has_a_recipe() -> None:
         ({"steps": 0}, "steps: input should be greater than or equal to 1"),
         ({"steps": "many"}, "steps: a number is expected"),
         ({"steps": 2.5}, "steps"),
-        ({"save": 1.5}, "save: a whole number is expected"),
+        ({"save": 1.5}, "save: input should be a valid integer"),
+        ({"save": -1}, "save: input should be greater than or equal to 0"),
         ({"task": "translation"}, "task: input should be 'causal-lm'"),
         ({"variant": "sharpened"}, "variant: expected one of shaped-fixed"),
         ({"heads": 3}, "heads: width / heads must be an even whole number"),
@@ -51,8 +52,9 @@ def test_bad_recipes_name_the_key(values: dict[str, Any], message: str, tmp_path
 
 
 def test_files_that_are_no_recipes(tmp_path: Path) -> None:
-    with pytest.raises(st.StorageError, match=r"no recipe none\.yaml: .*quick\.yaml"):
-        read("none.yaml")
+    for name in ("none.yaml", "quick.yml", "folder/quick.yaml"):
+        with pytest.raises(st.StorageError, match=rf"no recipe {name}: .*quick\.yaml"):
+            read(name)
     (tmp_path / "list.yaml").write_text("- 1\n", encoding="utf-8")
     with pytest.raises(st.InputError, match="must be a mapping"):
         read(tmp_path / "list.yaml")
@@ -69,6 +71,7 @@ def test_changes_replace_values_and_text_may_be_a_number(tmp_path: Path) -> None
     file.write_text("task: causal-lm\nlr: 2e-3\n", encoding="utf-8")  # text to YAML 1.1
     assert read(file).lr == 2e-3
     assert read(file, {"lr": "1e-3", "steps": 7}).steps == 7
+    assert read(file, {"steps": "1e3", "save": "1e2"}).save == 100
 
 
 def test_gamma_keeps_the_noise_at_all_depths() -> None:

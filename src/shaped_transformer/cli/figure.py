@@ -15,6 +15,8 @@ from ..version import __version__
 from .options import Json
 from .output import fill, finish, new_table, say, show
 
+ORIGIN = ("data", "sha256", "torch")
+"""Attributes of a dataset that say what it was made from, beside the settings."""
 Name = Annotated[str | None, typer.Argument(help=f"One of {', '.join(catalogue.FIGURES)}.")]
 Folder = Annotated[
     Path | None,
@@ -122,6 +124,7 @@ def _make(name: str, out: Path, quick: bool, changes: dict[str, Any], dataset: P
         "version": __version__,
         "figure": name,
         "settings": json.loads(data.attrs["settings"]),
+        **{key: data.attrs[key] for key in ORIGIN if key in data.attrs},
         "seconds": time.perf_counter() - start,
         "numbers": [asdict(number) for number in numbers],
     }

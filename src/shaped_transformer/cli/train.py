@@ -29,8 +29,10 @@ def train_command(
     from ..training.processes import is_first_process, leave_group
     from ..training.run import train
 
-    outcome = train(chosen, out, say=say)
-    leave_group()
+    try:
+        outcome = train(chosen, out, say=say)
+    finally:
+        leave_group()
     if not is_first_process():
         return
     say(f"Written to {out}: report.md, curves.png, metrics.jsonl, watch.jsonl, tensorboard, model")

@@ -1,18 +1,14 @@
 """A figure's work in named pieces: each is kept on disk when done, so that an interrupted figure goes on."""
 
-import io
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
-from zipfile import BadZipFile
 
-import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import StorageError
-from ..files import replacing
+from ..files import read_arrays, write_arrays
 from ..progress import progress
 
 Arrays = dict[str, NDArray[Any]]
@@ -50,24 +46,8 @@ class Pieces:
         if self.folder is None:
             return task()
         place = self.folder / (quote(name, safe=" =,") + ".npz")
-        if (found := _read(place)) is not None:
+        if (found := read_arrays(place)) is not None:
             return found
         arrays = task()
-        buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **arrays)
-        with replacing(place) as temporary:
-            temporary.write_bytes(buffer.getvalue())
+        write_arrays(place, arrays)
         return arrays
-
-
-def _read(place: Path) -> Arrays | None:
-    """A finished piece, or `None` where there is none that can be read."""
-    try:
-        with np.load(place, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        return None
-    except (ValueError, EOFError, BadZipFile):
-        return None
-    except OSError as error:
-        raise StorageError(f"cannot read {place}: {error.strerror or error}") from None

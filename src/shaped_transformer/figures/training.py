@@ -8,15 +8,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from ..definition import PositiveInt
+from ..definition import Count, PositiveInt
 from .observed import Number
 from .pieces import Arrays, Pieces, Task
 from .settings import Axis, PositiveFloats, PositiveInts
@@ -75,11 +75,11 @@ def compute(
     tokens: PositiveInt,
     vocabulary: PositiveInt,
     rates: PositiveFloats,
-    seeds: Axis[list[int]],
+    seeds: Axis[list[Count]],
     held_out: PositiveInt,
     masked_variants: Axis[list[str]],
     masked_depth: PositiveInt,
-    masked_steps: Annotated[int, Field(ge=0)],
+    masked_steps: Count,
     masked_vocabulary: PositiveInt,
 ) -> "xarray.Dataset":
     """Train every variant as a causal language model, and some as masked ones; time their steps side by side.
@@ -93,9 +93,10 @@ def compute(
       the same search.
 
     **Returns:** over (variant, depth, seed, step) the training `loss`, held at its last value from the step on at which
-    a run was stopped because it diverged; `stopped`, that step, or steps + 1; `final`, the held-out loss at the end, or
-    the last training loss where there is none; `rate`; `search`, the final losses over (variant, depth, searched), with
-    `search_stopped`; `step_seconds`; `masked_…`, the same of the masked models; the unigram entropies.
+    a run was stopped because it diverged (that of guessing, where it was stopped at once); `stopped`, that step, or
+    steps + 1; `final`, the held-out loss at the end, or the last training loss where there is none; `rate`; `search`,
+    the final losses over (variant, depth, searched), with `search_stopped`; `step_seconds`; `masked_…`, the same of the
+    masked models; the unigram entropies. Attributes: `data`, `sha256`, `torch`.
 
     **Raises:** `MissingExtra` without the extra `training`; `StorageError` where the text is not installed.
     """
@@ -114,13 +115,14 @@ def compute(
         vocabulary=vocabulary,
         steps=steps,
     )
-    entropy = next(iter(prepare(base).facts.values()))
+    cells = [replace(base, variant=v, depth=d) for v in variants for d in depths]
+    masked = _masked_recipes(base, masked_variants, masked_depth, masked_steps, masked_vocabulary)
+    task = prepare(base)  # what is wrong with any recipe or the text is told by now, before any work
     cell = ("variant", "depth")
     shape = (len(variants), len(depths))
-    cells = [replace(base, variant=v, depth=d) for v in variants for d in depths]
     timed = pieces({"seconds of a step": partial(_seconds, variants, depths, base)})["seconds of a step"]
     data = xr.Dataset(
-        {"step_seconds": (cell, timed["seconds"]), "entropy": entropy},
+        {"step_seconds": (cell, timed["seconds"]), "entropy": next(iter(task.facts.values()))},
         coords={
             "variant": variants,
             "title": ("variant", [VARIANTS[v].title for v in variants]),
@@ -129,27 +131,26 @@ def compute(
             "searched": rates,
             "step": _points(steps),
         },
+        attrs={"data": task.source, "sha256": task.sha256, "torch": metadata.version("torch")},
     )
     for name, values in _search(pieces, cells, rates, seeds).items():
         data[name] = ((*cell, *AXES[name]), values.reshape(*shape, *values.shape[1:]))
-    if not masked_steps:
+    if not masked:
         return data
-
-    blank = replace(
-        base,
-        task="masked-lm",
-        depth=masked_depth,
-        steps=masked_steps,
-        vocabulary=masked_vocabulary,
-        schedule="cosine",
-        warmup=masked_steps // 20,
-    )
     data = data.assign_coords(masked_variant=masked_variants, masked_step=_points(masked_steps))
-    data["masked_entropy"] = next(iter(prepare(blank).facts.values()))
-    for name, values in _search(pieces, [replace(blank, variant=v) for v in masked_variants], rates, seeds).items():
+    data["masked_entropy"] = next(iter(prepare(masked[0]).facts.values()))
+    for name, values in _search(pieces, masked, rates, seeds).items():
         axes = ["masked_step" if axis == "step" else axis for axis in AXES[name]]
         data[f"masked_{name}"] = (("masked_variant", *axes), values)
     return data
+
+
+def _masked_recipes(base: Any, variants: Sequence[str], depth: int, steps: int, vocabulary: int) -> list[Any]:
+    """Those of the masked models, with a schedule that falls; none without steps."""
+    if not steps:
+        return []
+    options = {"depth": depth, "steps": steps, "vocabulary": vocabulary, "schedule": "cosine", "warmup": steps // 20}
+    return [replace(base, task="masked-lm", variant=variant, **options) for variant in variants]
 
 
 def _search(pieces: Pieces, recipes: list[Any], rates: Sequence[float], seeds: Sequence[int]) -> Arrays:
@@ -243,7 +244,8 @@ def _seconds(variants: Sequence[str], depths: Sequence[int], base: Any) -> Array
 def headline(data: "xarray.Dataset") -> list[Number]:
     """Return final held-out losses, losses and step times over those of pre-norm, and the unigram entropies.
 
-    The intervals are the ranges over seeds; of times, which are one number, there is none.
+    A loss is the median of the runs that ended; where none did there is the first step at which one was stopped. The
+    intervals are the ranges over seeds; of times, which are one number, there is none.
     """
     numbers = []
     variants, titles = data["variant"].to_numpy(), data["title"].to_numpy()
@@ -252,20 +254,20 @@ def headline(data: "xarray.Dataset") -> list[Number]:
         at = data.sel(depth=depth)
         for variant, title in zip(variants, titles, strict=True):
             one = at.sel(variant=variant)
-            note = _diverged(one["stopped"].to_numpy(), steps)
-            numbers.append(_over_seeds(f"loss, depth {depth}, {title}{note}", one["final"].to_numpy()))
+            numbers.append(_end(f"depth {depth}, {title}", "loss", one["final"], one["stopped"], steps))
         for reference in [r for r in REFERENCES if {r, "shaped-learn"} <= set(variants)]:
             ours, theirs = at.sel(variant="shaped-learn"), at.sel(variant=reference)
             name = f"depth {depth}, shaped, learn over {theirs['title'].item()}"
-            numbers.append(_over_seeds(f"loss, {name}", ours["final"].to_numpy() / theirs["final"].to_numpy()))
+            if min(int(ours["stopped"].min()), int(theirs["stopped"].min())) > steps:
+                numbers.append(_over_seeds(f"loss, {name}", ours["final"].to_numpy() / theirs["final"].to_numpy()))
             cost = float(ours["step_seconds"] / theirs["step_seconds"])
             numbers.append(Number(f"seconds of a step, {name}", cost, cost, cost))
     entropies = [("causal", "entropy")]
     if "masked_final" in data:
         for variant in data["masked_variant"].to_numpy():
             one = data.sel(masked_variant=variant)
-            note = _diverged(one["masked_stopped"].to_numpy(), int(data["masked_step"][-1]))
-            numbers.append(_over_seeds(f"masked loss, {variant}{note}", one["masked_final"].to_numpy()))
+            ends = (one["masked_final"], one["masked_stopped"], int(data["masked_step"][-1]))
+            numbers.append(_end(variant, "masked loss", *ends))
         entropies.append(("masked", "masked_entropy"))
     for name, key in entropies:
         value = float(data[key])
@@ -273,10 +275,14 @@ def headline(data: "xarray.Dataset") -> list[Number]:
     return numbers
 
 
-def _diverged(stopped: NDArray[Any], steps: int) -> str:
-    """Say how many runs were stopped; nothing where all ended."""
-    count = int((stopped <= steps).sum())
-    return f" ({count} of {len(stopped)} diverged)" if count else ""
+def _end(of: str, what: str, final: Any, stopped: Any, steps: int) -> Number:
+    """The final losses of the runs that ended, saying how many did not; where none did, when they were stopped."""
+    losses, stops = final.to_numpy(), stopped.to_numpy()
+    ended = stops > steps
+    if not ended.any():
+        return _over_seeds(f"step at which all diverged, {of}", stops)
+    note = "" if ended.all() else f" ({(~ended).sum()} of {len(ended)} diverged)"
+    return _over_seeds(f"{what}, {of}{note}", losses[ended])
 
 
 def _over_seeds(name: str, values: NDArray[Any]) -> Number:

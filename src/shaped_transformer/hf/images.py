@@ -22,6 +22,8 @@ class ShapedTransformerForImageClassification(ShapedTransformerPreTrainedModel):
     """
 
     main_input_name = "pixel_values"
+    accepts_loss_kwargs = False
+    """The loss is a mean over the batch, not over what the Trainer counts in all processes."""
 
     def __init__(self, config: ShapedTransformerConfig) -> None:
         size, patch = config.image_size, config.patch_size
@@ -31,6 +33,7 @@ class ShapedTransformerForImageClassification(ShapedTransformerPreTrainedModel):
         self.patch = patch
         self.patches = nn.Linear(config.num_channels * patch**2, config.hidden_size, bias=False)
         self.model = ShapedTransformerModel(config)
+        self.model.embeddings.weight.requires_grad = False  # patches stand in their place
         self.score = nn.Linear(config.hidden_size, int(config.num_labels or 0), bias=False)
         self.post_init()
 

@@ -274,6 +274,9 @@ class ShapedTransformerForMaskedLM(ShapedTransformerPreTrainedModel):
 class ShapedTransformerForSequenceClassification(ShapedTransformerPreTrainedModel):
     """A classifier of sequences, by the mean of the hidden states of their tokens, padding left out."""
 
+    accepts_loss_kwargs = False
+    """The loss is a mean over the batch, not over what the Trainer counts in all processes."""
+
     def __init__(self, config: ShapedTransformerConfig) -> None:
         super().__init__(config)
         self.model = ShapedTransformerModel(config)

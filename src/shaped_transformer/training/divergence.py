@@ -1,6 +1,8 @@
 """Training that fails: said at once, with the step, the block and the way out."""
 
 import math
+from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -8,6 +10,36 @@ from torch import nn
 
 from ..errors import ShapedTransformerError
 from .watch import blocks_of, gradient_norms
+
+SEQUENCES = 16
+"""Losses are compared as means over at least so many sequences: single ones differ too much."""
+
+
+def compared_steps(batch: int) -> int:
+    """Return over how many steps a loss is a mean where losses are compared."""
+    return -(-SEQUENCES // batch)
+
+
+class Spikes:
+    """Tells a loss that has leapt up, from the losses of steps as they come.
+
+    **Arguments:** `factor`: how many times the first mean is too much; `steps`: over which means are taken; `earlier`:
+    losses of the first steps, of a run that goes on.
+    """
+
+    def __init__(self, factor: float, steps: int, earlier: Iterable[float] = ()) -> None:
+        self.factor, self.steps = factor, steps
+        self.begin, self.recent = list(earlier)[:steps], deque[float](maxlen=steps)
+
+    def told(self, loss: float) -> str:
+        """Take the loss of the next step; return what is wrong with it, or nothing."""
+        self.recent.append(loss)
+        if len(self.begin) < self.steps:
+            self.begin.append(loss)
+        first, now = (sum(losses) / self.steps for losses in (self.begin, self.recent))
+        if len(self.recent) < self.steps or len(self.begin) < self.steps or not now > self.factor * first:
+            return ""
+        return f"the loss is {now:.4g}, {self.factor:g} times its first value {first:.4g} or more"
 
 
 class Diverged(ShapedTransformerError):  # noqa: N818 - the name says what happened

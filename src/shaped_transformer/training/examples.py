@@ -42,7 +42,8 @@ class Windows(Dataset[Example]):
         self.stream = np.concatenate([part for d in documents for part in (d, [END])])
         if len(self.stream) < length:
             raise InputError(
-                f"tokens: the text has {len(self.stream)} tokens, fewer than one window of {length}: give more text"
+                f"tokens: the {'held-out' if even else 'training'} text has {len(self.stream)} tokens, fewer than one "
+                f"window of {length}: give more text, or shorter windows"
             )
         self.length, self.count, self.seed, self.even = length, count, seed, even
         self.masking, self.vocabulary = masking, vocabulary

@@ -32,7 +32,7 @@ class Log(TrainerCallback):
         self.begun, self.done = 0.0, 0
         earlier = [line for line in read(out / METRICS) if line["step"] <= start]
         self.seconds: float = max((line["seconds"] for line in earlier), default=0.0)
-        self.first: float | None = next((line["loss"] for line in earlier if "loss" in line), None)
+        self.losses = {line["step"]: line["loss"] for line in earlier if "loss" in line}
         if writes:
             for name in (METRICS, WATCH):
                 _keep(out / name, start)

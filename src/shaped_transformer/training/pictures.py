@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import importlib.util
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,16 +67,18 @@ def _fashion(place: Path) -> Pictures:
             content = _content(file)
             digest.update(content)
             arrays[part, dims] = np.frombuffer(content, dtype=np.uint8, offset=IDX_HEADER[dims])
-    train, held_out = ((arrays[part, 3].reshape(-1, SIZE, SIZE), arrays[part, 1]) for part in ("train", "t10k"))
+    train, held_out = ((_square(arrays[part, 3], place), arrays[part, 1]) for part in ("train", "t10k"))
     return _scaled(train, held_out, digest.hexdigest(), place.name)
 
 
 def _packaged(file: Path) -> Pictures:
     content = _content(file)
-    table = np.array([line.split(",") for line in content.decode("ascii").splitlines()], dtype=np.float64).astype(
-        np.uint8
-    )
-    images, labels = table[:, :-1].reshape(-1, SIZE, SIZE), table[:, -1]
+    try:
+        rows = [line.split(",") for line in content.decode("ascii").splitlines()]
+        table = np.array(rows, dtype=np.float64).astype(np.uint8)
+    except ValueError:
+        raise InputError(f"{file} is not a table of numbers: install it afresh ({INSTALL})") from None
+    images, labels = _square(table[:, :-1], file), table[:, -1]
     away = np.arange(len(labels)) % HELD_OUT == 0
     return _scaled(
         (images[~away], labels[~away]), (images[away], labels[away]), hashlib.sha256(content).hexdigest(), file.name
@@ -86,8 +89,14 @@ def _content(file: Path) -> bytes:
     try:
         raw = file.read_bytes()
         return gzip.decompress(raw) if file.suffix == ".gz" else raw
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise StorageError(f"cannot read {file}: {error}") from None
+
+
+def _square(pixels: NDArray[np.uint8], source: Path) -> NDArray[np.uint8]:
+    if pixels.size % SIZE**2:
+        raise InputError(f"{source} holds no whole number of images of {SIZE}×{SIZE} pixels: give the files undamaged")
+    return pixels.reshape(-1, SIZE, SIZE)
 
 
 def _scaled(
@@ -99,6 +108,8 @@ def _scaled(
     if any(len(x) != len(y) or not len(x) or y.max() >= CLASSES for x, y in (train, held_out)):
         raise InputError(f"{source}: images and labels do not fit together")
     mean, std = train[0].mean(), train[0].std()
+    if std == 0:
+        raise InputError(f"{source}: all pixels are alike, there is nothing to learn")
 
     def scaled(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         return ((images - mean) / std).astype(np.float32)[:, None], labels.astype(np.int64)

@@ -15,6 +15,12 @@ def process_count() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def wait_for_all() -> None:
+    """Wait until all processes have come here; alone, do nothing."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+
+
 def leave_group() -> None:
     """Leave the group of processes at the end of a script; alone, do nothing.
 

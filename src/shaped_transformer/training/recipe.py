@@ -5,9 +5,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from ..definition import Definition, PositiveFloat, PositiveInt, definition
+from ..definition import Count, Definition, PositiveFloat, PositiveInt, definition
 from ..errors import DefinitionError, InputError, StorageError
 from ..files import read_yaml
 from .variants import VARIANTS
@@ -24,15 +24,6 @@ TEXTS = ("task", "variant", "data", "schedule")
 """Keys whose values are text."""
 GAMMA_ROOT_DEPTH = 0.5
 """γ√d where a recipe is silent: it keeps γ²d, the strength of the noise, at a quarter for all depths."""
-
-
-def _whole(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"a whole number is expected (got {value!r})")
-    return value
-
-
-Count = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
 
 
 @definition
@@ -56,8 +47,10 @@ class Recipe(Definition):
     - `weight_decay`: of AdamW, on matrices, default 0.01. `clip`: largest norm of the gradient, default 1.
     - `log`, `evaluate`, `save`, `watch`: every how many steps the loss is written, the held-out loss measured, the
       state saved, the covariance watched; 0 is never. Default 10, 50, 50, 50; the end is always evaluated.
-    - `held_out`: how many held-out sequences are measured, default 256.
-    - `spike`: training stops when the loss exceeds this many times its first value, default 1.5.
+    - `held_out`: how many held-out sequences are measured, default 256; rounded to whole batches, so that several
+      processes measure what one does.
+    - `spike`: training stops when the loss exceeds this many times its first value, default 1.5; both are means over
+      as many steps as 16 sequences take.
     - `seed`: of weights and data, default 0.
 
     **Raises:** `DefinitionError` naming the field that is wrong.
@@ -135,10 +128,11 @@ def read(name: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
     **Raises:** `StorageError` if there is no such file; `InputError` or `DefinitionError` naming the key that is wrong.
     """
     path = Path(name)
-    if not path.exists() and path.parent == Path():
-        path = PACKAGED / path.with_suffix(".yaml").name
     if not path.exists():
-        raise StorageError(f"no recipe {name}: give a YAML file, or one of {', '.join(packaged())}")
+        found = [known for known in packaged() if str(name) in (known, known.removesuffix(".yaml"))]
+        if not found:
+            raise StorageError(f"no recipe {name}: give a YAML file, or one of {', '.join(packaged())}")
+        path = PACKAGED / found[0]
     values = read_yaml(path)
     if not isinstance(values, dict):
         raise InputError(f"{path} must be a mapping of keys to values (got {type(values).__name__})")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -24,12 +24,12 @@ from ..nn import advance, parameter_groups
 from ..provenance import command_line
 from ..version import __version__
 from . import task as tasks
-from .divergence import Diverged, where
+from .divergence import Diverged, Spikes, compared_steps, where
 from .log import Log
-from .processes import is_first_process, process_count
+from .processes import is_first_process, process_count, wait_for_all
 from .recipe import Recipe
 from .variants import VARIANTS
-from .watch import watched
+from .watch import gradient_norm, watched
 
 COMPLETE = "complete"
 """A file in each checkpoint that was finished."""
@@ -69,6 +69,8 @@ def train(recipe: Recipe, out: str | Path, *, say: Callable[[str], None] = lambd
     claim(out, recipe, task)
     if (done := _finished(out)) is not None:
         told(f"{out} is finished: {done.steps} steps, held-out loss {done.loss:.4g}")
+        if is_first_process() and not (out / "report.md").exists():
+            report.write(out, recipe, task)
         return done
     try:
         outcome = fit(recipe, task, model, out, say=told)
@@ -79,6 +81,7 @@ def train(recipe: Recipe, out: str | Path, *, say: Callable[[str], None] = lambd
     except Diverged as error:
         if is_first_process():
             report.write(out, recipe, task, str(error))
+        wait_for_all()  # or a launcher ends the one that writes, when another one has ended
         raise
     except StorageError:
         raise
@@ -107,6 +110,8 @@ def fit(
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         finally:
             log.close()
+        if trainer.is_fsdp_enabled:
+            trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
         with replacing(out / "model") if first else nullcontext(out / "model") as folder:
             trainer.save_model(str(folder))  # by all processes, for each may hold a part; the first one writes
     final = next(line for line in reversed(trainer.state.log_history) if "eval_loss" in line)
@@ -118,6 +123,8 @@ class _Trainer(Trainer):
 
     def __init__(self, recipe: Recipe, task: tasks.Task, model: Any, log: Log, out: Path) -> None:
         self.recipe, self.own_log = recipe, log
+        steps = compared_steps(recipe.batch)
+        self.spikes = Spikes(recipe.spike, steps, (log.losses[s] for s in range(1, steps + 1) if s in log.losses))
         super().__init__(
             model,
             _arguments(recipe, out),
@@ -129,6 +136,8 @@ class _Trainer(Trainer):
             callbacks=[log, _Schedule(recipe)],
         )
         self.remove_callback(PrinterCallback)
+        if self.is_fsdp_enabled and not self.accelerator.is_fsdp2:
+            raise InputError("FSDP of version 1 hides which parameter is which: set fsdp_version to 2")
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
@@ -139,28 +148,38 @@ class _Trainer(Trainer):
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         step, every = self.state.global_step + 1, self.recipe.watch
         if every and (step - 1) % every == 0:
-            with watched(self.accelerator.unwrap_model(model)) as seen:
+            with watched(self.accelerator.unwrap_model(model), inputs.get("attention_mask")) as seen:
                 loss = super().training_step(model, inputs, num_items_in_batch)
             self.own_log.watch(step, seen)
         else:
             loss = super().training_step(model, inputs, num_items_in_batch)
-        self._check(model, inputs, step, float(loss))
+        self.inputs = inputs
+        self._check(step, float(self.accelerator.gather(loss).mean()), float(gradient_norm(model)))
         return loss
 
-    def _check(self, model: Any, inputs: dict[str, Any], step: int, loss: float) -> None:
-        """Stop a run that diverges, before the step is taken."""
-        gradient = float(torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None]))
-        first = self.own_log.first = self.own_log.first if self.own_log.first is not None else loss
-        if math.isfinite(loss) and math.isfinite(gradient) and not loss > self.recipe.spike * first:
-            return
-        what = f"the loss is {loss:.4g}" if math.isfinite(gradient) else f"the norm of the gradient is {gradient}"
-        if math.isfinite(loss) and math.isfinite(gradient):
-            what += f", {self.recipe.spike:g} times its first value {first:.4g} or more"
-        place = where(self.accelerator.unwrap_model(model), self._prepare_inputs(inputs))
-        variant = VARIANTS[self.recipe.variant]
-        weaker = f", a gamma below {self.recipe.branch_scale:.3g}" if variant.branches else ""
-        way_out = f"Try an lr below {self.recipe.lr:g}{weaker}, or a longer warmup"
-        if step == 1:  # the rate has had no effect yet
+    def evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
+        metrics = super().evaluate(*arguments, **options)
+        if not math.isfinite(metrics["eval_loss"]):
+            step = self.state.global_step
+            self._stop(step, f"the held-out loss is {metrics['eval_loss']}", updates=step)
+        return metrics
+
+    def _check(self, step: int, loss: float, gradient: float) -> None:
+        """Stop a run that diverges, before the step is taken: all processes at once, for they know the same."""
+        what = self.spikes.told(loss)
+        if not math.isfinite(loss):
+            what = f"the loss is {loss}"
+        if not math.isfinite(gradient):
+            what = f"the norm of the gradient is {gradient}"
+        if what:
+            self._stop(step, what, updates=step - 1)
+
+    def _stop(self, step: int, what: str, *, updates: int) -> NoReturn:
+        place = where(self.model, self._prepare_inputs(self.inputs))
+        recipe, variant = self.recipe, VARIANTS[self.recipe.variant]
+        weaker = f", a gamma below {recipe.branch_scale:.3g}" if variant.branches else ""
+        way_out = f"Try an lr below {recipe.lr:g}{weaker}, or a longer warmup"
+        if updates <= bool(recipe.warmup):  # the first update of a warmup has rate 0: nothing has been learnt yet
             way_out = f"It does so at initialisation: try fewer blocks{weaker}, or another variant"
         raise Diverged(step, what, place, way_out)
 
@@ -177,7 +196,7 @@ class _Schedule(TrainerCallback):
         last = step == r.steps
         control.should_evaluate = last or bool(r.evaluate and step % r.evaluate == 0)
         control.should_save = not last and bool(r.save and step % r.save == 0)
-        control.should_log = step == 1 or last or control.should_save or step % r.log == 0
+        control.should_log = step <= compared_steps(r.batch) or last or control.should_save or step % r.log == 0
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.is_world_process_zero:
@@ -229,11 +248,13 @@ def _accuracy(predicted: Any) -> dict[str, float]:
 def claim(out: Path, recipe: Recipe, task: tasks.Task) -> None:
     """Write down whose folder it is, or see that it is this recipe's.
 
-    **Raises:** `InputError` with the difference, if it is another's.
+    **Raises:** `InputError` if it is another recipe's, with the difference, or holds what is not a run's.
     """
     file = out / "recipe.json"
     wanted = {"recipe": recipe.to_dict(), "data": {"source": task.source, "sha256": task.sha256}}
     if not file.exists():
+        if out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
+            raise InputError(f"{out} is not empty and holds no run: choose another folder")
         if is_first_process():
             with replacing(file) as temporary:
                 made = {"command": command_line(), "version": __version__}
@@ -264,6 +285,8 @@ def _step(checkpoint: Path) -> int:
 
 
 def _finished(out: Path) -> Outcome | None:
+    if not (out / "model").is_dir():
+        return None
     try:
         return Outcome(**json.loads((out / "outcome.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):

@@ -91,7 +91,7 @@ def _language(recipe: Recipe) -> Task:
     shared: dict[str, Any] = {"vocabulary": recipe.vocabulary, "masking": None if causal else recipe.masking}
     return Task(
         train=Windows(tokens.train, recipe.tokens, recipe.steps * recipe.batch, recipe.seed, **shared),
-        held_out=Windows(tokens.held_out, recipe.tokens, recipe.held_out, 0, even=True, **shared),
+        held_out=Windows(tokens.held_out, recipe.tokens, _whole(recipe.held_out, recipe), 0, even=True, **shared),
         model=hf.ShapedTransformerForCausalLM if causal else hf.ShapedTransformerForMaskedLM,
         options=_reading(recipe),
         tokenizer=tokens.tokenizer,
@@ -120,16 +120,17 @@ def _classification(recipe: Recipe) -> Task:
         labels = np.array([era for _, era in kept])
         sides.append(padded([i for i, _ in kept], recipe.tokens) | {"labels": labels})
     train, held_out = sides
+    measured = _some(held_out, recipe)
     return Task(
         train=Table(train, recipe.steps * recipe.batch, recipe.seed),
-        held_out=_some(held_out, recipe.held_out),
+        held_out=measured,
         model=hf.ShapedTransformerForSequenceClassification,
         options=_reading(recipe) | {"num_labels": len(ERAS), "id2label": dict(enumerate(ERAS))},
         tokenizer=tokens.tokenizer,
         tokens=recipe.tokens,
         source=text.source,
         sha256=text.sha256,
-        facts=_majority(held_out["labels"]),
+        facts=_majority(measured),
         accuracy=True,
     )
 
@@ -137,9 +138,10 @@ def _classification(recipe: Recipe) -> Task:
 def _images(recipe: Recipe) -> Task:
     pictures = read_pictures(recipe.data)
     train, held_out = ({"pixel_values": x, "labels": y} for x, y in (pictures.train, pictures.held_out))
+    measured = _some(held_out, recipe)
     return Task(
         train=Table(train, recipe.steps * recipe.batch, recipe.seed),
-        held_out=_some(held_out, recipe.held_out),
+        held_out=measured,
         model=hf.ShapedTransformerForImageClassification,
         options={
             "image_size": IMAGE_SIZE,
@@ -154,7 +156,7 @@ def _images(recipe: Recipe) -> Task:
         tokens=(IMAGE_SIZE // recipe.patch) ** 2,
         source=pictures.source,
         sha256=pictures.sha256,
-        facts=_majority(held_out["labels"]),
+        facts=_majority(measured),
         accuracy=True,
     )
 
@@ -169,12 +171,19 @@ def _reading(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _some(columns: dict[str, Any], count: int) -> Table:
-    """Rows that lie evenly, so that all classes and times are among them."""
+def _whole(count: int, recipe: Recipe) -> int:
+    """So many examples as fill whole batches, at least one: then the loss does not depend on who measures which."""
+    return max(1, count // recipe.batch) * recipe.batch
+
+
+def _some(columns: dict[str, Any], recipe: Recipe) -> Table:
+    """Rows that lie evenly, so that all classes and times are among them; fewer than a batch are gone through again."""
     rows = len(columns["labels"])
-    chosen = np.unique(np.linspace(0, rows - 1, min(count, rows)).astype(int))
-    return Table({name: column[chosen] for name, column in columns.items()}, len(chosen), None)
+    wanted = _whole(min(recipe.held_out, rows), recipe)
+    chosen = np.unique(np.linspace(0, rows - 1, min(wanted, rows)).astype(int))
+    return Table({name: column[chosen] for name, column in columns.items()}, wanted, None)
 
 
-def _majority(labels: Any) -> dict[str, float]:
+def _majority(table: Table) -> dict[str, float]:
+    labels = table.columns["labels"]
     return {"accuracy of naming the largest class": float(np.bincount(labels).max() / len(labels))}

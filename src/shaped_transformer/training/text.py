@@ -98,8 +98,8 @@ def _split(documents: list[Document]) -> tuple[list[Document], list[Document]]:
         return [Document(text[:cut], year)], [Document(text[cut:], year)]
     keys = [index + 1 if d.year is None else d.year for index, d in enumerate(documents)]
     out = [key % HELD_OUT == 0 for key in keys]
-    if not any(out):
-        out[-1] = True
+    if any(out) == all(out):  # all on one side
+        out = [index == len(documents) - 1 for index in range(len(documents))]
     return (
         [d for d, away in zip(documents, out, strict=True) if not away],
         [d for d, away in zip(documents, out, strict=True) if away],

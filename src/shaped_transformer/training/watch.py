@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from .. import statistics
 from ..nn.block import ShapedBlock
@@ -14,7 +15,7 @@ from ..nn.shaping import Shaping
 from ..nn.skipinit import SkipInitAttention
 
 SEQUENCES, TOKENS = 4, 16
-"""Of each batch so many sequences, and of these so many tokens that lie evenly, are looked at: their cost is small."""
+"""Of each batch the longest so many sequences, and of these so many tokens that lie evenly: their cost is small."""
 DIGITS = 5
 
 
@@ -24,8 +25,10 @@ def blocks_of(model: nn.Module) -> list[ShapedBlock]:
 
 
 @contextmanager
-def watched(model: nn.Module) -> Iterator[dict[str, Any]]:
+def watched(model: nn.Module, mask: Tensor | None = None) -> Iterator[dict[str, Any]]:
     """Watch one forward and backward pass.
+
+    **Arguments:** `mask`: (batch, tokens), where there are tokens and not padding at the end; default everywhere.
 
     **Returns:** a context whose value is filled when it ends: of each block the `covariance` V = XXᵀ/n of its output,
     (m, m) as a mean over sequences, `effective_rank` and `token_norm` (tr V / m), each a mean over sequences, the
@@ -34,7 +37,11 @@ def watched(model: nn.Module) -> Iterator[dict[str, Any]]:
     blocks = blocks_of(model)
     outputs: list[Tensor] = []
     seen: dict[str, Any] = {}
-    handles = [block.mlp.register_forward_hook(lambda _, __, x: outputs.append(_covariance(x))) for block in blocks]
+
+    def look(_: Any, __: Any, x: Tensor) -> None:
+        outputs.append(_covariance(x, mask))
+
+    handles = [block.mlp.register_forward_hook(look) for block in blocks]
     try:
         yield seen
     finally:
@@ -47,7 +54,7 @@ def watched(model: nn.Module) -> Iterator[dict[str, Any]]:
     gains: dict[str, list[float]] = {}
     for block in blocks:
         for name, gain in _gains(block.attention.branch).items():
-            gains.setdefault(name, []).append(float(gain.detach().mean()))
+            gains.setdefault(name, []).append(float(whole(gain.detach()).mean()))
     seen.update(
         {
             "covariance": _short(covariance.mean(1)),
@@ -61,15 +68,27 @@ def watched(model: nn.Module) -> Iterator[dict[str, Any]]:
 
 def gradient_norms(blocks: list[ShapedBlock]) -> np.ndarray[Any, Any]:
     """Return the norm of the gradient of each block's parameters."""
-    norms = [torch.nn.utils.get_total_norm([p.grad for p in b.parameters() if p.grad is not None]) for b in blocks]
-    return torch.stack(norms).double().cpu().numpy()
+    return torch.stack([gradient_norm(block) for block in blocks]).double().cpu().numpy()
 
 
-def _covariance(x: Tensor) -> Tensor:
-    """V of evenly spaced tokens of the first sequences, (sequences, m, m), in float32."""
-    tokens = x.shape[1]
-    chosen = torch.linspace(0, tokens - 1, min(TOKENS, tokens), device=x.device).long()
-    some = x.detach()[:SEQUENCES, chosen].float()
+def gradient_norm(model: nn.Module) -> Tensor:
+    """Return the norm of the gradient of all parameters."""
+    return whole(nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None]))
+
+
+def whole(x: Tensor) -> Tensor:
+    """Return a tensor that may lie in parts on several processes; these ask for it together."""
+    return x.full_tensor() if isinstance(x, DTensor) else x
+
+
+def _covariance(x: Tensor, mask: Tensor | None) -> Tensor:
+    """V of evenly spaced tokens of the longest sequences, the first of equals, (sequences, m, m), in float32."""
+    lengths = x.new_full(x.shape[:1], x.shape[1], dtype=torch.long) if mask is None else mask.sum(1)
+    rows = lengths.argsort(descending=True, stable=True)[:SEQUENCES]
+    tokens = int(lengths[rows].min())
+    count = min(TOKENS, tokens)
+    chosen = torch.arange(count, device=x.device) * (lengths[rows, None] - 1) // max(count - 1, 1)
+    some = x.detach()[rows[:, None], chosen].float()
     return some @ some.transpose(1, 2) / x.shape[-1]
 
 
