@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 from torch import distributed
 
 from shaped_transformer.training import train
@@ -70,8 +71,9 @@ def assert_same_losses(two: Path, one: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
 @pytest.mark.filterwarnings("ignore")
-def test_two_processes_are_one(recipe: Make, tmp_path: Path) -> None:
+def test_two_processes_are_one(kind: str, recipe: Make, tmp_path: Path) -> None:
     """All tasks, held-out sequences that do not fill their last batch, a spike in one half of the batch that is none in
     all of it (1.033 of the first loss against 1.023), and a run that is interrupted in between.
     """
@@ -88,11 +90,15 @@ def test_two_processes_are_one(recipe: Make, tmp_path: Path) -> None:
     for name, chosen in recipes.items():
         train(chosen, tmp_path / "one" / name)
     (tmp_path / "recipes.json").write_text(json.dumps({name: r.to_dict() for name, r in recipes.items()}))
-    status, told = on_two([str(TRAINS_ALL), "recipes.json"], tmp_path)
+    status, told = on_two([str(TRAINS_ALL), "recipes.json", kind], tmp_path)
     assert status == 0, told
     for name in recipes:
         assert_same_losses(tmp_path / "two" / name, tmp_path / "one" / name)
         assert (tmp_path / "two" / name / "report.md").exists()
+        of_two, of_one = (load_file(tmp_path / made / name / "model" / "model.safetensors") for made in ("two", "one"))
+        assert of_two.keys() == of_one.keys()
+        for key, value in of_one.items():
+            np.testing.assert_allclose(of_two[key], value, atol=1e-3)
     with pytest.raises(AssertionError):  # another seed is further away than the tolerance
         assert_same_losses(tmp_path / "two" / "interrupted", tmp_path / "one" / "causal-lm")
 

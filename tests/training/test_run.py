@@ -278,18 +278,18 @@ def test_what_is_watched_is_what_is_there() -> None:
 
 def test_padding_is_not_watched() -> None:
     torch.manual_seed(0)
-    config = st.hf.ShapedTransformerConfig(vocab_size=50, hidden_size=32, num_hidden_layers=1, num_labels=3)
+    config: Any = st.hf.ShapedTransformerConfig(vocab_size=50, hidden_size=32, num_hidden_layers=1)
     model = st.hf.ShapedTransformerForSequenceClassification(config)
     ids, mask = torch.randint(1, 50, (6, 40)), torch.zeros(6, 40, dtype=torch.long)
     for row, length in enumerate((9, 40, 12, 17, 30, 20)):
         mask[row, :length] = 1
-    found = []
+    found: list[Any] = []
     for padding in (0, 1):
         ids[mask == 0] = padding
         with watched(model, mask) as seen:
             model(ids, attention_mask=mask, labels=torch.zeros(6, dtype=torch.long)).loss.backward()
         found.append(seen["covariance"][0])
-    np.testing.assert_allclose(*found, rtol=1e-3)
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-3)
     assert np.shape(found[0]) == (16, 16)  # the four longest have 17 tokens and more
     with watched(model) as seen:
         model(ids, attention_mask=mask, labels=torch.zeros(6, dtype=torch.long)).loss.backward()

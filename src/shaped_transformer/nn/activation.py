@@ -23,7 +23,7 @@ class ShapedReLU(nn.Module):
     def __init__(self, width: int, c_plus: float = 0.0, c_minus: float = -1.0, *, learnable: bool = False) -> None:
         super().__init__()
         for name, c in (("slope_plus", c_plus), ("slope_minus", c_minus)):
-            slope = torch.tensor(1 + c / math.sqrt(width))
+            slope = torch.tensor([1 + c / math.sqrt(width)])  # not a scalar, which FSDP could not divide
             if learnable:
                 self.register_parameter(name, nn.Parameter(slope))
             else:
@@ -36,7 +36,7 @@ class ShapedReLU(nn.Module):
         return apply(_TwoSlopes, x, self.slope_plus.to(x.dtype), self.slope_minus.to(x.dtype))
 
     def second_moment(self, gain: float = 1.0) -> Tensor:
-        """Return E σ(gain·g)², g ~ N(0, 1), of the slopes as they are."""
+        """Return E σ(gain·g)², g ~ N(0, 1), of the slopes as they are, (1,)."""
         return gain**2 * (self.slope_plus**2 + self.slope_minus**2) / 2
 
 
@@ -61,9 +61,9 @@ class _TwoSlopes(torch.autograd.Function):
 
 
 def _sum_of_products(a: Tensor, b: Tensor) -> Tensor:
-    """Σ a·b, added up in at least 32 bits."""
+    """Σ a·b, (1,), added up in at least 32 bits."""
     wide = torch.promote_types(a.dtype, torch.float32)
-    return torch.dot(a.flatten().to(wide), b.flatten().to(wide)).to(a.dtype)
+    return torch.dot(a.flatten().to(wide), b.flatten().to(wide)).to(a.dtype)[None]
 
 
 def _erf(x: Tensor) -> Tensor:

@@ -175,7 +175,7 @@ class _Trainer(Trainer):
             self._stop(step, what, updates=step - 1)
 
     def _stop(self, step: int, what: str, *, updates: int) -> NoReturn:
-        place = where(self.model, self._prepare_inputs(self.inputs))
+        place = where(self.accelerator.unwrap_model(self.model), self._prepare_inputs(self.inputs))
         recipe, variant = self.recipe, VARIANTS[self.recipe.variant]
         weaker = f", a gamma below {recipe.branch_scale:.3g}" if variant.branches else ""
         way_out = f"Try an lr below {recipe.lr:g}{weaker}, or a longer warmup"
