@@ -52,8 +52,8 @@ class _TwoSlopes(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Any:
         x, plus, minus = ctx.saved_tensors
         _, want_plus, want_minus = ctx.needs_input_grad
-        positive = gradient * (x > 0)
-        of_x = torch.addcmul(minus * gradient, positive, plus - minus)
+        positive = torch.ops.aten.threshold_backward(gradient, x, 0.0)  # where x > 0, in one pass
+        of_x = (minus * gradient).addcmul_(positive, plus - minus)
         if not (want_plus or want_minus):
             return of_x, None, None
         of_plus = _sum_of_products(positive, x)

@@ -85,29 +85,35 @@ class _Shape(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         value, a, b = ctx.saved_tensors
-        _, want_value, want_a, want_b, _ = ctx.needs_input_grad
-        of_value = of_a = of_b = None
-        if want_value:
-            of_value = _of_value(gradient, a, b, ctx.is_causal)
-        if want_a:
-            of_a = (gradient * value).sum_to_size(a.shape)
-        if want_b:
-            mean = value.cumsum(-2) / _counts(value) if ctx.is_causal else value.mean(-2, keepdim=True)
-            of_b = -(gradient * mean).sum_to_size(b.shape)
-        return gradient, of_value, of_a, of_b, None
+        want_a, want_b = ctx.needs_input_grad[2:4]
+        of_a = of_b = None
+        own = _products(gradient, value) if want_a or (want_b and ctx.is_causal) else None
+        if want_a and own is not None:
+            of_a = own.sum_to_size(a.shape)
+        if not ctx.is_causal:
+            mean = gradient.mean(-2, keepdim=True)
+            of_value = torch.addcmul(-b * mean, gradient, a)
+            if want_b:
+                of_b = -_products(mean, value).sum_to_size(b.shape)
+            return gradient, of_value, of_a, of_b, None
+        counts = _counts(gradient)
+        if not want_b or own is None:  # b is a constant, which saves a pass
+            of_value = _less_later(gradient * (b / counts)).addcmul_(gradient, a - b / counts)
+            return gradient, of_value, of_a, None, None
+        later = _less_later(gradient / counts)
+        of_b = (_products(later, value) - own / counts).sum_to_size(b.shape)
+        return gradient, (b * later).addcmul_(gradient, a - b / counts), of_a, of_b, None
 
 
-def _of_value(gradient: Tensor, a: Tensor, b: Tensor, is_causal: bool) -> Tensor:
-    """a·g − b·Uᵀg; in one buffer, unless the result is to be differentiated."""
-    if not is_causal:
-        return torch.addcmul(-b * gradient.mean(-2, keepdim=True), gradient, a)
-    shares = b / _counts(gradient)
-    sums = gradient * shares
-    if torch.is_grad_enabled():
-        sums = sums.cumsum(-2)
-        return sums - sums[..., -1:, :] + gradient * (a - shares)
-    sums = sums.cumsum_(-2)
-    return sums.sub_(sums[..., -1:, :].clone()).addcmul_(gradient, a - shares)
+def _less_later(x: Tensor) -> Tensor:
+    """Return less the sum of x over all later positions, (…, T, v)."""
+    sums = x.cumsum(-2)
+    return sums.sub_(sums[..., -1:, :].clone())
+
+
+def _products(x: Tensor, y: Tensor) -> Tensor:
+    """Return the scalar product at each position, (…, T, 1)."""
+    return torch.linalg.vecdot(x, y)[..., None]
 
 
 def _counts(x: Tensor) -> Tensor:
