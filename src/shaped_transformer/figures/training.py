@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 LOG = 10
 """Steps that each point of a curve is the mean of."""
-ROUNDS, WARM = 12, 2
+ROUNDS, WARM = 24, 2
 """Steps timed of each network in turn, and how many of them do not count."""
 REFERENCES = ("pre-norm", "pre-norm-groups")
 """What the shaped Transformer is measured against: pre-norm as usual, and with its own rates."""
