@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo bench test test-core lint types clean
+.PHONY: demo bench test test-slow test-core lint types clean
 
 demo: $(VENV)/.core
 	$(VENV)/bin/shaped-transformer compare --out demo
 
 test: $(VENV)/.test
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/.test # statistical laws, whole commands, several processes
+	$(VENV)/bin/python -m pytest -m slow
 
 bench: $(VENV)/.test # a quarter of an hour
 	$(VENV)/bin/python benchmarks/speed.py
