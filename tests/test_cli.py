@@ -249,7 +249,10 @@ def test_version_and_help(run: Any) -> None:
 
 @pytest.mark.parametrize(
     ("sent", "status", "message"),
-    [(signal.SIGINT, 130, "shaped-transformer: interrupted, no half results written\n"), (signal.SIGTERM, 143, "")],
+    [
+        (signal.SIGINT, 130, "shaped-transformer: interrupted; nothing is left half-written\n"),
+        (signal.SIGTERM, 143, ""),
+    ],
 )
 def test_an_interrupt_leaves_nothing(tmp_path: Path, sent: signal.Signals, status: int, message: str) -> None:
     process = subprocess.Popen(

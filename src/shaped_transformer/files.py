@@ -101,8 +101,8 @@ def scratch(parent: Path) -> Iterator[Path]:
 
     **Raises:** `StorageError` if it cannot be made.
     """
-    missing = [p for p in (parent, *parent.parents) if not p.exists()]
     try:
+        missing = [p for p in (parent, *parent.parents) if not p.exists()]
         parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=".writing-", dir=parent))
     except OSError as error:

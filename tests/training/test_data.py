@@ -78,6 +78,15 @@ def test_the_tokenizer_learns_from_the_training_text_alone_and_is_kept(
         np.testing.assert_array_equal(vocabulary.tokenize(both, 270).held_out[0], made.held_out[0])
 
 
+def test_without_a_place_for_the_cache_tokens_are_made_each_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    text_of_one = text.Text((text.Document("banana " * 50, 1),), (text.Document("apple", 10),), "b" * 64, "")
+    assert [len(vocabulary.tokenize(text_of_one, 270).train) for _ in range(2)] == [1, 1]
+
+
 def test_unigram_entropy() -> None:
     documents = (np.array([0, 0]), np.array([1, 2]))
     assert vocabulary.unigram_entropy(documents, 5) == pytest.approx(1.5 * np.log(2))

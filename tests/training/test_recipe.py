@@ -1,5 +1,7 @@
 """Recipes: those that come with the library, and what is said of bad ones."""
 
+import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,20 @@ from shaped_transformer.training.recipe import packaged
 def test_packaged_recipes_are_recipes(name: str) -> None:
     assert read(name) == read(name.removesuffix(".yaml"))
     assert st.training.Recipe.from_dict(read(name).to_dict()) == read(name)
+
+
+def test_the_page_lists_every_key_with_its_default_and_a_recipe(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    rows = {
+        key: row for row in re.findall(r"^\| `.+\|$", page, flags=re.MULTILINE) for key in re.findall(r"`(\w+)`", row)
+    }
+    for field in fields(Recipe):
+        assert field.name in rows, field.name
+        if isinstance(field.default, int | float) and field.default:
+            assert f"{field.default:g}" in rows[field.name].split("|")[3]
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+    (tmp_path / "mine.yaml").write_text(example, encoding="utf-8")
+    assert read(tmp_path / "mine.yaml").data == "my-texts"
 
 
 def test_every_task_has_a_recipe() -> None:
@@ -33,6 +49,7 @@ def test_every_task_has_a_recipe() -> None:
         ({"variant": "sharpened"}, "variant: expected one of shaped-fixed"),
         ({"heads": 3}, "heads: width / heads must be an even whole number"),
         ({"gamma": 1.5}, "gamma: a number in"),
+        ({"gamma": 0.5, "variant": "post-norm"}, "gamma: the variant post-norm has none"),
         ({"masking": 1.0}, "masking: a share below 1"),
         ({"lr": -1}, "lr: input should be greater than 0"),
         ({"lr": float("nan")}, "lr: input should be a finite number"),

@@ -105,8 +105,10 @@ def test_every_variant_trains(variant: str, recipe: Make, tmp_path: Path) -> Non
 
 
 def test_recovered_attention_is_plain_softmax(recipe: Make, tmp_path: Path) -> None:
-    train(recipe(variant="shaped-recover", watch=1), tmp_path)
-    gains = [line["identity_gain"] for line in read(tmp_path / WATCH)]
+    train(recipe(variant="shaped-recover", watch=5), tmp_path / "some")
+    assert [line["step"] for line in read(tmp_path / "some" / WATCH)] == [1, 6, 11, 12]
+    train(recipe(variant="shaped-recover", watch=1), tmp_path / "all")
+    gains = [line["identity_gain"] for line in read(tmp_path / "all" / WATCH)]
     np.testing.assert_allclose([g[0] for g in gains], [*np.linspace(1, 0, 7), *[0] * 5], atol=1e-4)
 
 
@@ -136,6 +138,8 @@ def test_other_tasks(task: str, recipe: Make, tmp_path: Path) -> None:
     if task == "images":
         assert outcome.accuracy is not None
         assert outcome.accuracy > 0.3  # guessing gives 0.1
+        report = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+        assert f"| {outcome.accuracy:.4f} |" in report
         AutoModelForImageClassification.from_pretrained(tmp_path / "out" / "model")
 
 
@@ -168,6 +172,39 @@ def test_a_folder_of_other_things_is_left_alone(recipe: Make, tmp_path: Path) ->
     with pytest.raises(st.InputError, match="is not empty and holds no run: choose another folder"):
         train(recipe(), tmp_path)
     assert [p.name for p in tmp_path.rglob("*")] == ["model", "mine.py"]
+
+
+def test_the_data_may_move_but_not_change(recipe: Make, texts: str, tmp_path: Path) -> None:
+    outcome = train(recipe(), tmp_path / "out")
+    shutil.copytree(texts, tmp_path / "moved")
+    assert train(recipe(data=str(tmp_path / "moved")), tmp_path / "out") == outcome
+    (tmp_path / "moved" / "1950-passage.txt").write_text("other words " * 50, encoding="utf-8")
+    with pytest.raises(st.InputError, match="the data have changed"):
+        train(recipe(data=str(tmp_path / "moved")), tmp_path / "out")
+
+
+def test_a_folder_in_use_is_refused(recipe: Make, tmp_path: Path) -> None:
+    chosen = recipe()
+    run.claim(tmp_path, chosen, prepare(chosen))
+    with run._alone(tmp_path), pytest.raises(st.InputError, match="is in use: another process trains there"):
+        train(chosen, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["recipe.json"]
+    train(chosen, tmp_path)
+
+
+def test_train_wants_a_recipe(tmp_path: Path) -> None:
+    name: Any = "quick.yaml"
+    with pytest.raises(st.InputError, match=r"as training\.read returns it \(got str\)"):
+        train(name, tmp_path)
+    assert {"read", "train", "Recipe"} <= set(dir(st.training))
+
+
+def test_held_out_windows_are_whole_batches_of_what_there_is(recipe: Make) -> None:
+    counts = {asked: len(prepare(recipe(held_out=asked)).held_out) for asked in (1, 7, 8, 10**9)}
+    assert (counts[1], counts[7], counts[8]) == (4, 4, 8)
+    text: Any = prepare(recipe()).held_out
+    assert counts[10**9] % 4 == 0
+    assert counts[10**9] * 16 <= len(text.stream)
 
 
 def test_what_is_missing_from_a_finished_run_is_made_again(recipe: Make, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
     if status == INTERRUPTED:  # Typer turns an interrupt inside a command into this status
-        _fail("interrupted, no half results written", INTERRUPTED)
+        _fail("interrupted; nothing is left half-written", INTERRUPTED)
     sys.exit(status if isinstance(status, int) else 0)
 
 

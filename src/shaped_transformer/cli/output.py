@@ -1,6 +1,7 @@
 """What all commands say and leave behind: lines and tables on standard error, one JSON object, a folder of results."""
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ FILES = "figure.png, figure.svg, dataset.zarr, run.json"
 
 def say(message: str) -> None:
     """Print a line on standard error."""
-    typer.echo(message, err=True)
+    sys.stderr.write(message + "\n")  # not through Typer, which would write into a progress bar instead of above it
 
 
 def new_table(*columns: str, title: str) -> "Table":

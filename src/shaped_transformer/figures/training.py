@@ -1,4 +1,4 @@
-"""Training on real text: shaped Transformers and baselines, loss against steps and against seconds, at three depths.
+"""Training on real text: shaped Transformers and baselines, loss against steps and against seconds, by depth.
 
 Every variant gets the same small search over its one learning rate, with the first seed; the others train at the rate
 found. Rates by parameter group are part of the shaped variants, one rate for all parameters part of the baselines.
@@ -347,7 +347,7 @@ def _entropy(axes: "Axes", entropy: float) -> None:
 
 
 def _masked(axes: NDArray[Any], data: "xarray.Dataset") -> None:
-    """Draw the masked models above; below, the final losses against depth, with crosses where a run diverged."""
+    """Draw the masked models above; below, final losses of what ended against depth, and at the top what diverged."""
     curves = data[["masked_loss", "masked_stopped"]].rename(
         masked_loss="loss", masked_stopped="stopped", masked_step="step"
     )
@@ -356,12 +356,20 @@ def _masked(axes: NDArray[Any], data: "xarray.Dataset") -> None:
     _entropy(axes[0], float(data["masked_entropy"]))
     axes[0].set(title="masked language models", xlabel="step")
     axes[0].set_ylim(top=float(data["masked_entropy"]) + 1)
-    final = data["final"].median("seed")
-    diverged = (data["stopped"] <= data["step"][-1]).any("seed")
+    ended = data["stopped"] > data["step"][-1]
+    final = data["final"].where(ended).median("seed")
+    rows = 0
     for variant in data["variant"].to_numpy():
         axes[1].plot(data["depth"], final.sel(variant=variant), marker="o", markersize=3, **_look(variant))
-        crossed = final.sel(variant=variant).where(diverged.sel(variant=variant))
-        axes[1].plot(data["depth"], crossed, marker="x", **_look(variant) | {"linestyle": "none"})
-    axes[1].set(xlabel="depth", ylabel="held-out loss at the end", xscale="log", ylim=(None, TOP))
+        diverged = data["depth"][~ended.sel(variant=variant).all("seed").to_numpy()]
+        if diverged.size:
+            height = np.full(diverged.size, 0.96 - 0.05 * rows)
+            look = {"marker": "x", "transform": axes[1].get_xaxis_transform()}
+            axes[1].plot(diverged, height, **_look(variant) | look | {"linestyle": "none"})
+            rows += 1
+    low, high = axes[1].get_ylim()
+    axes[1].set_ylim(low, high + 0.06 * rows * (high - low))
+    axes[1].set(xlabel="depth", ylabel="held-out loss (nats)", xscale="log")
+    axes[1].set_title("at the end; × a seed or both diverged" if rows else "at the end", fontsize="small")
     axes[1].set_xticks(data["depth"].to_numpy(), [str(d) for d in data["depth"].to_numpy()], minor=False)
     axes[1].xaxis.minorticks_off()

@@ -39,16 +39,16 @@ class Recipe(Definition):
     - `tokens`: length of a sequence, default 64. `patch`: side of an image's patches in pixels, default 4.
     - `masking`: share of tokens to be guessed, masked LM only, default 0.3.
     - `width`, `depth`, `heads`, `hidden`: n, blocks d, H, and the MLP's width (default 4n). Default 64, 6, 4.
-    - `gamma`: γ of the variants that have it; default 0.5/√d, so that γ²d is the same at all depths.
+    - `gamma`: γ of the variants that have it, in (0, 1]; default 0.5/√d, so that γ²d is the same at all depths.
     - `tau0`: temperature constant of shaped attention, default 1.
     - `lr`: the one rate, see `nn.parameter_groups`; baselines without shaped initialisation use it for all parameters.
     - `steps`, `batch`: updates, and sequences in each over all processes. `warmup`: steps over which rates grow to
       their values, default 10; `schedule`: what follows, `"constant"` (default), `"linear"` or `"cosine"` to 0.
     - `weight_decay`: of AdamW, on matrices, default 0.01. `clip`: largest norm of the gradient, default 1.
     - `log`, `evaluate`, `save`, `watch`: every how many steps the loss is written, the held-out loss measured, the
-      state saved, the covariance watched; 0 is never. Default 10, 50, 50, 50; the end is always evaluated.
-    - `held_out`: how many held-out sequences are measured, default 256; rounded to whole batches, so that several
-      processes measure what one does.
+      state saved, the covariance watched; 0 is never. Default 10, 50, 50, 50; the end is always evaluated, and watched.
+    - `held_out`: how many held-out sequences are measured, default 256, or what there is; rounded to whole
+      batches, so that several processes measure what one does.
     - `spike`: training stops when the loss exceeds this many times its first value, default 1.5; both are means over
       as many steps as 16 sequences take.
     - `seed`: of weights and data, default 0.
@@ -99,6 +99,8 @@ class Recipe(Definition):
             )
         if self.masking >= 1:
             raise DefinitionError(f"masking: a share below 1 is expected (got {self.masking:g})")
+        if self.gamma is not None and not VARIANTS[self.variant].branches:
+            raise DefinitionError(f"gamma: the variant {self.variant} has none, leave it out")
         if self.gamma is not None and self.gamma > 1:
             raise DefinitionError(f"gamma: a number in (0, 1] is expected (got {self.gamma:g})")
         if self.task == "images" and IMAGE_SIZE % self.patch:

@@ -10,13 +10,27 @@ from ..files import filling
 from ..provenance import command_line
 from ..version import __version__
 from .log import METRICS, WATCH, read
+from .processes import process_count
 from .recipe import Recipe
-from .task import Task
+from .task import ENTROPY, Task
 from .variants import VARIANTS
+from .watch import TOKENS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+LABELS = {
+    "effective_rank": "effective rank of the tokens",
+    "gradient": "norm of the block's gradient",
+    "identity_gain": "gain of the identity, mean over heads",
+    "uniform_gain": "gain of the centring, mean over heads",
+}
+"""What is drawn of what was watched."""
+READING = (
+    "*How to read it:* left, the losses; then what was watched, block by block, later steps darker. The effective rank "
+    f"is that of {TOKENS} tokens at most: near 1 they are all alike, which is rank collapse. Gradients that differ by "
+    "orders of magnitude between blocks mean that only some of them learn."
+)
 PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "numpy")
 MODEL = "`model/` is for the Auto classes of transformers, once `shaped_transformer.hf` is imported."
 
@@ -27,15 +41,16 @@ def write(out: Path, recipe: Recipe, task: Task, diverged: str = "") -> None:
 
     metrics, watch = read(out / METRICS), read(out / WATCH)
     with filling(out) as folder:
-        save(curves(metrics, watch), folder / "curves")
+        save(curves(metrics, watch, task.facts.get(ENTROPY)), folder / "curves")
         (folder / "report.md").write_text(_text(recipe, task, metrics, watch, diverged), encoding="utf-8")
 
 
-def curves(metrics: list[dict[str, Any]], watch: list[dict[str, Any]]) -> "Figure":
-    """Draw the losses, and what was watched in the blocks where there is any."""
+def curves(metrics: list[dict[str, Any]], watch: list[dict[str, Any]], entropy: float | None = None) -> "Figure":
+    """Draw the losses, the unigram entropy if there is one, and what was watched in the blocks where there is any."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import StrMethodFormatter
 
-    panels = [key for key in ("effective_rank", "gradient", "identity_gain") if any(key in line for line in watch)]
+    panels = [key for key in LABELS if any(key in line for line in watch)]
     figure = Figure(figsize=(4.6 * (1 + len(panels)), 4), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, 1 + len(panels)))
     for key, label in (("loss", "training"), ("held_out_loss", "held out")):
@@ -45,20 +60,21 @@ def curves(metrics: list[dict[str, Any]], watch: list[dict[str, Any]]) -> "Figur
                 *zip(*points, strict=True), label=label, marker="o" if len(points) < MARKED else "", markersize=3
             )
     axes[0].set(xlabel="step", ylabel="loss (nats)")
+    if entropy is not None:
+        axes[0].axhline(entropy, color="#bbbbbb", linewidth=0.8, label="unigram entropy", zorder=0)
     if metrics:
         axes[0].legend(frameon=False)
-    labels = {
-        "effective_rank": "effective rank of the tokens",
-        "gradient": "norm of the block's gradient",
-        "identity_gain": "gain of the identity, mean over heads",
-    }
     for panel, key in zip(axes[1:], panels, strict=True):
         lines = [x for x in watch if key in x]
         colours = _shades(len(lines))
         for line, colour in zip(lines, colours, strict=True):
             values = np.array([np.nan if v is None else v for v in line[key]])
             panel.plot(np.arange(1, len(values) + 1), values, color=colour)
-        panel.set(xlabel="block", ylabel=labels[key], yscale="log" if key == "gradient" else "linear")
+        panel.set(xlabel="block", ylabel=LABELS[key])
+        if key == "gradient":
+            panel.set_yscale("log")
+            panel.yaxis.set_major_formatter(StrMethodFormatter("{x:.1g}"))
+            panel.yaxis.set_minor_formatter(StrMethodFormatter("{x:.1g}"))
         panel.set_title(f"steps {lines[0]['step']} (light) to {lines[-1]['step']} (dark)", fontsize="small")
     return figure
 
@@ -92,16 +108,21 @@ def _text(recipe: Recipe, task: Task, metrics: list[dict[str, Any]], watch: list
         f"# {variant.title}: {recipe.task}",
         diverged and f"**Stopped:** {diverged}",
         "![Curves](curves.png)",
-        "*How to read it:* left, the losses; then what was watched, block by block, later steps darker.",
+        READING,
         "\n".join(f"- {fact}" for fact in _facts(task, metrics, watch)),
         "\n".join(_held_out(metrics)),
         "" if diverged else MODEL,
         "## Settings",
         "\n".join(["| key | value |", "|---|---|", *settings]),
         f"{gamma}Data: {task.source}, sha256 `{task.sha256}`.",
-        f"Command: `{command_line()}`. shaped-transformer {__version__}, {versions}.",
+        f"Command: `{command_line()}`{_processes()}. shaped-transformer {__version__}, {versions}.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _processes() -> str:
+    count = process_count()
+    return f", on {count} processes" if count > 1 else ""
 
 
 def _facts(task: Task, metrics: list[dict[str, Any]], watch: list[dict[str, Any]]) -> list[str]:
@@ -127,5 +148,9 @@ def _facts(task: Task, metrics: list[dict[str, Any]], watch: list[dict[str, Any]
 
 def _held_out(metrics: list[dict[str, Any]]) -> list[str]:
     """The held-out losses as lines of a table; none where none was measured."""
-    rows = [f"| {x['step']} | {x['held_out_loss']:.4f} | {x['seconds']:.0f} |" for x in metrics if "held_out_loss" in x]
-    return ["| step | held-out loss | seconds |", "|---|---|---|", *rows] if rows else []
+    columns = {"step": "d", "held_out_loss": ".4f", "held_out_accuracy": ".4f", "seconds": ".0f"}
+    lines = [x for x in metrics if "held_out_loss" in x]
+    shown = {name: form for name, form in columns.items() if lines and name in lines[0]}
+    rows = [[name.replace("held_out_", "held-out ") for name in shown], ["---"] * len(shown)]
+    rows += [[format(x[name], form) for name, form in shown.items()] for x in lines]
+    return [f"| {' | '.join(row)} |" for row in rows] if lines else []

@@ -3,12 +3,13 @@
 The folder knows its recipe and goes on where it was: only checkpoints that were finished carry the mark of it.
 """
 
+import fcntl
 import json
 import math
 import random
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -55,18 +56,26 @@ def train(recipe: Recipe, out: str | Path, *, say: Callable[[str], None] = lambd
     **Returns:** how it ended. The folder holds `recipe.json`, `metrics.jsonl`, `watch.jsonl`, `tensorboard/`, `model/`
     (for the Auto classes), `curves.png`, `curves.svg` and `report.md`.
 
-    **Raises:** `InputError` if the folder belongs to another recipe or the data do not fit; `StorageError` if it cannot
-    be written or the data are missing; `Diverged` if training fails, and the report says how; `MemoryError` if the
-    network does not fit.
+    **Raises:** `InputError` if the folder is not this recipe's or in use, or the data do not fit; `StorageError` if it
+    cannot be written or the data are missing; `Diverged` if training fails, and the report says how; `MemoryError` if
+    the network does not fit.
     """
-    from . import report
-
     told: Callable[[str], None] = say if is_first_process() else lambda _: None
+    if not isinstance(recipe, Recipe):
+        raise InputError(f"a Recipe is expected, as training.read returns it (got {type(recipe).__name__})")
     if recipe.batch % (processes := process_count()):
         raise InputError(f"batch: a multiple of the {processes} processes is expected (got {recipe.batch})")
     out, task = Path(out), tasks.prepare(recipe)
     model = tasks.build(recipe, task)  # before anything is written, for it may not fit
     claim(out, recipe, task)
+    with _alone(out) if is_first_process() else nullcontext():
+        return _carry_out(recipe, task, model, out, told)
+
+
+def _carry_out(recipe: Recipe, task: tasks.Task, model: Any, out: Path, told: Callable[[str], None]) -> Outcome:
+    """Train, and write what a run leaves; or see that all is there."""
+    from . import report
+
     if (done := _finished(out)) is not None:
         told(f"{out} is finished: {done.steps} steps, held-out loss {done.loss:.4g}")
         if is_first_process() and not (out / "report.md").exists():
@@ -81,6 +90,8 @@ def train(recipe: Recipe, out: str | Path, *, say: Callable[[str], None] = lambd
     except Diverged as error:
         if is_first_process():
             report.write(out, recipe, task, str(error))
+            with suppress(OSError):
+                (out / "checkpoints").rmdir()  # where nothing was saved
         wait_for_all()  # or a launcher ends the one that writes, when another one has ended
         raise
     except StorageError:
@@ -147,7 +158,7 @@ class _Trainer(Trainer):
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         step, every = self.state.global_step + 1, self.recipe.watch
-        if every and (step - 1) % every == 0:
+        if every and ((step - 1) % every == 0 or step == self.recipe.steps):
             with watched(self.accelerator.unwrap_model(model), inputs.get("attention_mask")) as seen:
                 loss = super().training_step(model, inputs, num_items_in_batch)
             self.own_log.watch(step, seen)
@@ -266,12 +277,30 @@ def claim(out: Path, recipe: Recipe, task: tasks.Task) -> None:
     except (OSError, ValueError, KeyError, TypeError):
         raise StorageError(f"{file} cannot be read: choose another folder") from None
     differences = [
-        f"{key} is {value!r}, was {old.get(key)!r}" for key, value in wanted["recipe"].items() if value != old.get(key)
+        f"{key} is {value!r}, was {old.get(key)!r}"
+        for key, value in wanted["recipe"].items()
+        if value != old.get(key) and key != "data"  # whose place may change
     ]
     if data != task.sha256:
         differences.append("the data have changed")
     if differences:
         raise InputError(f"{out} holds another run: {'; '.join(differences)}. Choose another folder")
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Hold a run's folder, so that no second process trains there.
+
+    **Raises:** `InputError` if one does.
+    """
+    with (out / "recipe.json").open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with the process, however it ends
+        except BlockingIOError:
+            raise InputError(f"{out} is in use: another process trains there. Wait, or choose another folder") from None
+        except OSError:  # a file system that knows no locks
+            pass
+        yield
 
 
 def last_checkpoint(out: Path) -> Path | None:

@@ -18,6 +18,7 @@ from .text import ERAS, read_text
 from .variants import VARIANTS
 from .vocabulary import END, PAD, encode, tokenize, unigram_entropy
 
+ENTROPY = "unigram entropy of the held-out text"
 SHORTEST = 8
 """Tokens that a paragraph must have: shorter ones are headings and greetings."""
 
@@ -89,16 +90,18 @@ def _language(recipe: Recipe) -> Task:
     tokens = tokenize(text, recipe.vocabulary)
     causal = recipe.task == "causal-lm"
     shared: dict[str, Any] = {"vocabulary": recipe.vocabulary, "masking": None if causal else recipe.masking}
+    apart = sum(map(len, tokens.held_out)) // recipe.tokens  # windows that do not overlap
+    held_out = _whole(min(recipe.held_out, apart), recipe)
     return Task(
         train=Windows(tokens.train, recipe.tokens, recipe.steps * recipe.batch, recipe.seed, **shared),
-        held_out=Windows(tokens.held_out, recipe.tokens, _whole(recipe.held_out, recipe), 0, even=True, **shared),
+        held_out=Windows(tokens.held_out, recipe.tokens, held_out, 0, even=True, **shared),
         model=hf.ShapedTransformerForCausalLM if causal else hf.ShapedTransformerForMaskedLM,
         options=_reading(recipe),
         tokenizer=tokens.tokenizer,
         tokens=recipe.tokens,
         source=text.source,
         sha256=text.sha256,
-        facts={"unigram entropy of the held-out text": unigram_entropy(tokens.held_out, recipe.vocabulary)},
+        facts={ENTROPY: unigram_entropy(tokens.held_out, recipe.vocabulary)},
     )
 
 

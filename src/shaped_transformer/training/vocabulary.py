@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from ..errors import StorageError
 from ..files import read_arrays, write_arrays
 from .text import Text
 
@@ -31,18 +33,21 @@ class Tokens:
 
 
 def tokenize(text: Text, size: int) -> Tokens:
-    """Return the tokens of all documents, from the cache where they were made before; a damaged one is made again.
+    """Return the tokens of all documents, from the cache where they were made before.
+
+    Where that is damaged they are made again, and where it cannot be written each time.
 
     **Arguments:** `text`: the documents; `size`: of the vocabulary, special tokens and all bytes included.
-
-    **Raises:** `StorageError` if the cache cannot be written or read.
     """
     key = hashlib.sha256(f"{FORMAT} {text.sha256} {size}".encode()).hexdigest()[:16]
     place = cache_folder() / f"tokens-{key}.npz"  # one file, so that several processes may make it at once
-    kept = read_arrays(place)
+    kept = None
+    with suppress(StorageError):
+        kept = read_arrays(place)
     if kept is None:
         kept = _make(text, size)
-        write_arrays(place, kept)
+        with suppress(StorageError):
+            write_arrays(place, kept)
     pieces = np.split(kept["tokens"].astype(np.int64), np.cumsum(kept["lengths"])[:-1])
     tokenizer = _tokenizer(kept["tokenizer"].tobytes().decode("utf-8"))
     return Tokens(tokenizer, tuple(pieces[: len(text.train)]), tuple(pieces[len(text.train) :]))
