@@ -1,5 +1,6 @@
 """Writing so that nothing half-done is ever seen: to a temporary name beside the place, then renamed; reading again."""
 
+import fcntl
 import io
 import shutil
 import tempfile
@@ -14,6 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError, StorageError
+
+LOCK = ".lock"
+"""What is held of a folder; it stays there."""
 
 
 def read_yaml(path: Path) -> Any:
@@ -52,7 +56,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
             return {name: arrays[name] for name in arrays.files}
     except FileNotFoundError:
         return None
-    except (ValueError, EOFError, BadZipFile, zlib.error):
+    except (ValueError, EOFError, BadZipFile, RuntimeError, zlib.error):  # zipfile's words for what is damaged
         return None
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror or error}") from None
@@ -116,6 +120,27 @@ def scratch(parent: Path) -> Iterator[Path]:
                 made.rmdir()
             except OSError:
                 break
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a folder, made if missing, for this process while the body runs; the hold is gone when the process is.
+
+    **Raises:** `InputError` if another process holds it; `StorageError` if it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK).open("a+b")
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{folder} is in use by another process: wait for it, or choose another folder") from None
+        except OSError:  # a file system that knows no locks
+            pass
+        yield
 
 
 def _put(new: Path, place: Path, old: Path) -> None:

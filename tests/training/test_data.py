@@ -73,7 +73,8 @@ def test_the_tokenizer_learns_from_the_training_text_alone_and_is_kept(
     np.testing.assert_array_equal(again.held_out[0], made.held_out[0])
     (file,) = vocabulary.cache_folder().iterdir()
     whole = file.read_bytes()
-    for damaged in (whole[: len(whole) // 2], b"", whole[:100] + b"damage" + whole[106:]):
+    flipped = [whole[:i] + bytes([whole[i] ^ 1]) + whole[i + 1 :] for i in range(len(whole) - 200, len(whole), 3)]
+    for damaged in (whole[: len(whole) // 2], b"", whole[:100] + b"damage" + whole[106:], *flipped):
         file.write_bytes(damaged)
         np.testing.assert_array_equal(vocabulary.tokenize(both, 270).held_out[0], made.held_out[0])
 

@@ -27,6 +27,13 @@ def test_a_run_that_diverges_is_held_at_its_last_loss(recipe: Callable[..., Any]
     assert training._rank(run, 25) > (False, 1e9)  # never chosen while another run ended
 
 
+def test_a_run_whose_last_update_diverges_has_finite_numbers(recipe: Callable[..., Any]) -> None:
+    run = training._run(recipe(steps=1, lr=1e30, warmup=0))
+    assert run["stopped"] == 1
+    assert np.isfinite(run["final"])
+    assert np.isfinite(run["loss"]).all()
+
+
 def test_times_are_of_every_network(recipe: Callable[..., Any]) -> None:
     seconds = training._seconds(["shaped-fixed", "pre-norm"], [1, 16], recipe())["seconds"]
     assert seconds.shape == (2, 2)

@@ -20,13 +20,14 @@ def test_packaged_recipes_are_recipes(name: str) -> None:
 
 def test_the_page_lists_every_key_with_its_default_and_a_recipe(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
-    rows = {
-        key: row for row in re.findall(r"^\| `.+\|$", page, flags=re.MULTILINE) for key in re.findall(r"`(\w+)`", row)
-    }
+    told: dict[str, str] = {}
+    for keys, defaults in re.findall(r"^\| (`[^|]+`) \|[^|]+\| ([^|]+) \|$", page, flags=re.MULTILINE):
+        names = re.findall(r"`(\w+)`", keys)
+        told |= dict(zip(names, defaults.split(", "), strict=False))
     for field in fields(Recipe):
-        assert field.name in rows, field.name
-        if isinstance(field.default, int | float) and field.default:
-            assert f"{field.default:g}" in rows[field.name].split("|")[3]
+        assert field.name in told
+        if isinstance(field.default, int | float):
+            assert told[field.name] == f"{field.default:g}", field.name
     (example,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
     (tmp_path / "mine.yaml").write_text(example, encoding="utf-8")
     assert read(tmp_path / "mine.yaml").data == "my-texts"
@@ -72,6 +73,9 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
     for name in ("none.yaml", "quick.yml", "folder/quick.yaml"):
         with pytest.raises(st.StorageError, match=rf"no recipe {name}: .*quick\.yaml"):
             read(name)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(st.StorageError, match=r"no recipe .*folder: "):
+        read(tmp_path / "folder")
     (tmp_path / "list.yaml").write_text("- 1\n", encoding="utf-8")
     with pytest.raises(st.InputError, match="must be a mapping"):
         read(tmp_path / "list.yaml")

@@ -18,7 +18,8 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoModelForImageClassification, AutoTokenizer
 
 import shaped_transformer as st
-from shaped_transformer.training import VARIANTS, run, train
+from shaped_transformer.files import alone
+from shaped_transformer.training import VARIANTS, divergence, run, train, watch
 from shaped_transformer.training.divergence import Diverged, Spikes, compared_steps
 from shaped_transformer.training.log import METRICS, WATCH, read
 from shaped_transformer.training.task import build, prepare
@@ -64,7 +65,7 @@ def test_a_run_learns_and_leaves_everything(recipe: Make, tmp_path: Path) -> Non
     assert outcome.loss == held_out(tmp_path)[-1][1]
     assert len(told) == 5
     assert sorted(p.name for p in tmp_path.iterdir()) == [
-        *("curves.png", "curves.svg", "metrics.jsonl", "model", "outcome.json", "recipe.json", "report.md"),
+        *(".lock", "curves.png", "curves.svg", "metrics.jsonl", "model", "outcome.json", "recipe.json", "report.md"),
         *("tensorboard", "watch.jsonl"),
     ]
     report = (tmp_path / "report.md").read_text(encoding="utf-8")
@@ -184,12 +185,10 @@ def test_the_data_may_move_but_not_change(recipe: Make, texts: str, tmp_path: Pa
 
 
 def test_a_folder_in_use_is_refused(recipe: Make, tmp_path: Path) -> None:
-    chosen = recipe()
-    run.claim(tmp_path, chosen, prepare(chosen))
-    with run._alone(tmp_path), pytest.raises(st.InputError, match="is in use: another process trains there"):
-        train(chosen, tmp_path)
-    assert [p.name for p in tmp_path.iterdir()] == ["recipe.json"]
-    train(chosen, tmp_path)
+    with alone(tmp_path), pytest.raises(st.InputError, match="is in use by another process"):
+        train(recipe(), tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == [".lock"]
+    train(recipe(), tmp_path)
 
 
 def test_train_wants_a_recipe(tmp_path: Path) -> None:
@@ -280,9 +279,31 @@ def test_the_last_update_may_be_the_one_that_diverges(recipe: Make, tmp_path: Pa
 def test_spikes_are_told_by_means() -> None:
     spikes = Spikes(1.5, 2)
     assert [bool(spikes.told(loss)) for loss in (1.0, 3.0, 2.9, 2.9, 3.2)] == [False, False, False, False, True]
-    assert Spikes(1.5, 2, (1.0, 3.0)).told(9.0) == ""  # one loss is no mean of two
+    assert "the loss is 7, 1.5 times its first value 2" in Spikes(1.5, 2, (1.0, 3.0), (2.0, 5.0)).told(9.0)
     assert "6.1, 1.5 times its first value 4" in Spikes(1.5, 1, (4.0,)).told(6.1)
     assert [compared_steps(batch) for batch in (1, 5, 16, 64)] == [16, 4, 1, 1]
+
+
+def test_a_run_that_goes_on_knows_the_losses_it_compares(
+    recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[list[float]] = []
+    step = run._Trainer.training_step
+
+    def noted(self: Any, *arguments: Any) -> Any:
+        if self.state.global_step == 6 and len(compared) == 1:
+            raise KeyboardInterrupt
+        loss = step(self, *arguments)
+        if self.state.global_step == 5:
+            compared.append([*self.spikes.begin, *self.spikes.recent])
+        return loss
+
+    monkeypatch.setattr(run._Trainer, "training_step", noted)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe(), tmp_path)  # four steps are compared, and step 4 is saved
+    train(recipe(), tmp_path)
+    assert len(compared[0]) == 8
+    assert compared[0] == compared[1]
 
 
 def test_divergence_at_initialisation_does_not_blame_the_rate(recipe: Make, tmp_path: Path) -> None:
@@ -311,6 +332,46 @@ def test_what_is_watched_is_what_is_there() -> None:
     norm = sum(float(p.grad.pow(2).sum()) for p in block.parameters() if p.grad is not None) ** 0.5
     assert seen["gradient"][1] == pytest.approx(norm, rel=1e-3)
     assert not block.mlp._forward_hooks
+
+
+def test_what_processes_ask_of_each_other_does_not_depend_on_what_one_sees(
+    recipe: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one whose half of a batch overflows would leave while the other waits for it."""
+    task = prepare(recipe())
+    batch = torch.utils.data.default_collate([task.train[i] for i in range(4)])
+    asked, norms = [], watch.gradient_norms
+
+    def ask(blocks: Any) -> Any:
+        asked.append(len(blocks))
+        return norms(blocks)
+
+    for module in (divergence, watch):
+        monkeypatch.setattr(module, "gradient_norms", ask)
+    model = build(recipe(), task)
+    for total in (2, 4):
+        assert divergence.where(model, batch).count("block") >= 1
+        with watched(model) as seen:
+            model(**batch).loss.backward()
+        assert len(asked) == total
+        assert bool(seen) == (total == 2)
+        torch.nn.init.constant_(model.model.embeddings.weight, torch.inf)
+
+
+def test_the_ticks_of_gradients_differ_whatever_their_span() -> None:
+    from shaped_transformer.training.report import curves
+
+    for low, high in ((0.0104, 0.0119), (0.11, 0.19), (0.2, 5.5), (1e-22, 1.0)):
+        figure = curves([], [{"step": 1, "gradient": [low, high]}])
+        figure.canvas.draw()
+        shown = figure.axes[1].get_ylim()
+        labels = [
+            text.get_text()
+            for text in figure.axes[1].get_yticklabels()
+            if shown[0] <= text.get_position()[1] <= shown[1]
+        ]
+        assert len(labels) >= 2, (low, high)
+        assert len(set(labels)) == len(labels), labels
 
 
 def test_padding_is_not_watched() -> None:

@@ -205,7 +205,7 @@ def _run(recipe: Any) -> Arrays:
     if stopped <= recipe.steps:
         last = held[np.isfinite(held)][-1] if np.isfinite(held).any() else np.log(recipe.vocabulary)
         held = np.where(np.isfinite(held), held, last)
-    final = next((line["held_out_loss"] for line in lines if "held_out_loss" in line), held[-1])
+    final = next((line["held_out_loss"] for line in lines if "held_out_loss" in line), held[-1])  # none where stopped
     return {"loss": held, "stopped": np.array(stopped), "final": np.array(final)}
 
 

@@ -66,7 +66,7 @@ class _TwiceDifferentiable(torch.autograd.Function):
 def shape(softmax: Tensor, value: Tensor, a: Tensor, b: Tensor, *, is_causal: bool) -> Tensor:
     """Return softmax + a·value − b·mean, the mean over all values or, if causal, over those up to each position.
 
-    **Arguments:** `softmax`, `value`: (…, H, T, v); `a`, `b`: broadcastable to them.
+    **Arguments:** `softmax`, `value`: (…, H, T, v); `a`, `b`: one number each, (), or one per head, (H, 1, 1).
     """
     return apply(_Shape, softmax, value.expand_as(softmax), a, b, is_causal)
 
@@ -89,19 +89,19 @@ class _Shape(torch.autograd.Function):
         of_a = of_b = None
         own = _products(gradient, value) if want_a or (want_b and ctx.is_causal) else None
         if want_a and own is not None:
-            of_a = own.sum_to_size(a.shape)
+            of_a = own.sum_to_size(a.shape).to(a.dtype)
         if not ctx.is_causal:
             mean = gradient.mean(-2, keepdim=True)
             of_value = torch.addcmul(-b * mean, gradient, a)
             if want_b:
-                of_b = -_products(mean, value).sum_to_size(b.shape)
+                of_b = -_products(mean, value).sum_to_size(b.shape).to(b.dtype)
             return gradient, of_value, of_a, of_b, None
         counts = _counts(gradient)
         if not want_b or own is None:  # b is a constant, which saves a pass
             of_value = _less_later(gradient * (b / counts)).addcmul_(gradient, a - b / counts)
             return gradient, of_value, of_a, None, None
         later = _less_later(gradient / counts)
-        of_b = (_products(later, value) - own / counts).sum_to_size(b.shape)
+        of_b = (_products(later, value) - own / counts).sum_to_size(b.shape).to(b.dtype)
         return gradient, (b * later).addcmul_(gradient, a - b / counts), of_a, of_b, None
 
 
@@ -112,8 +112,9 @@ def _less_later(x: Tensor) -> Tensor:
 
 
 def _products(x: Tensor, y: Tensor) -> Tensor:
-    """Return the scalar product at each position, (…, T, 1)."""
-    return torch.linalg.vecdot(x, y)[..., None]
+    """Return the scalar product at each position, (…, T, 1), in at least 32 bits."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    return torch.linalg.vecdot(x.to(wide), y.to(wide))[..., None]
 
 
 def _counts(x: Tensor) -> Tensor:

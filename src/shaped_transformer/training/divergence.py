@@ -23,13 +23,13 @@ def compared_steps(batch: int) -> int:
 class Spikes:
     """Tells a loss that has leapt up, from the losses of steps as they come.
 
-    **Arguments:** `factor`: how many times the first mean is too much; `steps`: over which means are taken; `earlier`:
-    losses of the first steps, of a run that goes on.
+    **Arguments:** `factor`: how many times the first mean is too much; `steps`: over which means are taken; `begin`,
+    `recent`: losses of the first and of the last steps, of a run that goes on.
     """
 
-    def __init__(self, factor: float, steps: int, earlier: Iterable[float] = ()) -> None:
+    def __init__(self, factor: float, steps: int, begin: Iterable[float] = (), recent: Iterable[float] = ()) -> None:
         self.factor, self.steps = factor, steps
-        self.begin, self.recent = list(earlier)[:steps], deque[float](maxlen=steps)
+        self.begin, self.recent = list(begin), deque(recent, maxlen=steps)
 
     def told(self, loss: float) -> str:
         """Take the loss of the next step; return what is wrong with it, or nothing."""
@@ -66,11 +66,10 @@ def where(model: nn.Module, inputs: dict[str, Any]) -> str:
     finally:
         for handle in handles:
             handle.remove()
-    count = len(blocks)
+    gradients, count = gradient_norms(blocks), len(blocks)  # asked for by all processes, whatever each sees below
     for index, (_, size) in enumerate(sizes, 1):
         if not math.isfinite(size):
             return f"block {index} of {count} is the first whose output is not finite"
-    gradients = gradient_norms(blocks)
     for index in range(count, 0, -1):
         if not math.isfinite(gradients[index - 1]):
             return f"block {index} of {count} is the last whose gradient is not finite"

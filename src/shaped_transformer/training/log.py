@@ -1,6 +1,7 @@
 """What a run writes while it goes: JSON lines, TensorBoard, a progress bar, a line at each evaluation."""
 
 import json
+import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -32,7 +33,6 @@ class Log(TrainerCallback):
         self.begun, self.done = 0.0, 0
         earlier = [line for line in read(out / METRICS) if line["step"] <= start]
         self.seconds: float = max((line["seconds"] for line in earlier), default=0.0)
-        self.losses = {line["step"]: line["loss"] for line in earlier if "loss" in line}
         if writes:
             for name in (METRICS, WATCH):
                 _keep(out / name, start)
@@ -57,6 +57,8 @@ class Log(TrainerCallback):
         logs = given["logs"]
         line: dict[str, Any] = {"step": state.global_step, "seconds": round(self.seconds, 3)}
         if "eval_loss" in logs:
+            if not math.isfinite(logs["eval_loss"]):
+                return  # the run stops for it
             line["held_out_loss"] = logs["eval_loss"]
             if "eval_accuracy" in logs:
                 line["held_out_accuracy"] = logs["eval_accuracy"]

@@ -46,7 +46,8 @@ class Recipe(Definition):
       their values, default 10; `schedule`: what follows, `"constant"` (default), `"linear"` or `"cosine"` to 0.
     - `weight_decay`: of AdamW, on matrices, default 0.01. `clip`: largest norm of the gradient, default 1.
     - `log`, `evaluate`, `save`, `watch`: every how many steps the loss is written, the held-out loss measured, the
-      state saved, the covariance watched; 0 is never. Default 10, 50, 50, 50; the end is always evaluated, and watched.
+      state saved, the covariance watched; all but `log` may be 0, never. Default 10, 50, 50, 50. The end is always
+      evaluated, and watched where anything is.
     - `held_out`: how many held-out sequences are measured, default 256, or what there is; rounded to whole
       batches, so that several processes measure what one does.
     - `spike`: training stops when the loss exceeds this many times its first value, default 1.5; both are means over
@@ -130,7 +131,7 @@ def read(name: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
     **Raises:** `StorageError` if there is no such file; `InputError` or `DefinitionError` naming the key that is wrong.
     """
     path = Path(name)
-    if not path.exists():
+    if not path.is_file():
         found = [known for known in packaged() if str(name) in (known, known.removesuffix(".yaml"))]
         if not found:
             raise StorageError(f"no recipe {name}: give a YAML file, or one of {', '.join(packaged())}")

@@ -74,9 +74,10 @@ def curves(metrics: list[dict[str, Any]], watch: list[dict[str, Any]], entropy: 
         if key == "gradient":
             panel.set_yscale("log")
             low, high = panel.get_ylim()
-            panel.yaxis.set_major_locator(LogLocator(subs=range(1, 10) if high < 10 * low else (1, 2, 5)))
-            panel.yaxis.set_major_formatter(StrMethodFormatter("{x:.1g}"))
-            panel.yaxis.set_minor_formatter(NullFormatter())
+            if high < 1000 * low:  # beyond, the powers of ten say enough
+                panel.yaxis.set_major_locator(LogLocator(subs=range(1, 10) if high < 10 * low else (1, 2, 5)))
+                panel.yaxis.set_minor_formatter(NullFormatter())
+            panel.yaxis.set_major_formatter(StrMethodFormatter("{x:.3g}"))
         panel.set_title(f"steps {lines[0]['step']} (light) to {lines[-1]['step']} (dark)", fontsize="small")
     return figure
 

@@ -3,7 +3,6 @@
 The folder knows its recipe and goes on where it was: only checkpoints that were finished carry the mark of it.
 """
 
-import fcntl
 import json
 import math
 import random
@@ -20,7 +19,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.utils import logging
 
 from ..errors import InputError, StorageError
-from ..files import replacing
+from ..files import alone, replacing
 from ..nn import advance, parameter_groups
 from ..provenance import command_line
 from ..version import __version__
@@ -33,7 +32,9 @@ from .variants import VARIANTS
 from .watch import gradient_norm, watched
 
 COMPLETE = "complete"
-"""A file in each checkpoint that was finished."""
+"""A file in each checkpoint that was finished; it holds the losses that `Spikes` compares."""
+RECIPE = "recipe.json"
+"""A file in each run's folder, which says whose it is."""
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 
 
@@ -67,8 +68,9 @@ def train(recipe: Recipe, out: str | Path, *, say: Callable[[str], None] = lambd
         raise InputError(f"batch: a multiple of the {processes} processes is expected (got {recipe.batch})")
     out, task = Path(out), tasks.prepare(recipe)
     model = tasks.build(recipe, task)  # before anything is written, for it may not fit
-    claim(out, recipe, task)
-    with _alone(out) if is_first_process() else nullcontext():
+    see_whose(out)
+    with alone(out) if is_first_process() else nullcontext():
+        claim(out, recipe, task)
         return _carry_out(recipe, task, model, out, told)
 
 
@@ -116,7 +118,9 @@ def fit(
         say(f"going on from step {start}")
     with _apart(), tasks.memory_told():
         log = Log(out, start, recipe.steps, recipe.batch * task.tokens, say, writes=first)
-        trainer = _Trainer(recipe, task, model, log, out)
+        compared = {} if checkpoint is None else json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8"))
+        spikes = Spikes(recipe.spike, compared_steps(recipe.batch), **compared)
+        trainer = _Trainer(recipe, task, model, log, spikes, out)
         try:
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         finally:
@@ -132,10 +136,8 @@ def fit(
 class _Trainer(Trainer):
     """The Trainer with rates by parameter group, a watch on the blocks, and an eye on what diverges."""
 
-    def __init__(self, recipe: Recipe, task: tasks.Task, model: Any, log: Log, out: Path) -> None:
-        self.recipe, self.own_log = recipe, log
-        steps = compared_steps(recipe.batch)
-        self.spikes = Spikes(recipe.spike, steps, (log.losses[s] for s in range(1, steps + 1) if s in log.losses))
+    def __init__(self, recipe: Recipe, task: tasks.Task, model: Any, log: Log, spikes: Spikes, out: Path) -> None:
+        self.recipe, self.own_log, self.spikes = recipe, log, spikes
         super().__init__(
             model,
             _arguments(recipe, out),
@@ -144,7 +146,7 @@ class _Trainer(Trainer):
             eval_dataset=task.held_out,
             processing_class=task.tokenizer,
             compute_metrics=_accuracy if task.accuracy else None,
-            callbacks=[log, _Schedule(recipe)],
+            callbacks=[log, _Schedule(recipe, spikes)],
         )
         self.remove_callback(PrinterCallback)
         if self.is_fsdp_enabled and not self.accelerator.is_fsdp2:
@@ -198,8 +200,8 @@ class _Trainer(Trainer):
 class _Schedule(TrainerCallback):
     """Decides after each step what is written, measured and saved, and marks what was saved whole."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
+    def __init__(self, recipe: Recipe, spikes: Spikes) -> None:
+        self.recipe, self.spikes = recipe, spikes
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         step, r = state.global_step, self.recipe
@@ -207,11 +209,13 @@ class _Schedule(TrainerCallback):
         last = step == r.steps
         control.should_evaluate = last or bool(r.evaluate and step % r.evaluate == 0)
         control.should_save = not last and bool(r.save and step % r.save == 0)
-        control.should_log = step <= compared_steps(r.batch) or last or control.should_save or step % r.log == 0
+        control.should_log = step == 1 or last or control.should_save or step % r.log == 0
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.is_world_process_zero:
-            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+            compared = {"begin": self.spikes.begin, "recent": list(self.spikes.recent)}
+            with replacing(Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE) as temporary:
+                temporary.write_text(json.dumps(compared), encoding="utf-8")
 
 
 def _arguments(recipe: Recipe, out: Path) -> TrainingArguments:
@@ -256,16 +260,25 @@ def _accuracy(predicted: Any) -> dict[str, float]:
     return {"accuracy": float((predicted.predictions.argmax(-1) == predicted.label_ids).mean())}
 
 
+def see_whose(out: Path) -> None:
+    """See that a folder is empty or a run's.
+
+    **Raises:** `InputError` if it holds anything else.
+    """
+    if not is_first_process() or not out.is_dir() or (out / RECIPE).exists():
+        return
+    if any(not path.name.startswith(".") for path in out.iterdir()):
+        raise InputError(f"{out} is not empty and holds no run: choose another folder")
+
+
 def claim(out: Path, recipe: Recipe, task: tasks.Task) -> None:
     """Write down whose folder it is, or see that it is this recipe's.
 
-    **Raises:** `InputError` if it is another recipe's, with the difference, or holds what is not a run's.
+    **Raises:** `InputError` if it is another recipe's, with the difference.
     """
-    file = out / "recipe.json"
+    file = out / RECIPE
     wanted = {"recipe": recipe.to_dict(), "data": {"source": task.source, "sha256": task.sha256}}
     if not file.exists():
-        if out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
-            raise InputError(f"{out} is not empty and holds no run: choose another folder")
         if is_first_process():
             with replacing(file) as temporary:
                 made = {"command": command_line(), "version": __version__}
@@ -285,22 +298,6 @@ def claim(out: Path, recipe: Recipe, task: tasks.Task) -> None:
         differences.append("the data have changed")
     if differences:
         raise InputError(f"{out} holds another run: {'; '.join(differences)}. Choose another folder")
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Hold a run's folder, so that no second process trains there.
-
-    **Raises:** `InputError` if one does.
-    """
-    with (out / "recipe.json").open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with the process, however it ends
-        except BlockingIOError:
-            raise InputError(f"{out} is in use: another process trains there. Wait, or choose another folder") from None
-        except OSError:  # a file system that knows no locks
-            pass
-        yield
 
 
 def last_checkpoint(out: Path) -> Path | None:

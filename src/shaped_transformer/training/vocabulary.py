@@ -21,6 +21,8 @@ SPECIAL = ("<pad>", "<end>", "<mask>")
 """Padding; what stands between documents; what hides a token."""
 FORMAT = 2
 """Of what lies in the cache; another number is another place."""
+KEPT = {"tokens", "lengths", "tokenizer"}
+"""What lies there."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def tokenize(text: Text, size: int) -> Tokens:
     kept = None
     with suppress(StorageError):
         kept = read_arrays(place)
-    if kept is None:
+    if kept is None or kept.keys() != KEPT:
         kept = _make(text, size)
         with suppress(StorageError):
             write_arrays(place, kept)

@@ -47,20 +47,21 @@ def watched(model: nn.Module, mask: Tensor | None = None) -> Iterator[dict[str, 
     finally:
         for handle in handles:
             handle.remove()
-    covariance = torch.stack(outputs[: len(blocks)]).double().cpu().numpy()
-    if not np.isfinite(covariance).all():
-        return
-    eigenvalues = np.maximum(np.linalg.eigvalsh(covariance), 0)
     gains: dict[str, list[float]] = {}
     for block in blocks:
         for name, gain in _gains(block.attention.branch).items():
             gains.setdefault(name, []).append(float(whole(gain.detach()).mean()))
+    gradients = gradient_norms(blocks)  # and gains: asked for by all processes, whatever each sees below
+    covariance = torch.stack(outputs[: len(blocks)]).double().cpu().numpy()
+    if not np.isfinite(covariance).all():
+        return
+    eigenvalues = np.maximum(np.linalg.eigvalsh(covariance), 0)
     seen.update(
         {
             "covariance": _short(covariance.mean(1)),
             "effective_rank": _short(statistics.effective_rank(eigenvalues).mean(1)),
             "token_norm": _short(statistics.mean_token_norm(covariance).mean(1)),
-            "gradient": _short(gradient_norms(blocks)),
+            "gradient": _short(gradients),
         }
         | {name: _short(np.array(values)) for name, values in gains.items()}
     )
