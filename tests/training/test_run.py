@@ -21,6 +21,7 @@ import shaped_transformer as st
 from shaped_transformer.files import alone
 from shaped_transformer.training import VARIANTS, divergence, run, train, watch
 from shaped_transformer.training.divergence import Diverged, Spikes, compared_steps
+from shaped_transformer.training.folder import last_checkpoint
 from shaped_transformer.training.log import METRICS, WATCH, read
 from shaped_transformer.training.task import build, prepare
 from shaped_transformer.training.watch import watched
@@ -235,7 +236,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(recipe: Make, tmp_path:
     process.communicate()
     before = losses(killed)
     assert 30 <= len(before) < 48
-    checkpoint = run.last_checkpoint(killed)
+    checkpoint = last_checkpoint(killed)
     assert checkpoint is not None
     cut = checkpoint.with_name("checkpoint-47")
     cut.mkdir()

@@ -22,16 +22,16 @@ if not _complete:
     raise MissingExtra("training", "shaped_transformer.training")
 
 if TYPE_CHECKING:
-    from .run import Outcome as Outcome
+    from .folder import Outcome as Outcome
     from .run import train as train
 
-LAZY = ("Outcome", "train")
-"""What imports PyTorch."""
+LAZY = {"Outcome": ".folder", "train": ".run"}
+"""What imports PyTorch, and where it is."""
 
 
 def __getattr__(name: str) -> Any:
     if name in LAZY:
-        return getattr(import_module(".run", __name__), name)
+        return getattr(import_module(LAZY[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,6 +1,6 @@
 """A training run: from a recipe to a folder, through Hugging Face's Trainer.
 
-The folder knows its recipe and goes on where it was: only checkpoints that were finished carry the mark of it.
+The same command goes on where an earlier one was interrupted.
 """
 
 import json
@@ -9,7 +9,7 @@ import random
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,32 +21,16 @@ from transformers.utils import logging
 from ..errors import InputError, StorageError
 from ..files import alone, replacing
 from ..nn import advance, parameter_groups
-from ..provenance import command_line
-from ..version import __version__
 from . import task as tasks
 from .divergence import Diverged, Spikes, compared_steps, where
+from .folder import COMPLETE, Outcome, claim, finished, last_checkpoint, see_whose, step_of
 from .log import Log
 from .processes import is_first_process, process_count, wait_for_all
 from .recipe import Recipe
 from .variants import VARIANTS
 from .watch import gradient_norm, watched
 
-COMPLETE = "complete"
-"""A file in each checkpoint that was finished; it holds the losses that `Spikes` compares."""
-RECIPE = "recipe.json"
-"""A file in each run's folder, which says whose it is."""
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended: the last held-out `loss` (nats) and `accuracy` of classifiers, `steps`, training `seconds`."""
-
-    loss: float
-    accuracy: float | None
-    steps: int
-    seconds: float
-    out: str
 
 
 def train(recipe: Recipe, out: str | Path, *, say: Callable[[str], None] = lambda _: None) -> Outcome:
@@ -78,7 +62,7 @@ def _carry_out(recipe: Recipe, task: tasks.Task, model: Any, out: Path, told: Ca
     """Train, and write what a run leaves; or see that all is there."""
     from . import report
 
-    if (done := _finished(out)) is not None:
+    if (done := finished(out)) is not None:
         told(f"{out} is finished: {done.steps} steps, held-out loss {done.loss:.4g}")
         if is_first_process() and not (out / "report.md").exists():
             report.write(out, recipe, task)
@@ -87,7 +71,7 @@ def _carry_out(recipe: Recipe, task: tasks.Task, model: Any, out: Path, told: Ca
         outcome = fit(recipe, task, model, out, say=told)
     except KeyboardInterrupt:
         found = last_checkpoint(out)
-        told("the same command begins anew" if found is None else f"the same command goes on after step {_step(found)}")
+        told(f"the same command {'begins anew' if found is None else f'goes on after step {step_of(found)}'}")
         raise
     except Diverged as error:
         if is_first_process():
@@ -113,7 +97,7 @@ def fit(
 ) -> Outcome:
     """Train a new network in a folder that belongs to the recipe, from its last finished checkpoint if there is one."""
     first, checkpoint = is_first_process(), last_checkpoint(out)
-    start = 0 if checkpoint is None else _step(checkpoint)
+    start = 0 if checkpoint is None else step_of(checkpoint)
     if start:
         say(f"going on from step {start}")
     with _apart(), tasks.memory_told():
@@ -258,65 +242,6 @@ def optimiser(model: Any, recipe: Recipe) -> torch.optim.Optimizer:
 
 def _accuracy(predicted: Any) -> dict[str, float]:
     return {"accuracy": float((predicted.predictions.argmax(-1) == predicted.label_ids).mean())}
-
-
-def see_whose(out: Path) -> None:
-    """See that a folder is empty or a run's.
-
-    **Raises:** `InputError` if it holds anything else.
-    """
-    if not is_first_process() or not out.is_dir() or (out / RECIPE).exists():
-        return
-    if any(not path.name.startswith(".") for path in out.iterdir()):
-        raise InputError(f"{out} is not empty and holds no run: choose another folder")
-
-
-def claim(out: Path, recipe: Recipe, task: tasks.Task) -> None:
-    """Write down whose folder it is, or see that it is this recipe's.
-
-    **Raises:** `InputError` if it is another recipe's, with the difference.
-    """
-    file = out / RECIPE
-    wanted = {"recipe": recipe.to_dict(), "data": {"source": task.source, "sha256": task.sha256}}
-    if not file.exists():
-        if is_first_process():
-            with replacing(file) as temporary:
-                made = {"command": command_line(), "version": __version__}
-                temporary.write_text(json.dumps(wanted | made, indent=1), encoding="utf-8")
-        return
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        old, data = found["recipe"], found["data"]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise StorageError(f"{file} cannot be read: choose another folder") from None
-    differences = [
-        f"{key} is {value!r}, was {old.get(key)!r}"
-        for key, value in wanted["recipe"].items()
-        if value != old.get(key) and key != "data"  # whose place may change
-    ]
-    if data != task.sha256:
-        differences.append("the data have changed")
-    if differences:
-        raise InputError(f"{out} holds another run: {'; '.join(differences)}. Choose another folder")
-
-
-def last_checkpoint(out: Path) -> Path | None:
-    """Return the newest checkpoint that was finished; what was cut off is ignored."""
-    finished = [p.parent for p in (out / "checkpoints").glob(f"checkpoint-*/{COMPLETE}")]
-    return max(finished, key=_step, default=None)
-
-
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.rpartition("-")[2])
-
-
-def _finished(out: Path) -> Outcome | None:
-    if not (out / "model").is_dir():
-        return None
-    try:
-        return Outcome(**json.loads((out / "outcome.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
 
 
 @contextmanager
