@@ -106,8 +106,8 @@ class _Shape(torch.autograd.Function):
 
 
 def _less_later(x: Tensor) -> Tensor:
-    """Return less the sum of x over all later positions, (…, T, v)."""
-    sums = x.cumsum(-2)
+    """Return less the sum of x over all later positions, (…, T, v), in its place: fresh memory would cost time."""
+    sums = x.cumsum_(-2)
     return sums.sub_(sums[..., -1:, :].clone())
 
 
