@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from shaped_transformer.cli.end import end
 from shaped_transformer.training import Recipe, run, train
 from shaped_transformer.training.processes import leave_group
 
@@ -56,3 +57,4 @@ def main(file: str, kind: str) -> None:
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    end(0)
