@@ -13,7 +13,7 @@ def end(status: int) -> NoReturn:
     parameters divided by FSDP the caches of PyTorch do. Such a thread that frees a tensor while the interpreter shuts
     down aborts the process, and the launcher then calls a finished run failed.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if os.environ.get("WORLD_SIZE", "1") == "1":
         sys.exit(status)
     atexit._run_exitfuncs()
     sys.stdout.flush()
