@@ -1,8 +1,6 @@
 """Several processes: they give the losses of one, stop together, go on together, and leave their group at the end."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
