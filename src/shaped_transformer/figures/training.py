@@ -51,6 +51,8 @@ LOOKS = {
     "unit-skips-small": (SERIES[5], ":"),
 }
 """Colour and line of each variant."""
+READING = "lines: medians of the seeds; bands: their range; × where a run was stopped because it diverged"
+"""What the curves are, on the picture."""
 TOP = 8.0
 """Losses above are of runs that diverge."""
 AXES = {
@@ -313,8 +315,15 @@ def draw(data: "xarray.Dataset") -> "Figure":
             axis.set_ylim(min(low for low, _ in limits), min(max(high for _, high in limits), TOP))
     if masked:
         _masked(axes[:, -1], data)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize="small")
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=4,
+        frameon=False,
+        fontsize="small",
+        title=READING,
+        title_fontsize="small",
+    )
     return figure
 
 
