@@ -1,6 +1,5 @@
 """Writing so that nothing half-done is ever seen: to a temporary name beside the place, then renamed; reading again."""
 
-import fcntl
 import io
 import shutil
 import tempfile
@@ -15,9 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError, StorageError
-
-LOCK = ".lock"
-"""What is held of a folder; it stays there."""
 
 
 def read_yaml(path: Path) -> Any:
@@ -120,27 +116,6 @@ def scratch(parent: Path) -> Iterator[Path]:
                 made.rmdir()
             except OSError:
                 break
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold a folder, made if missing, for this process while the body runs; the hold is gone when the process is.
-
-    **Raises:** `InputError` if another process holds it; `StorageError` if it cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / LOCK).open("a+b")
-    except OSError as error:
-        raise _unwritable(folder, error) from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{folder} is in use by another process: wait for it, or choose another folder") from None
-        except OSError:  # a file system that knows no locks
-            pass
-        yield
 
 
 def _put(new: Path, place: Path, old: Path) -> None:

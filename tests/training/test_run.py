@@ -18,10 +18,9 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoModelForImageClassification, AutoTokenizer
 
 import shaped_transformer as st
-from shaped_transformer.files import alone
 from shaped_transformer.training import VARIANTS, divergence, run, train, watch
 from shaped_transformer.training.divergence import Diverged, Spikes, compared_steps
-from shaped_transformer.training.folder import last_checkpoint
+from shaped_transformer.training.folder import alone, last_checkpoint
 from shaped_transformer.training.log import METRICS, WATCH, read
 from shaped_transformer.training.task import build, prepare
 from shaped_transformer.training.watch import watched

@@ -19,11 +19,11 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.utils import logging
 
 from ..errors import InputError, StorageError
-from ..files import alone, replacing
+from ..files import replacing
 from ..nn import advance, parameter_groups
 from . import task as tasks
 from .divergence import Diverged, Spikes, compared_steps, where
-from .folder import COMPLETE, Outcome, claim, finished, last_checkpoint, see_whose, step_of
+from .folder import COMPLETE, Outcome, alone, claim, finished, last_checkpoint, see_whose, step_of
 from .log import Log
 from .processes import is_first_process, process_count, wait_for_all
 from .recipe import Recipe
