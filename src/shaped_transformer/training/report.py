@@ -48,7 +48,7 @@ def write(out: Path, recipe: Recipe, task: Task, diverged: str = "") -> None:
 def curves(metrics: list[dict[str, Any]], watch: list[dict[str, Any]], entropy: float | None = None) -> "Figure":
     """Draw the losses, the unigram entropy if there is one, and what was watched in the blocks where there is any."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
     panels = [key for key in LABELS if any(key in line for line in watch)]
     figure = Figure(figsize=(4.6 * (1 + len(panels)), 4), layout="constrained")
@@ -75,9 +75,9 @@ def curves(metrics: list[dict[str, Any]], watch: list[dict[str, Any]], entropy: 
             panel.set_yscale("log")
             low, high = panel.get_ylim()
             if high < 1000 * low:  # beyond, the powers of ten say enough
-                panel.yaxis.set_major_locator(LogLocator(subs=range(1, 10) if high < 10 * low else (1, 2, 5)))
+                panel.yaxis.set_major_locator(MaxNLocator(5) if high < 10 * low else LogLocator(subs=(1, 2, 5)))
                 panel.yaxis.set_minor_formatter(NullFormatter())
-            panel.yaxis.set_major_formatter(StrMethodFormatter("{x:.3g}"))
+            panel.yaxis.set_major_formatter(StrMethodFormatter("{x:.4g}"))
         panel.set_title(f"steps {lines[0]['step']} (light) to {lines[-1]['step']} (dark)", fontsize="small")
     return figure
 
