@@ -63,7 +63,7 @@ class AnyActivation(Definition, ABC):
         raise NoProportionalLimit(self.limit_obstacle())
 
     def limit_kernel(self, factor: Array, h: float) -> Array:
-        """Return a factor of c·E σ(u)σ(u)ᵀ, u ~ N(0, V), at width 1/h, for V = factor·factorᵀ (theory §4)."""
+        """Return a factor of a positive semi-definite kernel equal to V + h·b_σ(V) + O(h²) (theory §4)."""
         raise NoProportionalLimit(self.limit_obstacle())
 
 
@@ -251,22 +251,31 @@ class ShapedSmooth(AnyActivation):
         return (d2**2 / 4 * quadratic + d3 / 2 * v * (row + column - 2)) / self.a**2
 
     def limit_kernel(self, factor: Array, h: float) -> Array:
-        """By the Hermite (Mehler) series up to order 3, each term positive semi-definite; what is left out is O(h³)."""
-        v = linalg.gram(factor)
-        _, rho = _scale_and_correlation(v)
-        moments = self._hermite(np.sqrt(linalg.diagonal(v)), 1 / h)
-        total = np.sum(self._hermite(np.ones(1), 1 / h) ** 2)
-        kernel = sum(c[..., :, None] * c[..., None, :] * rho**k for k, c in enumerate(moments))
-        return linalg.semidefinite_factor(kernel / total)
+        """Norms follow their drift exactly over the step; correlations are those of V + h·r·(v·vᵀ + 2·V∘V).
 
-    def _hermite(self, scale: Array, width: float) -> Array:
-        """E σ(scale·g) h_k(g) for the orthonormal Hermite polynomials h_0 … h_3, stacked first."""
-        nodes, weights = _gauss_hermite()
-        values = self.value(scale[..., None] * nodes, width)
-        polynomials = np.stack(
-            [np.ones_like(nodes), nodes, (nodes**2 - 1) / math.sqrt(2), (nodes**3 - 3 * nodes) / math.sqrt(6)]
-        )
-        return np.stack([values @ (weights * p) for p in polynomials])
+        r = φ''²/(4a²), v = diag V. This sum is positive semi-definite, and φ''' moves no correlation (theory §4).
+        """
+        d2, d3 = self.smooth.d2, self.smooth.d3
+        if d2 is None or d3 is None:
+            return super().limit_kernel(factor, h)
+        v = linalg.gram(factor)
+        norm = linalg.diagonal(v)
+        moved = _logistic(norm, h * (3 / 4 * d2**2 + d3) / self.a**2)
+        if d2 == 0:
+            return linalg.scale_rows(_root_of_ratio(moved, norm), factor)
+        bent = v + h * d2**2 / (4 * self.a**2) * (norm[..., :, None] * norm[..., None, :] + 2 * v**2)
+        return linalg.scale_rows(_root_of_ratio(moved, linalg.diagonal(bent)), linalg.semidefinite_factor(bent))
+
+
+def _logistic(v: Array, rate: float) -> Array:
+    """Return the solution at time 1 of dv/dt = rate·v(v − 1), infinite where it explodes before."""
+    below = np.exp(rate) - v * np.expm1(rate)
+    return np.divide(v, below, out=np.full_like(v, np.inf), where=below > 0)
+
+
+def _root_of_ratio(a: Array, b: Array) -> Array:
+    """Return √(a/b), 0 where b = 0: for a token of norm 0."""
+    return np.sqrt(np.divide(a, b, out=np.zeros_like(b), where=b > 0))
 
 
 def _relu(x: Array) -> Array:
@@ -324,12 +333,6 @@ def _scale_and_correlation(v: Array) -> tuple[Array, Array]:
     norm = np.sqrt(np.maximum(linalg.diagonal(v), 0))
     scale = norm[..., :, None] * norm[..., None, :]
     return scale, np.clip(np.divide(v, scale, out=np.zeros_like(v), where=scale > 0), -1, 1)
-
-
-@lru_cache(maxsize=1)
-def _gauss_hermite() -> tuple[Array, Array]:
-    nodes, weights = np.polynomial.hermite_e.hermegauss(32)
-    return nodes, weights / math.sqrt(2 * math.pi)
 
 
 @lru_cache(maxsize=256)

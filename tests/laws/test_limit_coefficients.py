@@ -1,10 +1,12 @@
 """Drift and diffusion of the limit (theory §4, §5)."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from assertions import z_limit
+from scipy.integrate import solve_ivp
 
 import shaped_transformer as st
 from shaped_transformer.layers.base import Layer
@@ -152,3 +154,19 @@ def test_relu_kernel_is_the_arc_cosine_kernel_with_the_drift_of_the_theory() -> 
     assert abs(kernel[0, 1] - V[0, 1]) > 5e-3
     small = activation.limit_kernel(np.linalg.cholesky(V), 1e-6)
     np.testing.assert_allclose((small @ small.T - V) / 1e-6, activation.drift(V), atol=1e-3)
+
+
+@pytest.mark.parametrize("phi", ["tanh", st.Smooth("numpy:expm1", 1.0, 1.0)])
+def test_smooth_kernel_has_the_drift_of_the_theory(phi: Any) -> None:
+    """Its distance from V + h·b_σ falls as h²; one norm follows dv/dt = (β/a²)·v(v − 1) for any h."""
+    activation = st.ShapedSmooth(phi, 1.2)
+    off = []
+    for h in (1e-3, 1e-4):
+        factor = activation.limit_kernel(np.linalg.cholesky(V), h)
+        off.append(np.max(np.abs(factor @ factor.T - V - h * activation.drift(V))))
+    assert off[0] < 1e-4
+    assert off[1] < 0.011 * off[0]
+    h, rate, v = 0.1, (3 / 4 * activation.smooth.d2**2 + activation.smooth.d3) / 1.2**2, V[1, 1]  # type: ignore[operator]
+    solved = solve_ivp(lambda _, y: rate * y * (y - 1), (0, h), [v], rtol=1e-10, atol=1e-12).y[0, -1]
+    factor = activation.limit_kernel(np.linalg.cholesky(V), h)
+    np.testing.assert_allclose((factor @ factor.T)[1, 1], solved, rtol=1e-8)

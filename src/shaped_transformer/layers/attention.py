@@ -180,14 +180,14 @@ class ShapedAttention(Attention):
         spread = linalg.diagonal(v)[..., None, :] - 2 * linalg.product(masks.uniform(self.mask, v.shape[-1]), v)
         return linalg.scale_rows(self._strength() ** 2 / 2 * linalg.diagonal(v), spread)
 
-    def limit_factor(self, factor: Array, h: float, n: int, draws: Draws) -> Array:
+    def limit_factors(self, factor: Array, h: float, share: float, n: int, draws: Draws) -> tuple[Array, Array]:
         uniform = masks.uniform(self.mask, factor.shape[-2])
         mean = h * self._second_order(linalg.gram(factor))
         heads = []
         for _ in range(self.heads):
             attention = linalg.centre(math.sqrt(h) * self._first_order(factor, draws) + mean, uniform)
             heads.append(factor + linalg.product(attention, factor))
-        return self._joined(heads, self.values(n) / n / h, draws)
+        return factor, self._joined(heads, self.values(n) / n / h, draws)
 
     def drift(self, v: Array, n: int) -> Array:
         p = masks.uniform(self.mask, v.shape[-1])

@@ -73,8 +73,11 @@ class Branch(Part):
     def chain_factor(self, factor: Array, n: int, draws: Draws) -> Array:
         """Return F, F·Fᵀ = K, given a factor of the input's covariance (theory §3, steps 1 to 3)."""
 
-    def limit_factor(self, factor: Array, h: float, n: int, draws: Draws) -> Array:
-        """Return F for one step of length h of the Wishart scheme (theory §4)."""
+    def limit_factors(self, factor: Array, h: float, share: float, n: int, draws: Draws) -> tuple[Array, Array]:
+        """Return what the skip carries on and F, for one step of length h of the Wishart scheme (theory §4).
+
+        `share` is γ², the part of K in the next V.
+        """
         raise NoProportionalLimit(self.limit_obstacle())
 
 

@@ -71,10 +71,11 @@ class MLP(Branch):
             return "MLP(normalise=False) multiplies the branch by E σ(g)² instead of 1: use normalise=True"
         return self.activation.limit_obstacle()
 
-    def limit_factor(self, factor: Array, h: float, n: int, draws: Draws) -> Array:
-        kernel = self.activation.with_input_gain(self.input_gain).limit_kernel(factor, h)
+    def limit_factors(self, factor: Array, h: float, share: float, n: int, draws: Draws) -> tuple[Array, Array]:
+        """V first follows the drift of the whole layer; the rest of the step is that of a linear network."""
+        moved = self.activation.with_input_gain(self.input_gain).limit_kernel(factor, share * h)
         freedom = self.hidden_width_of(n) / n / h
-        return linalg.product(kernel, draws.bartlett(linalg.columns(kernel), freedom)) / math.sqrt(freedom)
+        return moved, linalg.product(moved, draws.bartlett(linalg.columns(moved), freedom)) / math.sqrt(freedom)
 
     def drift(self, v: Array, n: int) -> Array:
         return self.activation.with_input_gain(self.input_gain).drift(v)

@@ -113,7 +113,8 @@ class Residual(Layer):
         return self.branch.limit_obstacle()
 
     def limit_step(self, factor: Array, h: float, n: int, draws: Draws) -> Array:
-        return linalg.lq(self._with_skip(factor, self.branch.limit_factor(factor, h, n, draws), 1 / h, draws))
+        factors = self.branch.limit_factors(factor, h, self.scale**2, n, draws)
+        return linalg.lq(self._with_skip(*factors, 1 / h, draws))
 
     def drift(self, v: Array, n: int) -> Array:
         return self.scale**2 * self.branch.drift(v, n)

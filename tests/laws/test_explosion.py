@@ -1,0 +1,89 @@
+"""Norms under smooth activations: the share of paths that explode is the limit's own, at the default steps (theory §4)."""
+
+import math
+
+import numpy as np
+import pytest
+from assertions import FALSE_ALARM, assert_not_the_law, assert_same_law
+from scipy.linalg import solve_banded
+from scipy.stats import binomtest
+
+import shaped_transformer as st
+from shaped_transformer.figures.shaped_mlp import ACTIVATIONS
+
+SAMPLES, EXPLODED = 40_000, 1e4
+BALANCED, SOFTPLUS = ACTIVATIONS["balanced, β = 0"], ACTIVATIONS["softplus, β = 3/16"]
+V0 = np.array([[1.2, 0.3, -0.2], [0.3, 1.4, 0.5], [-0.2, 0.5, 0.8]])
+
+
+def dense(phi: st.Smooth, a: float) -> st.Architecture:
+    return st.shaped_mlp(100, 100, activation=st.ShapedSmooth(phi, a))
+
+
+def residual(phi: st.Smooth, a: float, gamma: float) -> st.Architecture:
+    return st.Architecture(100, 100, (st.Residual(st.MLP(st.ShapedSmooth(phi, a)), gamma),))
+
+
+def exploded(arch: st.Architecture, seed: int) -> int:
+    """How many of the limit's paths from one unit token pass a norm of 1e4."""
+    e = st.sde.sample(arch, np.ones((1, 1)), SAMPLES, seed=seed, record=101)
+    return int(np.sum((e.covariance[:, :, 0, 0] > EXPLODED).any(axis=1) | (e.stopped <= arch.depth)))
+
+
+def share_by_backward_equation(rate: float, noise: float, time: float = 1.0) -> float:
+    """P(a path of dv = rate·v(v − 1) dt + √noise·v dB from 1 passes 1e4 by `time`), solved in y = log v on a grid."""
+    y, steps = np.linspace(-14, math.log(EXPLODED), 8000), 4000
+    gap, dt, drift = y[1] - y[0], time / steps, rate * (np.exp(y) - 1) - noise / 2
+    down = noise / 2 / gap**2 + np.maximum(-drift, 0) / gap
+    up = noise / 2 / gap**2 + np.maximum(drift, 0) / gap
+    inside = np.arange(1, len(y) - 1)
+    bands = np.zeros((3, len(y)))
+    bands[1] = 1
+    bands[1, inside] += dt * (down + up)[inside]
+    bands[0, inside + 1], bands[2, inside - 1] = -dt * up[inside], -dt * down[inside]
+    u = np.zeros(len(y))
+    u[-1] = 1
+    for _ in range(steps):
+        u = solve_banded((1, 1), bands, u)
+    return float(np.interp(0, y, u))
+
+
+def test_neutral_norms_do_not_explode() -> None:
+    """With β = 0 the norm is a martingale, so at most one path in 10,000 passes 1e4 (Doob)."""
+    seen = exploded(dense(BALANCED, 0.4), seed=1)
+    assert binomtest(seen, SAMPLES, 1 / EXPLODED, alternative="greater").pvalue > FALSE_ALARM
+
+
+@pytest.mark.parametrize(
+    ("arch", "wrong", "rate", "noise"),
+    [
+        (dense(SOFTPLUS, 0.4), dense(SOFTPLUS, 0.44), 3 / 16 / 0.4**2, 2.0),
+        (residual(SOFTPLUS, 0.2, 0.6), residual(SOFTPLUS, 0.2, 0.54), 0.6**2 * 3 / 16 / 0.2**2, 4 * 0.6**2),
+    ],
+    ids=["dense", "residual"],
+)
+def test_explosive_norms_explode_as_often_as_the_limit(
+    arch: st.Architecture, wrong: st.Architecture, rate: float, noise: float
+) -> None:
+    want = share_by_backward_equation(rate, noise)
+    assert 0.05 < want < 0.5
+    assert binomtest(exploded(arch, seed=2), SAMPLES, want).pvalue > FALSE_ALARM
+    assert binomtest(exploded(wrong, seed=2), SAMPLES, want).pvalue < FALSE_ALARM
+
+
+@pytest.mark.slow
+def test_norms_and_correlations_of_a_bent_activation_are_those_of_euler() -> None:
+    wishart, euler, wrong = (
+        st.sde.sample(dense(BALANCED, a), V0, 10_000, seed=5, steps=steps, record=1, scheme=scheme)
+        for a, steps, scheme in ((0.6, 200, "wishart"), (0.6, 800, "euler"), (0.54, 800, "euler"))
+    )
+    assert_same_law(wishart, euler)
+    assert_not_the_law(wishart, wrong)
+
+
+def test_a_token_of_norm_zero_stays_there() -> None:
+    v0 = np.diag([1.0, 0.0])
+    for phi in (BALANCED, st.Smooth(np.tanh, 0.0, -2.0)):
+        e = st.sde.sample(dense(phi, 0.4), v0, 100, seed=0, record=2)
+        assert (e.covariance[:, :, 1, :] == 0).all()
+        assert np.isfinite(e.covariance).all()
