@@ -10,7 +10,7 @@ import numpy as np
 from . import statistics
 from .architecture import Architecture, shaped_transformer
 from .errors import InputError
-from .inputs import Covariance, equicorrelated
+from .inputs import Covariance, check_count, equicorrelated
 from .masks import Mask
 from .progress import progress
 from .stability import WINDOW
@@ -125,6 +125,11 @@ def advise(
     for name, value in (("probability", probability), ("rank_share", rank_share), ("confidence", confidence)):
         if not 0 < value < 1:
             raise InputError(f"{name} must lie in (0, 1) (got {value:g})")
+    if v0 is None and check_count(tokens, "tokens") > check_count(width, "width"):
+        raise InputError(
+            f"{tokens} equally correlated tokens need a width of at least {tokens} (got {width}): choose at most "
+            f"{width} tokens or more width; from Python, v0= takes an input of lower rank"
+        )
     start = equicorrelated(tokens, 0.2) if v0 is None else v0
     if len(start) != tokens:
         raise InputError(f"v0 is for {len(start)} tokens, but tokens = {tokens}")

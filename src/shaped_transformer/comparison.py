@@ -13,7 +13,7 @@ from . import statistics
 from .architecture import Architecture
 from .errors import InputError, NoProportionalLimit
 from .inputs import check_count
-from .views import chain, compilation, network, sampling, sde
+from .views import chain, compilation, linalg, network, sampling, sde
 from .views.ensemble import Ensemble
 
 if TYPE_CHECKING:
@@ -26,8 +26,9 @@ WINDOW = (0.0, 1e8)
 RECORDS = 33
 """Layers kept for the curves against depth."""
 
-RESOLVED = {"network": 1e-28, "chain": 1e-28, "sde": 1e-14}
+RESOLVED = {"network": linalg.ROUNDING, "chain": linalg.ROUNDING, "sde": 1e-14}
 """Smallest ratio of eigenvalues that a view resolves; the SDE's kernels are computed from V, not from its factor."""
+SMALLEST = "smallest eigenvalue"
 
 
 def _rho12(e: Ensemble) -> Floats:
@@ -36,10 +37,10 @@ def _rho12(e: Ensemble) -> Floats:
     return np.where(np.abs(rho) < 1e-14, 0.0, rho)
 
 
-def _smallest(e: Ensemble) -> Floats:
-    """The smallest eigenvalue, 0 where it is not resolved."""
-    values = e.eigenvalues
-    return np.where(values[..., -1] < RESOLVED[e.view] * values[..., 0], 0.0, values[..., -1])
+def _smallest(e: Ensemble, resolution: float | None = None) -> Floats:
+    """The smallest eigenvalue, 0 below `resolution` times the largest; by default the view's own."""
+    values, least = e.eigenvalues, RESOLVED[e.view] if resolution is None else resolution
+    return np.where(values[..., -1] < least * values[..., 0], 0.0, values[..., -1])
 
 
 STATISTICS: dict[str, Callable[[Ensemble], Floats]] = {
@@ -47,7 +48,7 @@ STATISTICS: dict[str, Callable[[Ensemble], Floats]] = {
     "V11": lambda e: e.covariance[..., 0, 0],
     "V12": lambda e: np.where(_rho12(e) == 0, 0.0, e.covariance[..., 0, 1]),
     "rho12": _rho12,
-    "smallest eigenvalue": _smallest,
+    SMALLEST: _smallest,
     "effective rank": lambda e: e.effective_rank(),
 }
 """What is compared, each (samples, records)."""
@@ -89,11 +90,20 @@ class Comparison:
                     "statistic": name,
                     "views": {v: {"median": b[1], "low": b[0], "high": b[2]} for v, b in bands.items()},
                     "pairs": {
-                        f"{a}-{b}": asdict(statistics.two_sample(last[a], last[b])) for a, b in combinations(last, 2)
+                        f"{a}-{b}": asdict(statistics.two_sample(*self._comparable(name, a, b)))
+                        for a, b in combinations(last, 2)
                     },
                 }
             )
         return rows
+
+    def _comparable(self, name: str, *views: str) -> list[Floats]:
+        """A statistic at the last layer in two views, with the resolution of the coarser one."""
+        ensembles = [self.ensembles[view] for view in views]
+        if name == SMALLEST:
+            coarser = max(RESOLVED[view] for view in views)
+            return [_smallest(e, coarser)[:, -1] for e in ensembles]
+        return [STATISTICS[name](e)[:, -1] for e in ensembles]
 
     def verdict(self) -> statistics.Verdict:
         """Return the verdict of the chain, whose law is the network's."""

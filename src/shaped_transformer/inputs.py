@@ -141,6 +141,19 @@ def from_covariance(covariance: ArrayLike | str | PathLike[str]) -> Covariance:
     return v
 
 
+def resolved(eigenvalues: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which eigenvalues of a covariance, (m,), float64 resolves: those above 4·m·ε times the largest.
+
+    What lies below is rounding, of the covariance's own entries or of its decomposition: all views start with 0 there.
+    """
+    return np.asarray(eigenvalues > 4 * len(eigenvalues) * np.finfo(np.float64).eps * np.max(eigenvalues))
+
+
+def rank(covariance: Covariance) -> int:
+    """Return the number of eigenvalues that are resolved, (m, m) → 1 … m."""
+    return int(np.sum(resolved(np.linalg.eigvalsh(covariance))))
+
+
 def check_seed(seed: int) -> int:
     """Return a seed that NumPy takes: a whole number of at least 0.
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import InputError
+from .inputs import rank as rank_of
 
 if TYPE_CHECKING:
     from .views.ensemble import Ensemble
@@ -196,7 +197,7 @@ def verdict(ensemble: "Ensemble") -> Verdict:
             f"a verdict needs the last layer: record it (layer {depth}; the last record is {ensemble.depth[-1]})"
         )
     start = float(mean_token_norm(ensemble.initial)) or 1.0
-    below = ensemble.eigenvalues[:, -1, -1] < ensemble.settings["stop"][0]
+    below = ensemble.eigenvalues[:, -1, rank_of(ensemble.initial) - 1] < ensemble.settings["stop"][0]
     stopped_above = (ensemble.stopped <= depth) & ~below
     exploded = share(stopped_above | np.any(ensemble.eigenvalues[..., 0] > EXPLODED * start, axis=1))
     last = ensemble.covariance[:, -1]

@@ -74,18 +74,21 @@ def test_frame_has_orthonormal_rows_in_random_directions() -> None:
     np.testing.assert_allclose((frame**2).mean(axis=0), 0.2, atol=0.02)
 
 
-@given(some.integers(1, 5), some.floats(0, 2), some.floats(0.1, 4), some.integers(0, 50))
-def test_leaving_a_window_is_decided_as_by_eigenvalues(size: int, low: float, width: float, seed: int) -> None:
+@given(some.integers(1, 5), some.integers(0, 4), some.floats(0, 2), some.floats(0.1, 4), some.integers(0, 50))
+def test_leaving_a_window_is_decided_as_by_eigenvalues(
+    size: int, missing: int, low: float, width: float, seed: int
+) -> None:
+    rank = max(1, size - missing)
     factor = np.random.default_rng(seed).standard_normal((40, size, size + 1))
     values = np.linalg.eigvalsh(linalg.gram(factor))
-    want = (values[:, 0] < low - 1e-12) | (values[:, -1] > low + width)
+    want = (values[:, -rank] < low - 1e-12) | (values[:, -1] > low + width)
     for layout in (factor, linalg.sample_last(factor)):
-        np.testing.assert_array_equal(leaves(layout, (low, low + width)), want)
+        np.testing.assert_array_equal(leaves(layout, (low, low + width), rank), want)
 
 
 @pytest.mark.parametrize("last", [False, True])
 def test_a_singular_covariance_leaves_a_window_above_zero(last: bool) -> None:
     factor = np.stack([np.eye(3), np.diag([1.0, 0.0, 1.0]), np.tri(3)])
     factor = linalg.sample_last(factor) if last else factor
-    np.testing.assert_array_equal(leaves(factor, (1e-9, 10.0)), [False, True, False])
-    np.testing.assert_array_equal(leaves(factor, (0.0, 10.0)), [False, False, False])
+    np.testing.assert_array_equal(leaves(factor, (1e-9, 10.0), 3), [False, True, False])
+    np.testing.assert_array_equal(leaves(factor, (0.0, 10.0), 3), [False, False, False])

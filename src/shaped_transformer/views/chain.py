@@ -68,8 +68,8 @@ class ChainWalk:
     def eigenvalues(self, state: Array) -> Array:
         return linalg.squared_singular_values(linalg.rows(state, self.lead))
 
-    def leaves(self, state: Array, stop: stopping.Window) -> NDArray[np.bool_]:
-        return stopping.leaves(linalg.rows(state, self.lead), stop)
+    def leaves(self, state: Array, stop: stopping.Window, rank: int) -> NDArray[np.bool_]:
+        return stopping.leaves(linalg.rows(state, self.lead), stop, rank)
 
 
 def new_walk(architecture: Architecture, factor: Array, sample_last: bool | None = None) -> ChainWalk:

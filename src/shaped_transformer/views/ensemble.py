@@ -16,6 +16,7 @@ from ..errors import InputError, StorageError
 from ..files import replacing
 from ..provenance import command_line
 from ..version import __version__
+from . import linalg
 
 if TYPE_CHECKING:
     import xarray
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from .sampling import Drawn, Walk
 
 Floats = NDArray[np.float64]
-
-RESOLVED = 1e-28
-"""Smallest ratio of eigenvalues that a float64 factor resolves."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -40,7 +38,8 @@ class Ensemble:
     - `covariance`: V, (samples, records, m, m). After a path has stopped, its last V.
     - `eigenvalues`: of V, (samples, records, m), largest first, from the factor: exact far below the rounding of V.
     - `depth`: recorded layers, (records,); whole numbers unless a step of the SDE falls between layers.
-    - `stopped`: first layer at which an eigenvalue left the window, (samples,); depth + 1 if none did.
+    - `stopped`: first layer at which an eigenvalue left the window, (samples,); depth + 1 if none did. Downwards only
+      the rank(V0) largest eigenvalues count.
     - `seed`, `settings`: what was asked for; `version`, `command`: what made it.
     """
 
@@ -120,7 +119,7 @@ class Ensemble:
         **Raises:** `InputError` where V is singular as far as float64 factors can tell.
         """
         smallest = self.eigenvalues[..., -1]
-        if (smallest <= RESOLVED * self.eigenvalues[..., 0]).any():
+        if (smallest <= linalg.ROUNDING * self.eigenvalues[..., 0]).any():
             raise InputError(
                 "V is singular in some samples, so that its log-determinant is minus infinity: use effective_rank(), "
                 "or an input of full rank with at most as many tokens as width"

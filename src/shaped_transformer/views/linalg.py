@@ -26,6 +26,9 @@ SMALL = 24
 SAFE_PIVOT = 1e-4
 """Squared pivots of a correlation matrix above this cost Cholesky's decomposition at most four digits of sixteen."""
 
+ROUNDING = 1e-28
+"""Ratio to the largest below which an eigenvalue of L·Lᵀ is rounding of L in float64."""
+
 
 def is_small(tokens: int) -> bool:
     """Return whether the sample-last layout is the faster one for so many tokens."""
@@ -287,6 +290,12 @@ def _clamped_cholesky(v: Array, rounding: float) -> Array:
         pivot = np.where(rest[..., :1] > least[..., j : j + 1], rest[..., :1], np.inf)
         factor[..., j:, j] = rest / np.sqrt(pivot)
     return factor
+
+
+def rank(factor: Array) -> int:
+    """Return the rank of one factor, (m, k): how many of its squared singular values are above rounding."""
+    values = squared_singular_values(factor)
+    return int(np.sum(values > ROUNDING * values[0]))
 
 
 def squared_singular_values(a: Array) -> Array:

@@ -53,8 +53,8 @@ class NetworkWalk:
     def eigenvalues(self, state: Array) -> Array:
         return linalg.squared_singular_values(linalg.lq(self._factor(state)))
 
-    def leaves(self, state: Array, stop: stopping.Window) -> NDArray[np.bool_]:
-        return stopping.leaves(self._factor(state), stop)
+    def leaves(self, state: Array, stop: stopping.Window, rank: int) -> NDArray[np.bool_]:
+        return stopping.leaves(self._factor(state), stop, rank)
 
 
 def block_size(architecture: Architecture) -> int:
@@ -87,7 +87,7 @@ def sample(
     - `seed`: whole number; the same seed gives the same draws whatever the workers and records.
     - `record`: which layers to keep: `None` (at most 11 evenly spaced ones), how many, or a sequence of layers.
     - `stop`: (low, high); a path is frozen at the first layer at which an eigenvalue of V lies outside. The default
-      only stops explosions.
+      only stops explosions. Of a singular V0 only the rank(V0) largest eigenvalues count downwards.
     - `workers`: threads, default all cores. `client`: a Dask client instead.
     - `dtype`: `"float64"` (default) or `"float32"`, which halves the memory but cannot follow an eigenvalue below 1e-13
       of the largest.

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ..architecture import Architecture
 from ..errors import InputError
-from ..inputs import check_count, check_seed, from_covariance
+from ..inputs import check_count, check_seed, from_covariance, resolved
 from ..progress import progress
 from . import compilation, linalg
 from .draws import Draws
@@ -93,8 +93,8 @@ class Walk(Protocol):
         """Return the eigenvalues of V, largest first, (samples, m)."""
         ...
 
-    def leaves(self, state: Array, stop: Window) -> NDArray[np.bool_]:
-        """Return which samples have left the window of eigenvalues."""
+    def leaves(self, state: Array, stop: Window, rank: int) -> NDArray[np.bool_]:
+        """Return which samples have left the window: downwards, with their `rank` largest eigenvalues."""
         ...
 
 
@@ -129,17 +129,17 @@ def check_start(architecture: Architecture, v0: Any) -> Floats:
 
 
 def initial_factor(v0: Array, width: int) -> Array:
-    """Return a factor of V0 with at most min(m, width) columns; singular V0 included.
+    """Return a factor L0 of V0 with at most min(m, width) columns; what V0 does not resolve is 0 in it.
 
     **Raises:** `InputError` if the rank of V0 exceeds the width.
     """
     values, vectors = np.linalg.eigh(v0)
-    values = np.maximum(values, 0)
-    rank = int(np.sum(values > 1e-12 * values[-1]))
+    values = np.where(resolved(values), values, 0.0)
+    rank = int(np.count_nonzero(values))
     if rank > width:
         raise InputError(
-            f"a covariance of rank {rank} cannot come from vectors of width {width}: give at most {width} tokens, or "
-            "inputs.from_vectors with vectors of that width"
+            f"a covariance of rank {rank} cannot come from vectors of width {width}: give at most {width} tokens, a "
+            f"width of at least {rank}, or an input of lower rank, such as a text or inputs.from_vectors"
         )
     keep = min(len(v0), width)
     return linalg.lq((vectors * np.sqrt(values))[:, len(v0) - keep :])
@@ -258,14 +258,16 @@ def draw_block(
     state = walk.start(draws)
     covariances, eigenvalues = [], []
     never = walk.steps + 1
-    stopped = np.where(walk.leaves(state, stop), 0, never)
+    leaves = partial(walk.leaves, stop=stop, rank=linalg.rank(walk.factor))
+    stopped = np.where(leaves(state), 0, never)
     running = stopped == never
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for step in range(walk.steps + 1):
             if step and running.any():
                 if cancelled():
                     raise InterruptedError
-                state, left = _advance(walk, state, walk.step(state, draws), running, stop)
+                state, moves = _advance(state, walk.step(state, draws), running)
+                left = running & (~moves | leaves(state))
                 stopped[left] = step
                 running &= ~left
             if step in records:
@@ -294,18 +296,15 @@ def _keep_freed_memory() -> None:
     mallopt(mmap_threshold, KEPT // 16)
 
 
-def _advance(
-    walk: Walk, old: Array, new: Array, running: NDArray[np.bool_], stop: Window
-) -> tuple[Array, NDArray[np.bool_]]:
-    """The next state, in which stopped paths stay and a step to infinity is not taken; and who stops now."""
+def _advance(old: Array, new: Array, running: NDArray[np.bool_]) -> tuple[Array, NDArray[np.bool_]]:
+    """The next state, in which stopped paths stay and a step to infinity is not taken; and who moves."""
     if old.shape != new.shape:  # the factor may gain or lose columns that are zero
         width = max(linalg.columns(old), linalg.columns(new))
         old, new = linalg.pad(old, width), linalg.pad(new, width)
-    finite = np.isfinite(linalg.squared_norm(new))
-    moves = running & finite
+    moves = running & np.isfinite(linalg.squared_norm(new))
     if not moves.all():
         new = np.where(moves[:, None, None], new, old)
-    return new, running & (~finite | walk.leaves(new, stop))
+    return new, moves
 
 
 def _in_threads(task: Callable[..., Drawn], blocks: int, workers: int | None) -> Blocks:

@@ -59,8 +59,8 @@ class WishartWalk:
     def eigenvalues(self, state: Array) -> Array:
         return linalg.squared_singular_values(state)
 
-    def leaves(self, state: Array, stop: stopping.Window) -> NDArray[np.bool_]:
-        return stopping.leaves(state, stop)
+    def leaves(self, state: Array, stop: stopping.Window, rank: int) -> NDArray[np.bool_]:
+        return stopping.leaves(state, stop, rank)
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,12 @@ class EulerWalk(WishartWalk):
     def eigenvalues(self, state: Array) -> Array:
         return np.maximum(np.linalg.eigvalsh(state)[..., ::-1], 0)
 
-    def leaves(self, state: Array, stop: stopping.Window) -> NDArray[np.bool_]:
+    def leaves(self, state: Array, stop: stopping.Window, rank: int) -> NDArray[np.bool_]:
         low, high = stop
         if low == 0 and (np.trace(state, axis1=-2, axis2=-1) <= high).all():
             return np.zeros(len(state), dtype=bool)
         values = np.linalg.eigvalsh(np.where(np.isfinite(state), state, 0))
-        return np.asarray((values[..., -1] > high) | (values[..., 0] < (low or -np.inf)))
+        return np.asarray((values[..., -1] > high) | (values[..., -rank] < (low or -np.inf)))
 
 
 def sample(

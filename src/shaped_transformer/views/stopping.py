@@ -27,18 +27,23 @@ def check_window(stop: Window) -> Window:
     return low, high
 
 
-def leaves(factor: Array, stop: Window) -> NDArray[np.bool_]:
-    """Return which samples have an eigenvalue of V = factor·factorᵀ below `low` or above `high`, (samples,).
+def leaves(factor: Array, stop: Window, rank: int) -> NDArray[np.bool_]:
+    """Return which samples have an eigenvalue of V = factor·factorᵀ above `high`, or too many below `low`, (samples,).
+
+    The `rank` largest must stay above `low`, where `rank` is that of V0: directions that the input does not have say
+    nothing of collapse. Where V0 is singular nonlinear layers may fill them later, or not.
 
     The largest eigenvalue lies between tr V/m and tr V, the smallest between 1/tr V⁻¹ and m/tr V⁻¹. Only samples that
-    these bounds leave open are decomposed.
+    these bounds leave open are decomposed, and all where the smallest is not the one that counts.
     """
     low, high = stop
     tokens = factor.shape[-2]
     trace = linalg.squared_norm(factor)
     out = trace > tokens * high
     open_question = (trace > high) & ~out
-    if low > 0:
+    if low > 0 and rank < tokens:
+        factor, open_question = linalg.shorten(factor), ~out
+    elif low > 0:
         factor = linalg.lq(factor)
         if linalg.columns(factor) < tokens:
             return np.ones(len(factor), dtype=bool)
@@ -49,5 +54,5 @@ def leaves(factor: Array, stop: Window) -> NDArray[np.bool_]:
     which = np.flatnonzero(open_question & ~out)
     if which.size:
         values = linalg.squared_singular_values(factor[which])
-        out[which] = (values[:, 0] > high) | (values[:, -1] < low)
+        out[which] = (values[:, 0] > high) | (values[:, rank - 1] < low)
     return out

@@ -1,0 +1,114 @@
+"""What the input does not resolve is 0 in every view alike, and its missing directions are no collapse (theory §3)."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from assertions import assert_same_law
+
+import shaped_transformer as st
+from shaped_transformer.comparison import STATISTICS, compare
+from shaped_transformer.views import linalg, sampling, stopping
+
+REPEATED = [0, 1, 2, 0, 3, 1, 0, 4]
+"""Eight tokens, of which five differ."""
+WINDOW = (1e-4, 1e4)
+VIEWS: list[Any] = [st.network, st.chain, st.sde]
+views = pytest.mark.parametrize("view", VIEWS, ids=lambda v: v.__name__.rsplit(".", 1)[-1])
+
+
+def repeated(width: int = 64) -> st.inputs.Covariance:
+    return st.inputs.from_vectors(np.random.default_rng(0).standard_normal((5, width))[REPEATED])
+
+
+def test_rank_counts_what_float64_resolves() -> None:
+    assert st.inputs.rank(repeated()) == 5
+    assert st.inputs.rank(np.eye(4)) == 4
+    assert st.inputs.rank(np.diag([1.0, 1e-12])) == 2
+    assert st.inputs.rank(np.diag([1.0, 1e-16])) == 1
+    assert st.inputs.rank(np.ones((3, 3))) == 1
+
+
+def test_the_factor_of_the_input_has_its_rank() -> None:
+    v0 = repeated()
+    factor = sampling.initial_factor(v0, 64)
+    assert linalg.rank(factor) == 5
+    np.testing.assert_allclose(factor @ factor.T, v0, atol=1e-14)
+
+
+@views
+@pytest.mark.parametrize("tokens", [8, 40])
+def test_missing_directions_do_not_leave_the_window(view: Any, tokens: int) -> None:
+    """Today's stability section said that every path had left at layer 0. Compiled kernels and LAPACK agree."""
+    v0 = st.inputs.from_text(max_tokens=tokens, position_weight=0, embedding_width=64)
+    assert st.inputs.rank(v0) < tokens
+    e = view.sample(st.shaped_transformer(64, 6, gamma=0.3), v0, 40, seed=1, stop=WINDOW)
+    assert (e.stopped == 7).all()
+
+
+@views
+def test_a_resolved_direction_that_vanishes_leaves_the_window(view: Any) -> None:
+    """A token stands twice and nearly a third time: that difference lies below the window from the start."""
+    x = np.eye(5, 64)
+    v0 = st.inputs.from_vectors(8 * np.concatenate([x, x[:1], x[:1] + 1e-3 * np.eye(1, 64, 10)]))
+    assert st.inputs.rank(v0) == 6
+    e = view.sample(st.shaped_attention_only(64, 2, gamma=0.3), v0, 8, seed=1, stop=WINDOW)
+    assert (e.stopped == 0).all()
+
+
+def test_the_window_counts_as_many_eigenvalues_as_the_input_has() -> None:
+    factor = np.zeros((3, 4, 4))
+    factor[:] = np.diag([1.0, 1e-1, 1e-3, 1e-3])
+    factor[1] *= 1e3
+    np.testing.assert_array_equal(stopping.leaves(factor, WINDOW, 2), [False, True, False])
+    np.testing.assert_array_equal(stopping.leaves(factor, WINDOW, 3), [True, True, True])
+
+
+def test_stability_of_a_singular_input_is_that_of_its_tokens_once_each() -> None:
+    """With attention alone, of no temperature to speak of, repeated tokens change nothing for the others."""
+    arch = st.shaped_attention_only(64, 40, gamma=0.6, tau0=1e6)
+    once, again = (
+        st.chain.sample(arch, v, 4000, seed, record=1, stop=WINDOW)
+        for seed, v in ((1, repeated()[:3, :3]), (2, repeated()[:4, :4]))
+    )
+    assert st.inputs.rank(again.initial) == 3
+    first = [st.Ensemble(**(vars(e) | {"covariance": e.covariance[..., :3, :3]})) for e in (once, again)]
+    cut = [st.Ensemble(**(vars(e) | {"eigenvalues": np.linalg.eigvalsh(e.covariance)[..., ::-1]})) for e in first]
+    assert_same_law(*cut)
+    found = st.stability(arch, repeated(), samples=256)
+    assert found.left.value < 1
+    assert any(effect.rank[0] != 0 for effect in found.effects)
+
+
+def test_smallest_eigenvalues_that_the_input_does_not_resolve_are_equal() -> None:
+    """Today the chain's rounding errors were compared with the SDE's: a distance of 1."""
+    v0 = st.inputs.from_text(max_tokens=8, position_weight=0)
+    assert st.inputs.rank(v0) < 8
+    rows = compare(st.shaped_transformer(32, 8), v0, samples=200, network_samples=20).table()
+    row = next(row for row in rows if row["statistic"] == "smallest eigenvalue")
+    assert all(band["median"] == 0 for band in row["views"].values())
+    assert all(pair["distance"] == 0 for pair in row["pairs"].values())
+
+
+def test_a_pair_is_compared_at_the_resolution_of_the_coarser_view() -> None:
+    """The chain follows a collapse to 1e-28, the SDE of this block to 1e-14 only, below which both count as 0."""
+    arch = st.shaped_transformer(8, 80, gamma=0.8)
+    result = compare(arch, st.inputs.equicorrelated(3, 0.2), samples=200, network_samples=None)
+    values = result.ensembles["chain"].eigenvalues[:, -1]
+    assert 1e-28 < np.median(values[:, -1] / values[:, 0]) < 1e-14
+    row = next(row for row in result.table() if row["statistic"] == "smallest eigenvalue")
+    assert row["views"]["chain"]["median"] > 0
+    assert row["pairs"]["chain-sde"]["distance"] < 0.2
+    apart = [STATISTICS["smallest eigenvalue"](e)[:, -1] for e in result.ensembles.values()]
+    assert st.statistics.two_sample(*apart).distance > 0.3
+
+
+def test_more_tokens_than_width() -> None:
+    arch = st.shaped_transformer(6, 4, gamma=0.2)
+    v0 = st.inputs.from_vectors(np.random.default_rng(1).standard_normal((9, 6)))
+    assert st.stability(arch, v0, samples=64).left.value < 0.5
+    assert st.advise(4, 6, 9, v0=v0, samples=128, taus=()).gamma is not None
+    with pytest.raises(st.InputError, match="choose at most 6 tokens or more width"):
+        st.advise(4, 6, 9)
+    with pytest.raises(st.InputError, match="a width of at least 9"):
+        st.chain.sample(arch, st.inputs.equicorrelated(9, 0.2), 4, seed=0)
