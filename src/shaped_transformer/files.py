@@ -13,22 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import InputError, StorageError
-
-
-def read_yaml(path: Path) -> Any:
-    """Return what a YAML file holds.
-
-    **Raises:** `StorageError` if it cannot be read, `InputError` if it is not YAML.
-    """
-    import yaml
-
-    try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not YAML: {error}") from None
+from .errors import StorageError
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -1,20 +1,21 @@
 """A progress bar on standard error for long work; nothing where standard error is not a terminal."""
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
 @contextmanager
 def progress(description: str, total: int, unit: str | None = None) -> Iterator[Callable[[int], None]]:
-    """Show a bar with the time left while the body runs.
+    """Show a bar with the time left while the body runs, if it runs in the main thread.
 
     **Arguments:** `description`: what is being done; `total`: how many units of work; `unit`: their name, if their
     number per second is to be shown.
 
     **Returns:** a context whose value is to be called with the number of units just finished.
     """
-    if total <= 1 or not sys.stderr.isatty():
+    if total <= 1 or not sys.stderr.isatty() or threading.current_thread() is not threading.main_thread():
         yield lambda _: None
         return
     from rich.console import Console

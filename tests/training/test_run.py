@@ -18,9 +18,10 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoModelForImageClassification, AutoTokenizer
 
 import shaped_transformer as st
+from shaped_transformer.lock import locked
 from shaped_transformer.training import VARIANTS, divergence, run, train, watch
 from shaped_transformer.training.divergence import Diverged, Spikes, compared_steps
-from shaped_transformer.training.folder import alone, last_checkpoint
+from shaped_transformer.training.folder import last_checkpoint
 from shaped_transformer.training.log import METRICS, WATCH, read
 from shaped_transformer.training.task import build, prepare
 from shaped_transformer.training.watch import watched
@@ -185,7 +186,7 @@ def test_the_data_may_move_but_not_change(recipe: Make, texts: str, tmp_path: Pa
 
 
 def test_a_folder_in_use_is_refused(recipe: Make, tmp_path: Path) -> None:
-    with alone(tmp_path), pytest.raises(st.InputError, match="is in use by another process"):
+    with locked(tmp_path), pytest.raises(st.InputError, match="is in use by another process"):
         train(recipe(), tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == [".lock"]
     train(recipe(), tmp_path)

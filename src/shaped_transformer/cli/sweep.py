@@ -3,31 +3,71 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .. import sweeps
-from ..errors import InputError
+from ..analysis import sweeps
 from .options import Json
 from .output import say
+
+if TYPE_CHECKING:
+    pass
+
+ROWS = 40
+"""Points that the table shows; all are in the store."""
+FAILED = 1
+"""Exit status where no point could be drawn."""
 
 
 def sweep_command(
     specification: Annotated[Path, typer.Argument(help="YAML file: base, grid or list, keep.")],
-    out: Annotated[Path, typer.Option(help="Folder of the store; a sweep that was interrupted goes on there.")],
+    out: Annotated[Path, typer.Option(help="Folder of the store; a sweep that was interrupted resumes there.")],
     scheduler: Annotated[str | None, typer.Option(help="Address of a running Dask scheduler, tcp://host:port.")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Local processes. Default: this one, on all cores.")
+        int | None, typer.Option(min=1, help="Local processes. Default: threads of this one, on all cores.")
     ] = None,
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="Serve Dask's page about the workers to this machine.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Draw a grid or list of designs into one zarr store; what has landed is never drawn again."""
-    if scheduler is not None and workers is not None:
-        raise InputError("give --scheduler or --workers, not both")
-    outcome = sweeps.run(sweeps.read(specification), out, scheduler=scheduler, workers=workers)
-    say(f"{outcome.drawn} points drawn, {outcome.kept} were there, {len(outcome.failed)} failed: {out}/store.zarr")
-    for index, error in outcome.failed:
-        say(f"point {list(index)}: {error}")
-    if as_json:
-        typer.echo(json.dumps(asdict(outcome)))
+    """Draw a grid or list of designs into one zarr store; finished points are not drawn again."""
+    start = time.perf_counter()
+    with results(out, "sweep") as folder:
+        sweep = sweeps.read(specification, trust=trust)
+        outcome = sweeps.run(sweep, out, scheduler=scheduler, workers=workers, dashboard=dashboard)
+        data = sweeps.load(out)
+        report = {
+            "kind": "sweep",
+            "command": command_line(),
+            "version": __version__,
+            "specification": json.loads(data.attrs["specification"]),
+            "seconds": time.perf_counter() - start,
+            **asdict(outcome),
+        }
+        _print_table(sweeps.arranged(out, sweep), data)
+        fill(folder, None, figure.draw(data), report)
+    for failure in outcome.failed:
+        say(f"failed: {failure.label}: {failure.error}")
+    say(f"{outcome.computed} computed, {outcome.done} already done, {len(outcome.failed)} failed")
+    finish(out, report, as_json=as_json, names=(sweeps.STORE, *PICTURES, REPORT))
+    if outcome.failed and not outcome.computed and not outcome.done:
+        raise typer.Exit(FAILED)
+
+
+def _print_table(sweep: sweeps.Sweep, data: "xarray.Dataset") -> None:
+    """The median of each statistic by point, and the probability of leaving the window."""
+    names = list(dict.fromkeys(name for index in sweep.indices() for name in sweep.chosen(index)))
+    table = new_table(*names, title="Medians at the last layer, and the share of paths that leave the window")
+    for name in (*sweep.keep, "left"):
+        table.add_column(name.replace("_", " "), justify="right")
+    indices = list(sweep.indices())
+    for index in indices[:ROWS]:
+        chosen = sweep.chosen(index)
+        values = [data[name].to_numpy()[index][0 if name == "left" else 1] for name in (*sweep.keep, "left")]
+        numbers = [f"{x:.3g}" if math.isfinite(x) else "—" for x in values]
+        table.add_row(*[str(sweeps.plain(chosen.get(name, ""))) for name in names], *numbers)
+    show(table)
+    if len(indices) > ROWS:
+        say(f"… and {len(indices) - ROWS} more points in the store.")

@@ -1,13 +1,8 @@
 """A run's folder: whose it is, how far it has come, whether it is finished."""
 
-import errno
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from ..errors import InputError, StorageError
 from ..files import replacing
@@ -21,10 +16,6 @@ COMPLETE = "complete"
 """A file in each checkpoint that was finished; it holds the losses that `Spikes` compares."""
 RECIPE = "recipe.json"
 """A file in each run's folder, which says whose it is."""
-LOCK = ".lock"
-"""What is held of a folder; it stays there."""
-NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP)
-"""Answers of file systems that know no locks."""
 
 
 @dataclass(frozen=True)
@@ -47,27 +38,6 @@ def see_whose(out: Path) -> None:
         return
     if any(not path.name.startswith(".") for path in out.iterdir()):
         raise InputError(f"{out} is not empty and holds no run: choose another folder")
-
-
-@contextmanager
-def alone(out: Path) -> Iterator[None]:
-    """Hold a folder, made if missing, for this process while the body runs; the hold is gone when the process is.
-
-    **Raises:** `InputError` if another process holds it; `StorageError` if it cannot be written.
-    """
-    lock = FileLock(out / LOCK, timeout=0)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise InputError(f"{out} is in use by another process: wait for it, or choose another folder") from None
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise StorageError(f"cannot write {out}: {error.strerror or error}") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def claim(out: Path, recipe: Recipe, task: Task) -> None:

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ..definition import Count, Definition, PositiveFloat, PositiveInt, definition
 from ..errors import DefinitionError, InputError, StorageError
-from ..files import read_yaml
+from ..reading import read_yaml
 from .variants import VARIANTS
 
 PACKAGED = Path(__file__).parent / "recipes"

@@ -20,10 +20,11 @@ from transformers.utils import logging
 
 from ..errors import InputError, StorageError
 from ..files import replacing
+from ..lock import locked
 from ..nn import advance, parameter_groups
 from . import task as tasks
 from .divergence import Diverged, Spikes, compared_steps, where
-from .folder import COMPLETE, Outcome, alone, claim, finished, last_checkpoint, see_whose, step_of
+from .folder import COMPLETE, Outcome, claim, finished, last_checkpoint, see_whose, step_of
 from .log import Log
 from .processes import is_first_process, process_count, wait_for_all
 from .recipe import Recipe
@@ -53,7 +54,7 @@ def train(recipe: Recipe, out: str | Path, *, say: Callable[[str], None] = lambd
     out, task = Path(out), tasks.prepare(recipe)
     model = tasks.build(recipe, task)  # before anything is written, for it may not fit
     see_whose(out)
-    with alone(out) if is_first_process() else nullcontext():
+    with locked(out) if is_first_process() else nullcontext():
         claim(out, recipe, task)
         return _carry_out(recipe, task, model, out, told)
 

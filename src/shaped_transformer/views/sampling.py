@@ -8,9 +8,10 @@ the same when more are asked for.
 import ctypes
 import os
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import closing
+from contextlib import closing, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import islice
@@ -307,22 +308,42 @@ def _advance(old: Array, new: Array, running: NDArray[np.bool_]) -> tuple[Array,
     return new, moves
 
 
+_given_up: ContextVar[Callable[[], bool]] = ContextVar("whether draws are given up", default=lambda: False)
+
+
+@contextmanager
+def given_up_when(cancelled: Callable[[], bool]) -> Iterator[None]:
+    """Within the context, end draws with `InterruptedError` as soon as this is true.
+
+    An interrupt reaches the main thread only: who draws in threads of their own passes it on by this.
+    """
+    token = _given_up.set(cancelled)
+    try:
+        yield
+    finally:
+        _given_up.reset(token)
+
+
 def _in_threads(task: Callable[..., Drawn], blocks: int, workers: int | None) -> Blocks:
     from threadpoolctl import threadpool_limits
 
-    cancel = threading.Event()
+    cancel, given_up = threading.Event(), _given_up.get()
     count = min(workers or cores(), blocks)
+
+    def cancelled() -> bool:
+        return cancel.is_set() or given_up()
+
     # One BLAS thread per block: the blocks are the parallel work, and sums keep their order whatever runs them.
     with threadpool_limits(limits=1), ThreadPoolExecutor(count) as pool:
         waiting = iter(range(blocks))
-        running = {pool.submit(task, b, cancelled=cancel.is_set): b for b in islice(waiting, 2 * count)}
+        running = {pool.submit(task, b, cancelled=cancelled): b for b in islice(waiting, 2 * count)}
         try:
             while running:
                 done = next(as_completed(running))
                 block = running.pop(done)
                 yield block, done.result()
                 for b in islice(waiting, 1):
-                    running[pool.submit(task, b, cancelled=cancel.is_set)] = b
+                    running[pool.submit(task, b, cancelled=cancelled)] = b
         finally:
             cancel.set()
 

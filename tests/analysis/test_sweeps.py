@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 import xarray as xr
 import yaml
+import zarr
 
 import shaped_transformer as st
-from shaped_transformer import sweeps
+from shaped_transformer.analysis import sweeps
+from shaped_transformer.analysis.sweeps import scheduling
 
 SPEC: dict[str, Any] = {
     "base": {"depth": 8, "width": 16, "samples": 64, "tokens": 4},
@@ -24,12 +26,40 @@ SPEC: dict[str, Any] = {
 
 
 def store(folder: Path) -> xr.Dataset:
-    return xr.open_zarr(folder / "store.zarr").load()
+    return sweeps.load(folder)
+
+
+def done(folder: Path) -> int:
+    """How many points have landed, 0 where there is no store yet."""
+    if not (folder / sweeps.STORE).exists():
+        return 0
+    return int((sweeps.Store(folder).status() == sweeps.DONE).sum())
+
+
+def forget(folder: Path, index: tuple[int, ...]) -> None:
+    """Take a point out of a store, as if the sweep had been interrupted before it."""
+    group = zarr.open_group(str(folder / sweeps.STORE), mode="r+")
+    for name, lost in (("status", sweeps.MISSING), ("correlation", np.nan)):
+        array: Any = group[name]
+        array[index] = lost
+
+
+def count_draws(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return a list that grows by an entry for each point that is drawn from now on."""
+    drawn: list[Any] = []
+    draw = scheduling.draw_point
+
+    def counted(*arguments: Any) -> Any:
+        drawn.append(arguments)
+        return draw(*arguments)
+
+    monkeypatch.setattr(scheduling, "draw_point", counted)
+    return drawn
 
 
 def test_a_grid_lands_with_named_dimensions(tmp_path: Path) -> None:
     outcome = sweeps.run(sweeps.from_dict(SPEC), tmp_path)
-    assert (outcome.drawn, outcome.kept, outcome.failed) == (8, 0, ())
+    assert (outcome.computed, outcome.done, outcome.failed) == (8, 0, ())
     data = store(tmp_path)
     assert data["correlation"].dims == ("gamma", "mask", "seed", "quantile")
     assert (data["status"] == sweeps.DONE).all()
@@ -47,8 +77,8 @@ def test_a_list_of_points_with_a_failing_one(tmp_path: Path) -> None:
         "keep": ["correlation"],
     }
     outcome = sweeps.run(sweeps.from_dict(spec), tmp_path)
-    assert outcome.drawn == 2
-    assert [index for index, _ in outcome.failed] == [(1,)]
+    assert outcome.computed == 2
+    assert [(f.point, f.label) for f in outcome.failed] == [({"gamma": 1.7}, "gamma=1.7")]
     data = store(tmp_path)
     assert data["status"].to_numpy().tolist() == [sweeps.DONE, sweeps.FAILED, sweeps.DONE]
     assert "gamma" in str(data["error"].to_numpy()[1])
@@ -60,12 +90,12 @@ def test_points_from_files_of_architectures(tmp_path: Path) -> None:
         (tmp_path / name).write_text(json.dumps(arch.to_dict()), encoding="utf-8")
     spec = {"base": {"samples": 64, "tokens": 3}, "grid": {"architecture": ["a.json", "b.json"], "seed": [0, 1]}}
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")
-    assert sweeps.run(sweeps.read(tmp_path / "spec.yaml"), tmp_path / "out").drawn == 4
+    assert sweeps.run(sweeps.read(tmp_path / "spec.yaml"), tmp_path / "out").computed == 4
     seen = store(tmp_path / "out")["correlation"].sel(architecture="b.json", seed=1)
     chain = st.chain.sample(st.pre_norm_transformer(8, 3), st.inputs.equicorrelated(3, 0.2), 64, 1, stop=(1e-4, 1e4))
     rho = st.statistics.mean_absolute_correlation(chain.covariance[:, -1])
     np.testing.assert_array_equal(seen, np.quantile(rho, sweeps.LEVELS))
-    assert sweeps.run(sweeps.read(tmp_path / "spec.yaml"), tmp_path / "out").kept == 4
+    assert sweeps.run(sweeps.read(tmp_path / "spec.yaml"), tmp_path / "out").done == 4
     (tmp_path / "b.json").write_text(json.dumps(st.deep_linear(8, 4).to_dict()), encoding="utf-8")
     with pytest.raises(st.InputError, match="holds another sweep"):
         sweeps.run(sweeps.read(tmp_path / "spec.yaml"), tmp_path / "out")
@@ -79,28 +109,19 @@ def test_only_what_is_missing_is_drawn_again(tmp_path: Path, monkeypatch: pytest
     sweep = sweeps.from_dict(SPEC)
     sweeps.run(sweep, tmp_path)
     before = store(tmp_path)
-    lost = sweeps.Store(tmp_path)
-    lost._array("status")[1, 0, 1] = sweeps.MISSING
-    lost._array("correlation")[1, 0, 1] = np.nan
-    drawn: list[Any] = []
-    draw = sweeps.draw_point
-
-    def counted(*arguments: Any) -> Any:
-        drawn.append(arguments)
-        return draw(*arguments)
-
-    monkeypatch.setattr(sweeps, "draw_point", counted)
+    forget(tmp_path, (1, 0, 1))
+    drawn = count_draws(monkeypatch)
     outcome = sweeps.run(sweep, tmp_path)
-    assert (outcome.drawn, outcome.kept, len(drawn)) == (1, 7, 1)
+    assert (outcome.computed, outcome.done, len(drawn)) == (1, 7, 1)
     xr.testing.assert_identical(store(tmp_path), before)
 
 
 def test_the_order_of_the_axes_does_not_matter(tmp_path: Path) -> None:
     sweeps.run(sweeps.from_dict(SPEC), tmp_path)
     turned = SPEC | {"grid": dict(reversed(SPEC["grid"].items()))}
-    sweeps.Store(tmp_path)._array("status")[1, 0, 0] = sweeps.MISSING
     before = store(tmp_path)["correlation"]
-    assert sweeps.run(sweeps.from_dict(turned), tmp_path).drawn == 1
+    forget(tmp_path, (1, 0, 0))
+    assert sweeps.run(sweeps.from_dict(turned), tmp_path).computed == 1
     xr.testing.assert_identical(store(tmp_path)["correlation"], before)
 
 
@@ -155,15 +176,15 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
     run = subprocess.Popen(command("sweep", str(tmp_path / "spec.yaml"), "--out", str(killed)))
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        if (killed / "store.zarr").exists() and (sweeps.Store(killed).status() == sweeps.DONE).sum() >= 3:
+        if done(killed) >= 3:
             break
         time.sleep(0.02)
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
-    landed = int((sweeps.Store(killed).status() == sweeps.DONE).sum())
+    landed = done(killed)
     assert 3 <= landed < 24
     outcome = sweeps.run(sweeps.from_dict(spec), killed)
-    assert (outcome.kept, outcome.drawn) == (landed, 24 - landed)
+    assert (outcome.done, outcome.computed) == (landed, 24 - landed)
     xr.testing.assert_identical(store(killed), store(whole))
 
 
@@ -202,8 +223,7 @@ def test_a_cluster_that_loses_a_worker_loses_nothing(tmp_path: Path) -> None:
             command("sweep", str(tmp_path / "spec.yaml"), "--out", str(tmp_path / "cluster"), "--scheduler", url)
         )
         while time.monotonic() < deadline:
-            folder = tmp_path / "cluster"
-            if (folder / "store.zarr").exists() and (sweeps.Store(folder).status() == sweeps.DONE).sum() >= 2:
+            if done(tmp_path / "cluster") >= 2:
                 break
             time.sleep(0.05)
         running[1].kill()

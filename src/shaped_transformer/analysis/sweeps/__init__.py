@@ -1,0 +1,30 @@
+"""Many designs at once: a grid or list of points, each drawn by itself, landing one by one in one store.
+
+A point that has landed is not drawn again, a point that fails is recorded with its error, and whatever interrupts a
+sweep loses only the points under way. Points are independent of what draws them: threads, processes, a cluster.
+"""
+
+from .scheduling import Failure, Outcome, draw_point, run
+from .specification import Sweep, from_dict, plain, read
+from .statistics import LEVELS, STATISTICS
+from .store import DONE, FAILED, MISSING, STORE, Store, arranged, load
+
+__all__ = [
+    "DONE",
+    "FAILED",
+    "LEVELS",
+    "MISSING",
+    "STATISTICS",
+    "STORE",
+    "Failure",
+    "Outcome",
+    "Store",
+    "Sweep",
+    "arranged",
+    "draw_point",
+    "from_dict",
+    "load",
+    "plain",
+    "read",
+    "run",
+]

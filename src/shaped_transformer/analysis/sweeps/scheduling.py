@@ -1,0 +1,222 @@
+"""Who draws the points of a sweep: threads of this process, worker processes, or a cluster."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ... import statistics
+from ...errors import InputError, MissingExtra, ShapedTransformerError
+from ...lock import locked
+from ...progress import progress
+from ...stability import WINDOW
+from ...views import compilation, sampling
+from ...views.by_name import VIEWS
+from .specification import Index, Point, Sweep, message_of, prepare
+from .statistics import LEVELS, STATISTICS
+from .store import DONE, Store, arranged, is_finished
+
+Floats = NDArray[np.float64]
+Result = dict[str, Floats] | str
+"""The numbers of a point, or in one line why there are none."""
+Results = Iterator[tuple[Index, Result]]
+"""Finished points, in any order."""
+Draw = Callable[[dict[Index, Point], Sequence[str]], Results]
+"""Draws points, given by index, and keeps the statistics that are named."""
+
+DASHBOARD = "127.0.0.1:8787"
+"""Where the dashboard is served if asked for: to this machine only."""
+NO_PAGES = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
+"""Dask's processes serve HTTP in any case; without routes there is nothing to be had."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A point that failed: what sets it apart from the others, the same in words, and the error."""
+
+    point: dict[str, Any]
+    label: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run of a sweep ended: how many points were computed now, and done before, and which failed."""
+
+    computed: int
+    done: int
+    failed: tuple[Failure, ...]
+
+
+def run(
+    sweep: Sweep, folder: Path, *, scheduler: str | None = None, workers: int | None = None, dashboard: bool = False
+) -> Outcome:
+    """Draw what is missing of a sweep.
+
+    **Arguments:**
+
+    - `sweep`: what to draw.
+    - `folder`: where its store is, or is to be. One process at a time may write it.
+    - `scheduler`: address of a running Dask scheduler, such as `tcp://host:8786`; or
+    - `workers`: that many local processes, which speak with this one on the loopback interface, encrypted. With
+      neither, threads of this process draw as many points at a time as there are cores, and nothing listens anywhere.
+    - `dashboard`: whether Dask's page about `workers` is served to this machine, at port 8787; default no.
+
+    **Returns:** an `Outcome`. A point that failed before is tried again.
+
+    **Raises:** `InputError` if no point can be drawn, or the folder holds another sweep, with the difference, or is in
+    use; `StorageError` if it cannot be used; `MissingExtra` without Dask, where it is needed.
+    """
+    if scheduler is not None and workers is not None:
+        raise InputError("give a scheduler or workers, not both")
+    if dashboard and workers is None:
+        raise InputError("the dashboard is that of worker processes: give workers, or leave it out")
+    folder = Path(folder)
+    sweep = arranged(folder, sweep)
+    points, failed = prepare(sweep)
+    with locked(folder), ExitStack() as stack:
+        if is_finished(folder, sweep):
+            return Outcome(0, len(points), ())
+        draw = stack.enter_context(_drawing(scheduler, workers, dashboard=dashboard))  # first, as it may fail
+        store = Store.open(folder, sweep)
+        status = store.status()
+        todo = {index: point for index, point in points.items() if status[index] != DONE}
+        for index, message in failed.items():
+            store.land(index, message)
+        with progress("points", len(todo)) as advance:
+            for index, result in draw(todo, sweep.keep):
+                store.land(index, result)
+                if isinstance(result, str):
+                    failed[index] = result
+                advance(1)
+    failures = tuple(Failure(sweep.chosen(i), sweep.label(i), failed[i]) for i in sorted(failed))
+    done = int(np.sum(status == DONE))
+    return Outcome(status.size - done - len(failures), done, failures)
+
+
+def draw_point(point: Point, keep: Sequence[str], workers: int | None = None) -> dict[str, Floats]:
+    """Draw one point.
+
+    **Returns:** for each kept statistic its quantiles `LEVELS`, and `left`: the probability that a path leaves the
+    window [1e-4, 1e4] of eigenvalues, with its Wilson interval (value, low, high).
+    """
+    e = VIEWS[point.view].sample(
+        point.architecture, point.v0, point.samples, point.seed, record=1, stop=WINDOW, workers=workers
+    )
+    out = {name: np.quantile(STATISTICS[name](e), LEVELS) for name in keep}
+    left = statistics.share(e.stopped <= point.architecture.depth)
+    return out | {"left": np.array([left.value, left.low, left.high])}
+
+
+def _attempt(point: Point, keep: Sequence[str]) -> Result:
+    """What lands of a point, drawn by one thread."""
+    try:
+        return draw_point(point, keep, 1)
+    except (ShapedTransformerError, TypeError, ValueError, MemoryError) as error:
+        return message_of(error)
+
+
+@contextmanager
+def _drawing(scheduler: str | None, workers: int | None, *, dashboard: bool) -> Iterator[Draw]:
+    """What draws the points."""
+    from threadpoolctl import threadpool_limits
+
+    with ExitStack() as stack:
+        if scheduler is None and workers is None:
+            yield stack.enter_context(_threads())
+            return
+        if find_spec("distributed") is None:
+            raise MissingExtra("cluster", "a sweep on a scheduler or on worker processes")
+        if scheduler is not None:
+            client = stack.enter_context(_connected(scheduler))
+        else:
+            client = stack.enter_context(_processes(workers, dashboard=dashboard))
+        stack.enter_context(threadpool_limits(limits=1))
+        yield lambda points, keep: _on_client(client, points, keep)
+
+
+@contextmanager
+def _threads() -> Iterator[Draw]:
+    """Threads of this process, as many as cores; who leaves early ends the draws under way."""
+    from threadpoolctl import threadpool_limits
+
+    given_up = threading.Event()
+    compilation.prepare()
+
+    def task(point: Point, keep: Sequence[str]) -> Result:
+        with sampling.given_up_when(given_up.is_set):
+            return _attempt(point, keep)
+
+    # Each draw limits BLAS to one thread, and would set it back under the others.
+    with threadpool_limits(limits=1), ThreadPoolExecutor(sampling.cores()) as pool:
+
+        def draw(points: dict[Index, Point], keep: Sequence[str]) -> Results:
+            place = {pool.submit(task, point, keep): index for index, point in points.items()}
+            for future in as_completed(place):
+                yield place[future], future.result()
+
+        try:
+            yield draw
+        finally:
+            given_up.set()
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _connected(scheduler: str) -> Iterator[Any]:
+    """A client of a running Dask scheduler."""
+    from distributed import Client
+
+    try:
+        client = Client(scheduler, timeout=10, set_as_default=False)  # one that fails would stay the default
+    except (OSError, TimeoutError, ValueError) as error:
+        raise InputError(f"no Dask scheduler answers at {scheduler}: {error}") from None
+    with client:
+        yield client
+
+
+@contextmanager
+def _processes(workers: int | None, *, dashboard: bool) -> Iterator[Any]:
+    """A client of worker processes on this machine, which none but this process can command."""
+    import dask
+    from distributed import Client, LocalCluster, Security
+
+    if dashboard and find_spec("bokeh") is None:
+        raise MissingExtra("cluster", "Dask's dashboard")
+    try:
+        security = Security.temporary()
+    except ImportError:
+        raise MissingExtra("cluster", "encryption between worker processes") from None
+    pages = {"dashboard": dashboard, "dashboard_address": DASHBOARD if dashboard else "127.0.0.1:0"}
+    with (
+        dask.config.set({} if dashboard else NO_PAGES),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            protocol="tls://",
+            security=security,
+            scheduler_kwargs=pages,
+            silence_logs=logging.ERROR,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+def _on_client(client: Any, points: dict[Index, Point], keep: Sequence[str]) -> Results:
+    """Points from a Dask client; one whose worker is lost is drawn again."""
+    from distributed import as_completed as completed
+
+    place = {client.submit(_attempt, point, keep, pure=False, retries=3): index for index, point in points.items()}
+    for future, result in completed(place, with_results=True):
+        yield place[future], result
+        future.release()

@@ -1,0 +1,140 @@
+"""A sweep at a glance: each kept statistic against one axis, as a map over two, or point by point of a list."""
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .plots import band, plain_ticks
+from .style import COLOURS, SERIES
+
+if TYPE_CHECKING:
+    import xarray
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Floats = NDArray[np.float64]
+
+TITLES = {
+    "correlation": "mean |ρ|",
+    "effective_rank": "effective rank",
+    "mean_token_norm": "mean token norm tr V / m",
+    "largest_eigenvalue": "largest eigenvalue of V",
+    "smallest_eigenvalue": "smallest eigenvalue of V",
+    "stopping_time": "stopping time, depth / width",
+    "left": "probability of leaving the window",
+}
+LOGARITHMIC = ("mean_token_norm", "largest_eigenvalue", "smallest_eigenvalue")
+"""Statistics that are drawn on a logarithmic scale where all values are positive."""
+ANNOTATED = 64
+"""Most cells of a map whose values are written into it."""
+COLUMNS = 3
+
+
+def statistics_of(data: "xarray.Dataset") -> list[str]:
+    """Return the names of what a store keeps, in the order of `TITLES`."""
+    return [name for name in TITLES if name in data]
+
+
+def axes_of(data: "xarray.Dataset") -> tuple[list[str], list[str]]:
+    """Return the one or two axes that are drawn, and the others, over which a median is taken.
+
+    The longest are drawn; `seed` only where there is no other.
+    """
+    dims = [str(dim) for dim in data["status"].dims]
+    longest = sorted(dims, key=lambda d: (d != "seed", data.sizes[d]), reverse=True)
+    drawn = [dim for dim in longest[:2] if data.sizes[dim] > 1 and dim != "seed"] or longest[:1]
+    return sorted(drawn, key=dims.index), [dim for dim in dims if dim not in drawn and data.sizes[dim] > 1]
+
+
+def draw(data: "xarray.Dataset") -> "Figure":
+    """Draw a sweep's store: medians with 5–95 % bands against one axis, or maps of medians over two."""
+    from matplotlib.figure import Figure
+
+    names, (drawn, others) = statistics_of(data), axes_of(data)
+    reduced = _median_over(data[names], [dim for dim in map(str, data["status"].dims) if dim not in drawn])
+    columns = min(COLUMNS, len(names))
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(4.3 * columns, 3.4 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for panel, name in zip(panels, names, strict=False):
+        values = reduced[name].transpose(*drawn, ...)
+        if len(drawn) == 2:
+            _map(panel, values, name)
+        else:
+            _line(panel, values, name, _colour(data))
+        panel.set_title(TITLES[name], loc="left")
+    for panel in panels[len(names) :]:
+        panel.set_axis_off()
+    what = "Medians" if len(drawn) == 2 else "Medians and 5–95 %"
+    over = f", medians of these over {', '.join(others)}" if others else ""
+    note = "" if len(drawn) == 2 else " (of the probability, 95 % interval)"
+    figure.suptitle(f"{what} of samples at the last layer{over}{note}")
+    return figure
+
+
+def _median_over(data: "xarray.Dataset", dims: list[str]) -> "xarray.Dataset":
+    """Medians over points that were drawn; a cell of which none was is NaN, and stays empty."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
+        return data.median(dims, skipna=True) if dims else data
+
+
+def _columns(values: "xarray.DataArray") -> Floats:
+    """(…, 3) in the order low, middle, high."""
+    order = [1, 0, 2] if "bound" in values.dims else [0, 1, 2]
+    return values.to_numpy()[..., order]
+
+
+def _labels(values: "xarray.DataArray", dim: str) -> list[str]:
+    coordinate = values[dim].to_numpy() if dim in values.coords else np.arange(values.sizes[dim])
+    return [f"{x:g}" if np.issubdtype(type(x), np.number) else str(x) for x in coordinate]
+
+
+def _colour(data: "xarray.Dataset") -> str:
+    """The colour of the view that was drawn; neutral where there are several."""
+    view = json.loads(data.attrs["specification"])["base"].get("view", "chain")
+    return SERIES[0] if "view" in data["status"].dims else COLOURS[view]
+
+
+def _line(panel: "Axes", values: "xarray.DataArray", name: str, colour: str) -> None:
+    dim, numbers = str(values.dims[0]), _columns(values)
+    known = np.isfinite(numbers).all(axis=-1)
+    numeric = dim in values.coords and np.issubdtype(values[dim].dtype, np.number)
+    if numeric:
+        at = values[dim].to_numpy()[known]
+        order = np.argsort(at)
+        band(panel, at[order], numbers[known][order].T, colour, "median, 5–95 %")
+        panel.plot(at, numbers[known][:, 1], "o", color=colour, markersize=3)
+    else:
+        at, middle = np.flatnonzero(known), numbers[known][:, 1]
+        size = np.abs(numbers[known][:, [0, 2]].T - middle)
+        panel.errorbar(at, middle, size, fmt="o", color=colour, capsize=3)
+        panel.set_xticks(range(len(known)), _labels(values, dim), rotation=30 if len(known) > 4 else 0)
+    panel.set_xlabel("point of the list" if dim == "point" else dim)
+    if name in LOGARITHMIC and known.any() and (numbers[known] > 0).all():
+        panel.set_yscale("log")
+        plain_ticks(panel.yaxis)
+
+
+def _map(panel: "Axes", values: "xarray.DataArray", name: str) -> None:
+    from matplotlib.colors import LogNorm
+
+    numbers = _columns(values)[..., 1]
+    down, across = (str(dim) for dim in values.dims[:2])
+    known = numbers[np.isfinite(numbers)]
+    logarithmic = name in LOGARITHMIC and known.size > 0 and (known > 0).all() and known.max() > 10 * known.min()
+    image = panel.imshow(numbers, origin="lower", aspect="auto", norm=LogNorm() if logarithmic else None)
+    panel.figure.colorbar(image, ax=panel)
+    panel.set_xticks(range(values.sizes[across]), _labels(values, across))
+    panel.set_yticks(range(values.sizes[down]), _labels(values, down))
+    panel.set(xlabel=across, ylabel=down)
+    if numbers.size <= ANNOTATED:
+        for (row, column), number in np.ndenumerate(numbers):
+            if np.isfinite(number):
+                dark = image.norm(number) < 0.6
+                colour = "white" if dark else "black"
+                panel.text(column, row, f"{number:.2g}", ha="center", va="center", fontsize=8, color=colour)

@@ -1,0 +1,106 @@
+"""The store of a sweep: one writer, one version, grows with its axes, and is told apart from other stores."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+from analysis.test_sweeps import SPEC, count_draws, store
+
+import shaped_transformer as st
+from shaped_transformer.analysis import sweeps
+from shaped_transformer.analysis.sweeps import scheduling
+from shaped_transformer.lock import locked
+
+BASE = SPEC["base"]
+
+
+def test_values_added_to_an_axis_extend_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweeps.run(sweeps.from_dict(SPEC), tmp_path / "grown")
+    larger = SPEC | {"grid": {"gamma": [0.1, 0.3, 0.5, 0.6], "mask": ["causal", "full"], "seed": [0, 1, 2]}}
+    drawn = count_draws(monkeypatch)
+    outcome = sweeps.run(sweeps.from_dict(larger), tmp_path / "grown")
+    assert (outcome.computed, outcome.done, len(drawn)) == (16, 8, 16)
+    sweeps.run(sweeps.from_dict(larger), tmp_path / "whole")
+    grown, whole = store(tmp_path / "grown"), store(tmp_path / "whole")
+    xr.testing.assert_equal(grown.sel(mask=whole["mask"]), whole)
+    assert grown["gamma"].to_numpy().tolist() == [0.1, 0.3, 0.5, 0.6]
+
+
+def test_points_added_to_a_list_extend_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweeps.run(sweeps.from_dict({"base": BASE, "list": [{"gamma": 0.3}, {"gamma": 1.7}]}), tmp_path)
+    before = store(tmp_path)
+    drawn = count_draws(monkeypatch)
+    larger = {"base": BASE, "list": [{"preset": "deep_linear"}, {"gamma": 1.7}, {"gamma": 0.3}]}
+    outcome = sweeps.run(sweeps.from_dict(larger), tmp_path)
+    assert (outcome.computed, outcome.done, len(drawn)) == (1, 1, 1)
+    np.testing.assert_array_equal(store(tmp_path)["correlation"][2], before["correlation"][0])
+
+
+def test_values_taken_away_are_refused_with_the_difference(tmp_path: Path) -> None:
+    sweeps.run(sweeps.from_dict(SPEC), tmp_path)
+    before = store(tmp_path)
+    smaller = SPEC | {"grid": SPEC["grid"] | {"gamma": [0.3, 0.7]}}
+    with pytest.raises(st.InputError, match=r"grid\.gamma: \[0\.6\] there, not now"):
+        sweeps.run(sweeps.from_dict(smaller), tmp_path)
+    with pytest.raises(st.InputError, match=r"grid: gamma, mask, seed there, gamma, mask now"):
+        sweeps.run(sweeps.from_dict(SPEC | {"grid": {"gamma": [0.3, 0.6], "mask": ["full", "causal"]}}), tmp_path)
+    xr.testing.assert_identical(store(tmp_path), before)
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    sweep = sweeps.from_dict(SPEC)
+    with locked(tmp_path), pytest.raises(st.InputError, match="is in use by another process"):
+        sweeps.run(sweep, tmp_path)
+    assert sweeps.run(sweep, tmp_path).computed == 8
+
+
+def test_a_store_of_another_version_is_refused(tmp_path: Path) -> None:
+    sweeps.run(sweeps.from_dict(SPEC), tmp_path)
+    zarr.open_group(str(tmp_path / sweeps.STORE), mode="r+").attrs["version"] = "0.0.0"
+    with pytest.raises(st.InputError, match=r"was drawn by version 0\.0\.0, this is .* choose another folder"):
+        sweeps.run(sweeps.from_dict(SPEC), tmp_path)
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_scheduler_that_does_not_answer_leaves_no_store(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    with pytest.raises(st.InputError, match="no Dask scheduler answers at"):
+        sweeps.run(sweeps.from_dict(SPEC), tmp_path, scheduler="nonsense://127.0.0.1:1")
+    assert not (tmp_path / sweeps.STORE).exists()
+    other = SPEC | {"base": BASE | {"samples": 65}}
+    assert sweeps.run(sweeps.from_dict(other), tmp_path).computed == 8
+
+
+def test_a_finished_sweep_asks_for_no_scheduler(tmp_path: Path) -> None:
+    sweeps.run(sweeps.from_dict(SPEC), tmp_path)
+    assert sweeps.run(sweeps.from_dict(SPEC), tmp_path, scheduler="nonsense://127.0.0.1:1").done == 8
+
+
+def test_a_store_that_is_no_sweeps_is_left_alone(tmp_path: Path) -> None:
+    e = st.chain.sample(st.deep_linear(8, 2), np.eye(2), 4, seed=0)
+    e.save(tmp_path / sweeps.STORE)
+    with pytest.raises(st.InputError, match="is no sweep's store"):
+        sweeps.run(sweeps.from_dict(SPEC), tmp_path)
+    assert st.Ensemble.load(tmp_path / sweeps.STORE).samples == 4
+
+
+def test_a_damaged_store_is_told(tmp_path: Path) -> None:
+    (tmp_path / sweeps.STORE).mkdir()
+    with pytest.raises(st.StorageError, match="cannot be read"):
+        sweeps.run(sweeps.from_dict(SPEC), tmp_path)
+
+
+def test_a_point_that_fails_while_it_is_drawn_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(point: Any, *_: Any) -> Any:
+        raise MemoryError(f"no room for\n{point.seed}")
+
+    monkeypatch.setattr(scheduling, "draw_point", fail)
+    outcome = sweeps.run(sweeps.from_dict(SPEC), tmp_path)
+    assert (outcome.computed, outcome.done, len(outcome.failed)) == (0, 0, 8)
+    assert outcome.failed[0].label == "gamma=0.3, mask=full, seed=0"
+    assert outcome.failed[0].error == "MemoryError: no room for 0"
+    assert json.loads(store(tmp_path).attrs["specification"])["keep"] == list(sweeps.STATISTICS)
