@@ -65,7 +65,8 @@ class ShapedTransformer(nn.Module):
         **Arguments:**
 
         - `x`: (batch, T, n). At initialisation the theory speaks of tokens with ‖x‖²/n of order 1.
-        - `attn_mask`: boolean, broadcastable to (batch, heads, T, keys); padding is (batch, 1, 1, keys).
+        - `attn_mask`: boolean (true: may look) or additive, broadcastable to (batch, heads, T, keys); padding is
+          (batch, 1, 1, keys). With a cache the keys are all tokens so far, not those of the piece.
         - `positions`: of the tokens, (T,) or (batch, T); by default they count from 0, or from the cache's length.
         - `cache`: `Cache(depth)`, for decoding piece by piece with a causal model; it is written.
 
