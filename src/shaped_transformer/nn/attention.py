@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from .checks import check_whole
 from .functional import shaped_attention
 from .fused import attend
 from .masks import additive, both, check_mask, up_to
@@ -46,11 +47,12 @@ class MultiHead(nn.Module):
     ) -> None:
         super().__init__()
         kv_heads = heads if kv_heads is None else kv_heads
-        if heads < 1 or (width % heads and (key_width is None or value_width is None)):
+        check_whole(width=width, heads=heads, kv_heads=kv_heads)
+        if width % heads and (key_width is None or value_width is None):
             raise InputError(
                 f"{heads} heads do not divide the width {width}: choose a divisor, or give key_width and value_width"
             )
-        if kv_heads < 1 or heads % kv_heads:
+        if heads % kv_heads:
             raise InputError(f"kv_heads must divide the {heads} heads (got {kv_heads})")
         self.width, self.heads, self.kv_heads, self.causal, self.rotary = width, heads, kv_heads, causal, rotary
         self.key_width, self.value_width = key_width or width // heads, value_width or width // heads

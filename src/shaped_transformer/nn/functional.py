@@ -182,6 +182,9 @@ def _check(
     is_causal: bool,
     query_positions: Tensor | None,
 ) -> None:
+    kinds = [type(x).__name__ for x in (query, key, value) if not isinstance(x, Tensor)]
+    if kinds:
+        raise InputError(f"query, key and value must be tensors (got {', '.join(kinds)})")
     heads, groups = _heads(query), _heads(key)
     if query.dim() < 2 or key.dim() != query.dim() or value.dim() != query.dim():
         shapes = ", ".join(str(tuple(x.shape)) for x in (query, key, value))
