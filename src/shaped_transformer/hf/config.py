@@ -15,16 +15,10 @@ OTHERS = {
     *GenerationConfig().to_dict(),  # older versions wrote them into config.json
     *(name for name, part in vars(PreTrainedConfig).items() if isinstance(part, property)),
     *("model_type", "attn_implementation", "experts_implementation", "per_layer_config", "quantization_config"),
-    *(
-        "auto_map",
-        "custom_pipelines",
-        "is_decoder",
-        "add_cross_attention",
-        "cross_attention_hidden_size",
-        "torchscript",
-    ),
+    *("auto_map", "custom_pipelines", "is_decoder", "add_cross_attention", "cross_attention_hidden_size"),
+    *("torchscript", "use_bfloat16", "tf_legacy_loss"),
     *("tie_encoder_decoder", "pruned_heads", "finetuning_task", "task_specific_params", "tokenizer_class", "prefix"),
-    *("sep_token_id", "cls_token_id", "mask_token_id", "unk_token_id", "use_bfloat16", "tf_legacy_loss"),
+    *("sep_token_id", "cls_token_id", "mask_token_id", "unk_token_id"),
     *("gradient_checkpointing", "loss_type", "fusion_config", "base_model_tp_plan", "base_model_pp_plan"),
 } - {"rope_scaling"}
 """What Hugging Face, of this version or an older one, gives a configuration besides the fields of its class."""
