@@ -66,7 +66,7 @@ OLDER: dict[str, Any] = {
 )
 def test_unknown_names_are_refused(key: str, message: str) -> None:
     with pytest.raises(st.InputError, match=message):
-        hf.ShapedTransformerConfig(**SMALL, **{key: 1})
+        hf.ShapedTransformerConfig(**(SMALL | {key: 1}))
     with pytest.raises(st.InputError, match=message):
         hf.ShapedTransformerConfig.from_dict(SMALL | {key: 1})
     with pytest.raises(st.InputError, match=message):
@@ -76,9 +76,9 @@ def test_unknown_names_are_refused(key: str, message: str) -> None:
 def test_what_another_version_wrote_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(OLDER | SMALL | {"gamma": 0.3}))
     config: Any = transformers.AutoConfig.from_pretrained(tmp_path)
-    assert type(config) is hf.ShapedTransformerConfig
     assert (config.gamma, config.num_labels, config.id2label[2], config.dtype) == (0.3, 3, "new", torch.float32)
-    model = transformers.AutoModelForSequenceClassification.from_config(config)
+    assert type(config) is hf.ShapedTransformerConfig
+    model: Any = transformers.AutoModelForSequenceClassification.from_config(config)
     assert model(torch.ones(1, 4, dtype=torch.long)).logits.shape == (1, 3)
 
 
@@ -87,6 +87,7 @@ def test_all_that_a_configuration_writes_it_reads(tmp_path: Path) -> None:
     options |= {"output_hidden_states": True, "attn_implementation": "sdpa", "gamma": 0.3, "return_dict": True}
     config = hf.ShapedTransformerConfig(**SMALL, **options)
     config.save_pretrained(tmp_path)
+    again: Any
     for again in (
         hf.ShapedTransformerConfig.from_pretrained(tmp_path),
         transformers.AutoConfig.from_pretrained(tmp_path),
@@ -116,7 +117,8 @@ def test_a_causal_model_leaves_the_callers_configuration_as_it_was(tmp_path: Pat
     ids = torch.arange(1, 8)[None]
     other = ids.clone()
     other[0, -1] = 0
-    masked: Any = hf.ShapedTransformerForMaskedLM(config).eval()
+    masked: Any = hf.ShapedTransformerForMaskedLM(config)
+    masked.eval()
     assert (masked(ids).logits[0, 0] - masked(other).logits[0, 0]).abs().max() > 1e-6  # it looks ahead
     model.eval().save_pretrained(tmp_path)
     again: Any = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)

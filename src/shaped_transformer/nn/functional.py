@@ -57,7 +57,7 @@ def shaped_attention(
     if is_causal and query_positions is not None:
         where, is_causal = _up_to(query_positions, key), False
         attn_mask = where
-    hindered = upcast and torch.is_autocast_enabled(device)
+    hindered = upcast and torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     with torch.autocast(device_type=device, enabled=False) if hindered else nullcontext():
         if upcast and dtype.itemsize < 4:
             query, key, value = query.float(), key.float(), value.float()
