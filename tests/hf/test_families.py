@@ -170,3 +170,19 @@ def test_models_that_share_a_configuration_stay_apart() -> None:
 def test_shaping_leaves_hidden_states_to_be_asked_for() -> None:
     model = hf.shape_(transformers.LlamaModel(CONFIGS["llama"]()))
     assert len(model(IDS, output_hidden_states=True).hidden_states) == 3
+
+
+def test_a_family_that_was_added_later_is_loadable_after_the_call(tmp_path: Path) -> None:
+    base: Any = transformers.BertConfig
+    config: Any = type("LateConfig", (base,), {"model_type": "late", "__module__": __name__})
+    late: Any = type("LateModel", (Bert,), {"config_class": config, "__module__": __name__})
+    transformers.AutoConfig.register("late", config)
+    transformers.AutoModelForMaskedLM.register(config, late)
+    with pytest.raises(ValueError, match="shaped-late"):
+        transformers.AutoConfig.for_model("shaped-late")
+    hf.register("late")
+    assert transformers.AutoConfig.for_model("shaped-late").tau0 == 1.0
+    hf.shape_(late(config(**SIZES)), tau0=0.7).save_pretrained(tmp_path)
+    again = transformers.AutoModelForMaskedLM.from_pretrained(tmp_path)
+    assert isinstance(again, late)
+    assert again.config.tau0 == 0.7
