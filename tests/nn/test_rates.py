@@ -1,7 +1,7 @@
 """Rates by parameter group: one step changes as much at every width and depth, which one rate for all does not do."""
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -68,6 +68,21 @@ def test_only_matrices_decay() -> None:
     }
 
 
+def test_decay_that_is_not_given_is_the_optimisers() -> None:
+    groups = st.nn.parameter_groups(Language(32, 2), 1e-3)
+    assert {g["name"]: g.get("weight_decay") for g in groups} == {
+        "hidden": None,
+        "queries and keys": None,
+        "gains": 0.0,
+        "embeddings": None,
+        "head": None,
+        "other": 0.0,
+    }
+    optimiser = torch.optim.AdamW(groups, weight_decay=0.1)
+    assert {g["name"]: g["weight_decay"] for g in optimiser.param_groups}["hidden"] == 0.1
+    assert {g["name"]: g["weight_decay"] for g in optimiser.param_groups}["gains"] == 0.0
+
+
 def test_tied_and_frozen_parameters_come_once_or_never() -> None:
     model = Language(32, 2)
     model.head.weight = model.embeddings.weight
@@ -82,3 +97,5 @@ def test_models_without_shaped_blocks_are_refused() -> None:
         st.nn.parameter_groups(nn.Linear(2, 2), 1e-3)
     with pytest.raises(st.InputError, match="lr must be positive"):
         st.nn.parameter_groups(Language(32, 1), 0)
+    with pytest.raises(st.InputError, match=r"must be an nn\.Module \(got generator\): give the model itself"):
+        st.nn.parameter_groups(cast(Any, Language(32, 1).parameters()), 1e-3)

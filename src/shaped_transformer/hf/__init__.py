@@ -1,6 +1,7 @@
 """The shaped Transformer for Hugging Face (extra `hf`): models of its own, and shaped attention in existing ones.
 
-Importing this package registers the models with the Auto classes; `register` makes the attention "shaped" known.
+Importing this package registers the models with the Auto classes, the shaped forms of existing ones too, and makes the
+attention "shaped" known.
 """
 
 from ..errors import MissingExtra
@@ -19,8 +20,9 @@ from .modeling import (
     ShapedTransformerForSequenceClassification,
     ShapedTransformerModel,
 )
-from .registration import register
-from .switch import shape_
+from .switch import register, shape_
+
+register()
 
 __all__ = [
     "ShapedTransformerConfig",

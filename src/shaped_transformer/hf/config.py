@@ -1,15 +1,27 @@
 """The configuration of the Hugging Face models."""
 
 from dataclasses import fields
+from difflib import get_close_matches
 from typing import Any
 
-from transformers import PreTrainedConfig
+from transformers import GenerationConfig, PreTrainedConfig
 
 from ..errors import InputError
 from ..nn import BlockOptions
 
 TAKEN = {"kv_heads": "num_key_value_heads", "hidden_width": "intermediate_size"}
 """Options of a block that go by Hugging Face's names here."""
+OTHERS = {
+    *GenerationConfig().to_dict(),  # older versions wrote them into config.json
+    *(name for name, part in vars(PreTrainedConfig).items() if isinstance(part, property)),
+    *("model_type", "attn_implementation", "experts_implementation", "per_layer_config", "quantization_config"),
+    *("auto_map", "custom_pipelines", "is_decoder", "add_cross_attention", "cross_attention_hidden_size"),
+    *("torchscript", "use_bfloat16", "tf_legacy_loss"),
+    *("tie_encoder_decoder", "pruned_heads", "finetuning_task", "task_specific_params", "tokenizer_class", "prefix"),
+    *("sep_token_id", "cls_token_id", "mask_token_id", "unk_token_id"),
+    *("gradient_checkpointing", "loss_type", "fusion_config", "base_model_tp_plan", "base_model_pp_plan"),
+} - {"rope_scaling"}
+"""What Hugging Face, of this version or an older one, gives a configuration besides the fields of its class."""
 
 
 class ShapedTransformerConfig(PreTrainedConfig):
@@ -29,9 +41,10 @@ class ShapedTransformerConfig(PreTrainedConfig):
     - `final_norm`: RMSNorm before the head, default true; the blocks have none unless `norm` says so.
     - `gamma`, `skip`, `tau0`, `c_plus`, `c_minus`, `learnable_slopes`, `attention`, `activation`, `norm`,
       `normaliser`, `shaping`, `recover_steps`, `dropout`, `causal`: as in `nn.BlockOptions`. `…ForCausalLM` sets
-      `causal`.
+      `causal` in its copy.
 
-    **Raises:** `InputError` or `DefinitionError` for values that do not fit.
+    **Raises:** `InputError` or `DefinitionError` for values that do not fit, and for names that neither the list above
+    nor Hugging Face knows.
     """
 
     model_type = "shaped_transformer"
@@ -72,6 +85,9 @@ class ShapedTransformerConfig(PreTrainedConfig):
     eos_token_id: int | list[int] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
+        unknown = [key for key in kwargs if key not in OTHERS and not key.startswith("_")]
+        if unknown:
+            raise InputError(_unknown(unknown[0], [field.name for field in fields(self)]))
         super().__post_init__(**kwargs)
         if self.position_embedding not in ("rotary", "learned", "none"):
             raise InputError(
@@ -89,3 +105,11 @@ class ShapedTransformerConfig(PreTrainedConfig):
         own["rotary"] = self.position_embedding == "rotary"
         BlockOptions(**own)
         return own
+
+
+def _unknown(key: str, known: list[str]) -> str:
+    """What to say of a name that nobody knows."""
+    own = [name for name in known if name not in {field.name for field in fields(PreTrainedConfig)}]
+    near = [TAKEN[key]] if key in TAKEN else get_close_matches(key, known)
+    way_out = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(own)}, and those of all models"
+    return f"ShapedTransformerConfig has no {key!r}: {way_out}"

@@ -1,23 +1,52 @@
-"""Shaped forms of Hugging Face's model families: configurations and models that stay shaped when saved and loaded."""
+"""Shaped forms of Hugging Face's model families: configurations and models that stay shaped when saved and loaded.
 
+A saved shaped model names its family in its model type, `"shaped-mistral"`. Its classes are made from the family's own
+when they are first asked for: importing every family would take seconds.
+"""
+
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 from transformers import AutoConfig
+from transformers.conversion_mapping import get_checkpoint_conversion_mapping, register_checkpoint_conversion_mapping
 from transformers.models.auto import modeling_auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from ..errors import InputError
-
-FAMILIES = ("gpt2", "llama", "gpt_neox", "bert", "vit")
-"""Model types whose shaped forms are always loadable."""
 ATTENTION = "shaped"
 """The name of the attention."""
 PREFIX = "shaped-"
-CROSS = "{} has cross-attention, where no key is a query's own: it cannot be shaped"
-"""Why a model is refused, with its name."""
 OPTIONS: dict[str, Any] = {"tau0": 1.0, "identity_gain": 1.0, "uniform_gain": 1.0}
 """What a shaped configuration knows besides its family's own fields, with defaults."""
+
+
+class Later:
+    """Stands for the configuration class of a shaped family until it is asked for one."""
+
+    family: str
+    model_type: str
+
+    def __new__(cls, **fields: Any) -> Any:
+        return cls.due()(**fields)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **options: Any) -> Any:
+        """Return what the class it stands for returns."""
+        return cls.due().from_dict(config_dict, **options)
+
+    @classmethod
+    def due(cls) -> Any:
+        """Return the class it stands for."""
+        base: Any = CONFIG_MAPPING[cls.family]
+        return shaped_config(base)
+
+
+def make_loadable() -> None:
+    """Let the shaped forms of all families that Hugging Face knows be loaded by the Auto classes."""
+    for family in tuple(CONFIG_MAPPING):
+        shaped = PREFIX + family
+        if shaped not in CONFIG_MAPPING and not family.startswith(PREFIX):
+            AutoConfig.register(shaped, type(f"Later({family})", (Later,), {"family": family, "model_type": shaped}))
 
 
 @cache
@@ -35,15 +64,24 @@ def shaped_config(base: Any) -> Any:
 
     fields = {"__annotations__": {"tau0": float | None, "identity_gain": float, "uniform_gain": float}} | OPTIONS
     names = {"model_type": PREFIX + base.model_type, "__module__": __name__, "__post_init__": __post_init__}
+    names["__reduce_ex__"] = _reducing(shaped_config, base)
     made: Any = type("Shaped" + base.__name__, (base,), fields | names)
     AutoConfig.register(PREFIX + base.model_type, made, exist_ok=True)
+    _convert_alike(base.model_type, PREFIX + base.model_type)
     return made
 
 
 @cache
 def shaped_model(base: Any, config: Any) -> Any:
-    """Return the model class of a shaped form: the same in all but its configuration."""
-    return type("Shaped" + base.__name__, (base,), {"config_class": config, "__module__": __name__})
+    """Return the model class of a shaped form: the same in all but its configuration.
+
+    **Arguments:** `base`: the plain model class; `config`: the plain configuration class.
+    """
+    names = {"config_class": shaped_config(config), "__module__": __name__}
+    names["__reduce_ex__"] = _reducing(shaped_model, base, config)
+    made = type("Shaped" + base.__name__, (base,), names)
+    _convert_alike(base.__name__, made.__name__)
+    return made
 
 
 @cache
@@ -55,15 +93,28 @@ def register_models(config: Any, base: Any) -> None:
             continue
         plain = mapping[base]
         if isinstance(plain, type):
-            auto.register(config, shaped_model(plain, config), exist_ok=True)
+            auto.register(config, shaped_model(plain, base), exist_ok=True)
 
 
-def make_loadable(family: str) -> None:
-    """Let a family's shaped form be loaded by the Auto classes.
+def _convert_alike(plain: str, shaped: str) -> None:
+    """Let the weights of a shaped form be renamed and merged as the plain one's between file and model."""
+    mapping = get_checkpoint_conversion_mapping(plain)
+    if mapping is not None:
+        register_checkpoint_conversion_mapping(shaped, mapping, overwrite=True)
 
-    **Raises:** `InputError` for a model type that Hugging Face does not know.
-    """
-    if family not in CONFIG_MAPPING:
-        raise InputError(f"Hugging Face knows no model type {family!r}: give one such as 'mistral'")
-    base: Any = CONFIG_MAPPING[family]
-    shaped_config(base)
+
+def remade(make: Callable[..., Any], *plain: Any) -> Any:
+    """Return an empty object of a class made here, for its state to be put into."""
+    made = make(*plain)
+    return made.__new__(made)
+
+
+def _reducing(make: Callable[..., Any], *plain: Any) -> Callable[[Any, int], tuple[Any, ...]]:
+    """How objects of a class made here are pickled: by the plain classes, as its own name is found nowhere."""
+
+    def __reduce_ex__(self: Any, protocol: int) -> tuple[Any, ...]:  # noqa: N807 - a method of the class made
+        parts: Any = object.__reduce_ex__(self, max(protocol, 2))
+        _, _, *state = parts
+        return remade, (make, *plain), *state
+
+    return __reduce_ex__

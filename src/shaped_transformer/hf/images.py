@@ -26,10 +26,10 @@ class ShapedTransformerForImageClassification(ShapedTransformerPreTrainedModel):
     """The loss is a mean over the batch, not over what the Trainer counts in all processes."""
 
     def __init__(self, config: ShapedTransformerConfig) -> None:
+        super().__init__(config)
         size, patch = config.image_size, config.patch_size
         if size is None or patch is None or patch < 1 or size % patch:
             raise InputError(f"image_size must be a multiple of patch_size (got {size} and {patch})")
-        super().__init__(config)
         self.patch = patch
         self.patches = nn.Linear(config.num_channels * patch**2, config.hidden_size, bias=False)
         self.model = ShapedTransformerModel(config)

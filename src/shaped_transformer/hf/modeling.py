@@ -1,5 +1,6 @@
 """Models of Hugging Face whose blocks are those of `nn`."""
 
+import copy
 import math
 from typing import Any
 
@@ -94,6 +95,14 @@ class ShapedTransformerPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     _can_compile_fullgraph = True
     _can_record_outputs = {"hidden_states": ShapedTransformerLayer}  # noqa: RUF012
+
+    def __init__(self, config: ShapedTransformerConfig) -> None:
+        if not isinstance(config, ShapedTransformerConfig):
+            raise InputError(
+                f"a ShapedTransformerConfig is expected (got {type(config).__name__}): models of other configurations "
+                "become shaped by st.hf.shape_"
+            )
+        super().__init__(config)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -195,12 +204,14 @@ class ShapedTransformerModel(ShapedTransformerPreTrainedModel):
 
 
 class ShapedTransformerForCausalLM(ShapedTransformerPreTrainedModel, GenerationMixin):
-    """A causal language model; it sets `config.causal`."""
+    """A causal language model: its `config` is a copy of what it is given, with `causal` set."""
 
     _tied_weights_keys = {"head.weight": "model.embeddings.weight"}  # noqa: RUF012
 
     def __init__(self, config: ShapedTransformerConfig) -> None:
-        config.causal = True
+        if isinstance(config, ShapedTransformerConfig):
+            config = copy.deepcopy(config)  # the caller may build other models of it
+            config.causal = True
         super().__init__(config)
         self.model = ShapedTransformerModel(config)
         self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)

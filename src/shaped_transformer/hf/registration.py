@@ -17,36 +17,26 @@ from . import families
 HARMLESS = {
     *("position_ids", "cache_position", "use_cache", "sliding_window", "output_attentions", "output_hidden_states"),
     *("return_dict", "num_items_in_batch", "cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k"),
-    *("deterministic", "is_cross_attention", "cache"),
+    *("deterministic", "is_cross_attention", "cache", "output_router_logits"),
 }
 """Arguments that models pass along and that do not change the scores."""
-_calls: ContextVar[list[int] | None] = ContextVar("calls of shaped attention", default=None)
+COUNTED = "shaped-counted"
+"""The attention's name where its calls are counted: apart from the plain one, which a compiler must see through."""
+CROSS = "{} has cross-attention, where no key is a query's own: it cannot be shaped"
+"""Why a model is refused, with its name."""
+_calls: ContextVar[list[int]] = ContextVar("calls of shaped attention")
 
 
-def register(*families_: str) -> None:
-    """Make `attn_implementation="shaped"` known to Hugging Face, attention and mask in one, and shaped models loadable.
-
-    ```python
-    st.hf.register()
-    model = AutoModelForCausalLM.from_config(config, attn_implementation="shaped")  # tau0 = 1
-    ```
-
-    What was made shaped by `shape_` and saved is loaded again, shaped, after this call.
-
-    **Arguments:** `families_`: model types (such as `"mistral"`) besides gpt2, llama, gpt_neox, bert and vit whose
-    shaped forms are to be loadable.
-
-    **Raises:** `InputError` for a model type that Hugging Face does not know.
-    """
-    AttentionInterface.register(families.ATTENTION, shaped_attention_forward)
-    AttentionMaskInterface.register(families.ATTENTION, shaped_mask)
-    for family in (*families.FAMILIES, *families_):
-        families.make_loadable(family)
+def register_attention() -> None:
+    """Make the attention and its mask known to Hugging Face, also as counted."""
+    for name, forward in ((families.ATTENTION, shaped_attention_forward), (COUNTED, counted_attention_forward)):
+        AttentionInterface.register(name, forward)
+        AttentionMaskInterface.register(name, shaped_mask)
 
 
 @contextmanager
 def counted_calls() -> Iterator[list[int]]:
-    """Give a list that holds one entry for each call of shaped attention within the context."""
+    """Give a list that holds one entry for each call of the counted attention within the context."""
     calls: list[int] = []
     token = _calls.set(calls)
     try:
@@ -66,6 +56,12 @@ def shaped_mask(*, q_length: int, kv_length: int, allow_is_causal_skip: bool = T
     )
 
 
+def counted_attention_forward(*inputs: Any, **options: Any) -> tuple[Tensor, None]:
+    """Shaped attention, in a context of `counted_calls`."""
+    _calls.get().append(1)
+    return shaped_attention_forward(*inputs, **options)
+
+
 def shaped_attention_forward(
     module: torch.nn.Module,
     query: Tensor,
@@ -83,8 +79,6 @@ def shaped_attention_forward(
 
     **Raises:** `InputError` for cross-attention, or arguments that change the scores in ways unknown here.
     """
-    if (calls := _calls.get()) is not None:
-        calls.append(1)
     unknown = [name for name, given in kwargs.items() if given is not None and name not in HARMLESS]
     if unknown:
         raise InputError(
@@ -93,9 +87,7 @@ def shaped_attention_forward(
         )
     config: Any = getattr(module, "config", None)
     if getattr(module, "is_cross_attention", False) or getattr(config, "is_encoder_decoder", False):
-        raise InputError(
-            f"{type(module).__name__} has cross-attention, where no key is a query's own: it cannot be shaped"
-        )
+        raise InputError(CROSS.format(type(module).__name__))
     causal = getattr(module, "is_causal", False) if is_causal is None else is_causal
     if attention_mask is not None or query.shape[-2] == 1:
         causal = False

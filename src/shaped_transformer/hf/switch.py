@@ -1,13 +1,34 @@
 """Turning a model of Hugging Face into its shaped form, in place."""
 
+import copy
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel
 
-from ..errors import InputError, ShapedTransformerError
+from ..errors import InputError
 from . import families
-from .registration import counted_calls, register
+from .registration import register_attention
+from .trial import check_calls, check_family, check_parts, default_inputs
+
+
+def register(*families_: str) -> None:
+    """Make `attn_implementation="shaped"` known to Hugging Face, attention and mask in one, and shaped models loadable.
+
+    ```python
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="shaped")  # tau0 = 1
+    ```
+
+    Importing `shaped_transformer.hf` calls it. It is needed again after families were added to Hugging Face's own, and
+    tells whether those it is given can be shaped.
+
+    **Arguments:** `families_`: model types (such as `"mistral"`) of which to see that `shape_` takes them.
+
+    **Raises:** `InputError` for a model type that Hugging Face does not know or that cannot be shaped, with the reason.
+    """
+    register_attention()
+    families.make_loadable()
+    for family in families_:
+        check_family(family)
 
 
 def shape_(
@@ -30,71 +51,53 @@ def shape_(
     - `identity_gain`, `uniform_gain`: a and b, default 1.
     - `example`: inputs for the one forward pass that counts the calls; by default a few tokens, or one empty image.
 
-    **Returns:** the same model, whose class and configuration are now those of its shaped form: saved, it loads as such
-    (after `st.hf.register`).
+    **Returns:** the same model, whose class is now that of its shaped form, and whose configuration is a shaped copy of
+    the one it had, which other models may share: saved, it loads as shaped.
 
-    **Raises:** `InputError` for a model with cross-attention or made of other models (shape those), or one that accepts
-    the attention's name and does not call it; it is then left as it was.
+    **Raises:** `InputError` for what is no model of Hugging Face, one with cross-attention or made of other models
+    (shape those), or one that accepts the attention's name and does not call it; it is then left as it was.
     """
-    config = model.config
-    if getattr(config, "is_encoder_decoder", False) or getattr(config, "add_cross_attention", False):
+    if not isinstance(model, PreTrainedModel):
         raise InputError(
-            f"{type(model).__name__} has cross-attention, where no key is a query's own: it cannot be shaped"
+            f"a PreTrainedModel of Hugging Face is expected (got {type(model).__name__}): in modules of your own use "
+            "st.nn.ShapedAttention, of a wrapped model shape the model inside"
         )
-    parts = [n for n, m in model.named_modules() if isinstance(m, PreTrainedModel) and m.config is not config]
-    if parts:
-        raise InputError(f"{type(model).__name__} is made of models of their own ({', '.join(parts)}): shape those")
+    check_parts(model)
     if tau0 is not None and not tau0 > 0:
         raise InputError(f"tau0 must be positive (got {tau0})")
+    inputs = default_inputs(model) if example is None else example
+    if inputs is None:
+        raise InputError(f"give example=, inputs for one forward pass: {model.main_input_name} is unknown here")
     register()
-    plain_model: Any
-    plain_config: Any
-    plain_model, plain_config, settings = type(model), type(config), dict(vars(config))
-    if not config.model_type.startswith(families.PREFIX):
-        shaped = families.shaped_config(plain_config)
-        config.__class__, model.__class__ = shaped, families.shaped_model(plain_model, shaped)
-        families.register_models(shaped, plain_config)
+    plain, config = model.config, copy.deepcopy(model.config)
+    plain_model: Any = type(model)
+    plain_config: Any = type(plain)
+    new = not plain.model_type.startswith(families.PREFIX)
+    if new:
+        config.__class__ = families.shaped_config(plain_config)
     for name, value in (("tau0", tau0), ("identity_gain", identity_gain), ("uniform_gain", uniform_gain)):
         setattr(config, name, value)
     config._attn_implementation = families.ATTENTION
+    _replace(model, plain, config)
     try:
-        calls, layers = _calls_in_one_pass(model, example), config.num_hidden_layers
-        if calls < layers:
-            raise InputError(
-                f"{plain_model.__name__} calls the attention that it was told to use in {calls} of {layers} layers: it "
-                "does not honour the attention interface, and cannot be shaped"
-            )
+        check_calls(model, inputs)
     except BaseException:
-        model.__class__, config.__class__ = plain_model, plain_config
-        vars(config).clear()
-        vars(config).update(settings)
+        _replace(model, config, plain)
         raise
+    if new:
+        model.__class__ = families.shaped_model(plain_model, plain_config)
+        families.register_models(families.shaped_config(plain_config), plain_config)
+        _introduce(type(model), config)
     return model
 
 
-def _calls_in_one_pass(model: PreTrainedModel, example: dict[str, Any] | None) -> int:
-    """How often one forward pass calls shaped attention."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad(), counted_calls() as calls:
-            model(**(_example(model) if example is None else example))
-    except ShapedTransformerError:
-        raise
-    except Exception as error:  # a model that makes its own attention of the mask may fail in any way
-        if calls:
-            raise InputError(f"{type(model).__name__} fails with shaped attention: {error}") from error
-    finally:
-        model.train(training)
-    return len(calls)
+def _replace(model: PreTrainedModel, old: Any, new: Any) -> None:
+    """Give every part of a model that holds one configuration another."""
+    for module in model.modules():
+        for name in [name for name, value in vars(module).items() if value is old]:
+            setattr(module, name, new)
 
 
-def _example(model: PreTrainedModel) -> dict[str, Any]:
-    """Inputs that the model takes."""
-    config = model.config
-    if model.main_input_name == "input_ids":
-        return {"input_ids": torch.zeros(1, 3, dtype=torch.long, device=model.device)}
-    if model.main_input_name == "pixel_values":
-        size = config.image_size if isinstance(config.image_size, tuple | list) else (config.image_size,) * 2
-        return {"pixel_values": torch.zeros(1, config.num_channels, *size, device=model.device, dtype=model.dtype)}
-    raise InputError(f"give example=, inputs for one forward pass: {model.main_input_name} is unknown here")
+def _introduce(made: Any, config: Any) -> None:
+    """Have Hugging Face note what a class can record, hidden states and more: it does so for each object it makes."""
+    PreTrainedModel.__init__(made.__new__(made), copy.deepcopy(config))

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from .checks import check_whole
 from .functional import shaped_attention
 from .fused import attend
+from .masks import additive, both, check_mask, up_to
 from .positions import rotate
 from .shaping import Mode, Shaping
 
@@ -45,11 +47,12 @@ class MultiHead(nn.Module):
     ) -> None:
         super().__init__()
         kv_heads = heads if kv_heads is None else kv_heads
-        if heads < 1 or (width % heads and (key_width is None or value_width is None)):
+        check_whole(width=width, heads=heads, kv_heads=kv_heads)
+        if width % heads and (key_width is None or value_width is None):
             raise InputError(
                 f"{heads} heads do not divide the width {width}: choose a divisor, or give key_width and value_width"
             )
-        if kv_heads < 1 or heads % kv_heads:
+        if heads % kv_heads:
             raise InputError(f"kv_heads must divide the {heads} heads (got {kv_heads})")
         self.width, self.heads, self.kv_heads, self.causal, self.rotary = width, heads, kv_heads, causal, rotary
         self.key_width, self.value_width = key_width or width // heads, value_width or width // heads
@@ -92,12 +95,15 @@ class MultiHead(nn.Module):
         **Arguments:**
 
         - `x`: (batch, T, n).
-        - `attn_mask`: boolean, broadcastable to (batch, H, T, keys); combined with causality.
+        - `attn_mask`: boolean (true: may look) or additive, broadcastable to (batch, H, T, keys), where keys are all
+          those seen so far; combined with causality and the module's own mask.
         - `is_causal`: overrides the module's own, for masks that hold causality already.
         - `positions`: of the tokens, for rotary positions, (T,) or (batch, T); by default they count from 0, or from
           the cache's length.
         - `query_positions`: which key is each token's own, where a cache holds more keys than tokens.
         - `cache`: earlier keys and values, to which these are added.
+
+        **Raises:** `InputError` for masks that do not fit.
         """
         causal, length = self.causal if is_causal is None else is_causal, x.shape[-2]
         query, key = self._split(self.query(x), self.heads), self._split(self.key(x), self.kv_heads)
@@ -106,19 +112,23 @@ class MultiHead(nn.Module):
         if self.rotary:
             at = here if positions is None else positions
             query, key = rotate(query, at), rotate(key, at)
-        if self.mask is not None:
-            attn_mask = self.mask if attn_mask is None else attn_mask & self.mask
         mean = None
         if cache is not None:
             key, value, mean = cache.update(key, value)
-            if query_positions is None and key.shape[-2] != length:
-                query_positions = here
+        keys = key.shape[-2]
+        check_mask(attn_mask, (*query.shape[:-1], keys))
+        attn_mask = both(attn_mask, self._own_mask(None if cache is None else here, query, keys))
+        if query_positions is not None or attn_mask is not None or not causal:
+            mean = None  # it is over all keys up to each token
         if attn_mask is not None and causal:
-            attn_mask, causal = attn_mask & _causal(length, key.shape[-2], query_positions, x.device), False
-        elif attn_mask is None and causal and length == 1:
+            attn_mask, causal = (
+                both(attn_mask, up_to(here if query_positions is None else query_positions, keys)),
+                False,
+            )
+        elif causal and length == 1 and query_positions is None:
             causal = False  # the last of all keys looks at all of them
-        elif not causal:
-            mean = None  # it is that of a causal mask
+        if query_positions is None and keys != length:
+            query_positions = here
         mixed = self.mix(
             query,
             key,
@@ -130,6 +140,15 @@ class MultiHead(nn.Module):
             dropout_p=self.dropout if self.training else 0.0,
         )
         return self.output(mixed.transpose(-2, -3).flatten(-2))
+
+    def _own_mask(self, at: Tensor | None, query: Tensor, keys: int) -> Tensor | None:
+        """The module's own mask, or with a cache its rows for the tokens at these places and its columns so far."""
+        if self.mask is None or at is None:
+            check_mask(self.mask, (*query.shape[:-1], keys), "mask")
+            return self.mask
+        if self.mask.shape[-1] < keys:
+            raise InputError(f"mask is for {self.mask.shape[-1]} tokens (got {keys}): give a larger one")
+        return self.mask.index_select(-2, at)[..., :keys]
 
     def _split(self, x: Tensor, heads: int) -> Tensor:
         return x.reshape(*x.shape[:-1], heads, -1).transpose(-2, -3)
@@ -201,10 +220,9 @@ class SoftmaxAttention(MultiHead):
         return self.logit_gain / math.sqrt(self.key_width)
 
     def mix(self, query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
-        mask, positions = options["attn_mask"], options["query_positions"]
-        causal = options["is_causal"]
-        if causal and positions is not None:
-            mask, causal = _causal(query.shape[-2], key.shape[-2], positions, query.device), False
+        mask, causal = additive(options["attn_mask"], query.dtype), options["is_causal"]
+        if causal and options["query_positions"] is not None:
+            mask, causal = up_to(options["query_positions"], key.shape[-2]), False
         return attend(query, key, value, mask, scale=self.scale, is_causal=causal, dropout_p=options["dropout_p"])
 
 
@@ -226,10 +244,3 @@ def linear(fan_in: int, fan_out: int) -> nn.Linear:
 def initialise(layer: nn.Linear) -> None:
     """Draw the weights of a linear map afresh, N(0, 1/fan-in)."""
     nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
-
-
-def _causal(queries: int, keys: int, positions: Tensor | None, device: torch.device) -> Tensor:
-    """The causal mask, (queries, keys) or (batch, 1, queries, keys)."""
-    at = torch.arange(queries, device=device) if positions is None else positions
-    mask = torch.arange(keys, device=device) <= at[..., None]
-    return mask[:, None] if mask.dim() == 3 else mask

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..activations import Activation
 from ..definition import Definition, Number, PositiveFloat, PositiveInt, definition
-from ..errors import DefinitionError
+from ..errors import DefinitionError, InputError
 from .activation import Pointwise, ShapedReLU
 from .attention import ShapedAttention, SoftmaxAttention
 from .mlp import ShapedMLP
@@ -23,6 +23,8 @@ class Residual(nn.Module):
 
     **Arguments:** `branch`: Z; `scale`: γ; `skip`: λ, default √(1 − γ²); `norm`: a module, or `None` for none;
     `after`: whether X' is normalised rather than X̃.
+
+    **Raises:** `InputError` for a γ beyond 1 without λ.
     """
 
     def __init__(
@@ -35,6 +37,8 @@ class Residual(nn.Module):
         after: bool = False,
     ) -> None:
         super().__init__()
+        if skip is None and not abs(scale) <= 1:
+            raise InputError(f"scale must lie in (0, 1] unless skip is given (got {scale:g})")
         self.branch, self.scale, self.after = branch, scale, after
         self.skip = math.sqrt(1 - scale**2) if skip is None else skip
         self.norm = nn.Identity() if norm is None else norm

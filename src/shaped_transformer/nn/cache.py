@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from .checks import check_whole
+
 
 class LayerCache:
     """What one attention layer keeps of earlier tokens; room doubles as needed, so that a token costs O(1) copies.
@@ -50,6 +52,7 @@ class Cache:
     """One `LayerCache` for each block of a model; for inference only, as it is written in place."""
 
     def __init__(self, depth: int) -> None:
+        check_whole(depth=depth)
         self.layers = tuple(LayerCache() for _ in range(depth))
 
     @property

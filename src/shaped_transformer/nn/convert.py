@@ -12,6 +12,7 @@ from ..errors import InputError
 from .activation import activation
 from .attention import ShapedAttention, SoftmaxAttention, linear
 from .block import Residual, normaliser
+from .checks import check_vectors
 from .mlp import ShapedMLP
 
 
@@ -46,8 +47,7 @@ class Network(nn.Sequential):
         **Raises:** `InputError` for another width, or a number of tokens that a mask is not for.
         """
         width = self.architecture.width
-        if x.dim() != 3 or x.shape[-1] != width:
-            raise InputError(f"x must be (batch, tokens, {width}) (got {tuple(x.shape)})")
+        check_vectors(x, width)
         self.architecture.check_tokens(x.shape[1])
         for block in self:
             x = block(x)
@@ -86,6 +86,8 @@ def _branch(branch: Any, width: int) -> nn.Module:
         return ShapedMLP(
             width, branch.hidden_width, activation=sigma, input_gain=branch.input_gain, normalise=branch.normalise
         )
+    if not isinstance(branch, layers.ShapedAttention | layers.SoftmaxAttention):
+        raise InputError(f"no module is known for a branch of kind {type(branch).__name__}")
     own = not isinstance(branch.mask, str)
     options: dict[str, Any] = {
         "key_width": branch.key_width,
@@ -98,6 +100,4 @@ def _branch(branch: Any, width: int) -> nn.Module:
     if isinstance(branch, layers.ShapedAttention):
         gains: dict[str, Any] = {"identity_gain": branch.identity_gain, "uniform_gain": branch.uniform_gain}
         return ShapedAttention(width, branch.heads, tau0=branch.tau0, **gains, **options)
-    if isinstance(branch, layers.SoftmaxAttention):
-        return SoftmaxAttention(width, branch.heads, **options)
-    raise InputError(f"no module is known for a branch of kind {type(branch).__name__}")
+    return SoftmaxAttention(width, branch.heads, **options)

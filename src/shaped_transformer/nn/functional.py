@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from .fused import attend, shape
+from .masks import additive, allowed, check_mask
 
 Gain = float | Tensor
 
@@ -52,24 +53,21 @@ def shaped_attention(
     """
     _check(query, key, value, attn_mask, is_causal, query_positions)
     heads, queries, dtype, device = _heads(query), query.shape[-2], query.dtype, query.device.type
-    allowed = None if attn_mask is None else _allowed(attn_mask)
-    if allowed is not None and attn_mask is not None and attn_mask.dtype != torch.bool:
-        attn_mask = attn_mask.masked_fill(~allowed, -torch.inf)
+    where = None if attn_mask is None else allowed(attn_mask)
     if is_causal and query_positions is not None:
-        allowed, is_causal = _up_to(query_positions, key), False
-        attn_mask = allowed
-    hindered = upcast and torch.is_autocast_enabled(device)
+        where, is_causal = _up_to(query_positions, key), False
+        attn_mask = where
+    hindered = upcast and torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     with torch.autocast(device_type=device, enabled=False) if hindered else nullcontext():
         if upcast and dtype.itemsize < 4:
             query, key, value = query.float(), key.float(), value.float()
-        if attn_mask is not None and attn_mask.dtype != torch.bool:
-            attn_mask = attn_mask.to(query.dtype)
-        softmax = attend(query, key, value, attn_mask, scale=scale, is_causal=is_causal, dropout_p=dropout_p)
+        mask = additive(attn_mask, query.dtype)
+        softmax = attend(query, key, value, mask, scale=scale, is_causal=is_causal, dropout_p=dropout_p)
         a, b = _gain(identity_gain, heads, softmax), _gain(uniform_gain, heads, softmax)
-        if allowed is None and query_positions is None and value_mean is None:
+        if where is None and query_positions is None and value_mean is None:
             return shape(softmax, _grouped(value, heads), a, b, is_causal=is_causal).to(dtype)
         if value_mean is None:
-            value_mean = _mean(value, heads, allowed, queries)
+            value_mean = _mean(value, heads, where, queries)
         mean = _cast(_grouped(value_mean, heads), softmax.dtype)
         out = torch.addcmul(softmax, _grouped(own_value(value, query_positions), heads), a)
         return _cast(torch.addcmul(out, mean, b, value=-1), dtype)
@@ -98,16 +96,16 @@ def shaped_attention_weights(
     keys = torch.arange(key.shape[-2], device=key.device)
     positions = keys if query_positions is None else _aligned(query_positions, query)
     own = positions[..., None] == keys
-    allowed = torch.ones_like(logits, dtype=torch.bool)
+    where = torch.ones_like(logits, dtype=torch.bool)
     if is_causal:
-        allowed = allowed & (keys <= positions[..., None])
+        where = where & (keys <= positions[..., None])
     if attn_mask is not None:
-        allowed = allowed & _allowed(attn_mask)
+        where = where & allowed(attn_mask)
         if attn_mask.dtype != torch.bool:
             logits = logits + attn_mask
-    some = allowed.any(-1, keepdim=True)
-    softmax = torch.softmax(logits.masked_fill(~allowed, -torch.inf).masked_fill(~some, 0.0), -1) * some
-    uniform = allowed.to(logits.dtype)
+    some = where.any(-1, keepdim=True)
+    softmax = torch.softmax(logits.masked_fill(~where, -torch.inf).masked_fill(~some, 0.0), -1) * some
+    uniform = where.to(logits.dtype)
     uniform = uniform / uniform.sum(-1, keepdim=True).clamp(min=1)
     a, b = _gain(identity_gain, heads, logits), _gain(uniform_gain, heads, logits)
     return a * own + softmax - b * uniform
@@ -140,11 +138,6 @@ def _gain(gain: Gain, heads: int, like: Tensor) -> Tensor:
     return given.reshape(())
 
 
-def _allowed(mask: Tensor) -> Tensor:
-    """Where a mask lets queries look."""
-    return mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
-
-
 def _aligned(positions: Tensor, like: Tensor) -> Tensor:
     """Positions (Tq,) or (batch, Tq) as they broadcast over (batch, …, H, Tq)."""
     if positions.dim() == 1:
@@ -167,18 +160,18 @@ def own_value(value: Tensor, positions: Tensor | None) -> Tensor:
     return value.gather(-2, index.expand(*value.shape[:-2], -1, value.shape[-1]))
 
 
-def _mean(value: Tensor, heads: int, allowed: Tensor | None, queries: int) -> Tensor:
+def _mean(value: Tensor, heads: int, where: Tensor | None, queries: int) -> Tensor:
     """U V: the mean of the values that each query may look at, 0 where there is none."""
-    if allowed is None:
+    if where is None:
         return value.mean(-2, keepdim=True)
-    if allowed.dim() > 2 and allowed.shape[-3] > 1:
+    if where.dim() > 2 and where.shape[-3] > 1:
         value = _grouped(value, heads)
-    if allowed.dim() < 2 or allowed.shape[-2] == 1:  # the same for all queries, as padding is
-        weights = allowed.to(value.dtype)
+    if where.dim() < 2 or where.shape[-2] == 1:  # the same for all queries, as padding is
+        weights = where.to(value.dtype)
         weights = weights / weights.sum(-1, keepdim=True).clamp(min=1)
         return (weights if weights.dim() > 1 else weights[None]) @ value
     none = value.new_zeros(()).expand(*value.shape[:-2], queries, value.shape[-1])
-    return attend(none, torch.zeros_like(value), value, allowed, scale=1.0)  # fused, so that no mask of floats is made
+    return attend(none, torch.zeros_like(value), value, where, scale=1.0)  # fused, so that no mask of floats is made
 
 
 def _check(
@@ -189,6 +182,9 @@ def _check(
     is_causal: bool,
     query_positions: Tensor | None,
 ) -> None:
+    kinds = [type(x).__name__ for x in (query, key, value) if not isinstance(x, Tensor)]
+    if kinds:
+        raise InputError(f"query, key and value must be tensors (got {', '.join(kinds)})")
     heads, groups = _heads(query), _heads(key)
     if query.dim() < 2 or key.dim() != query.dim() or value.dim() != query.dim():
         shapes = ", ".join(str(tuple(x.shape)) for x in (query, key, value))
@@ -202,9 +198,7 @@ def _check(
         raise InputError(f"the {groups} heads of key and value must divide the {heads} of query")
     if attn_mask is not None and is_causal:
         raise InputError("give attn_mask or is_causal, not both: put causality into the mask")
-    wanted = (*query.shape[:-1], key.shape[-2])
-    if attn_mask is not None and not _broadcasts(attn_mask.shape, wanted):
-        raise InputError(f"attn_mask of shape {tuple(attn_mask.shape)} does not broadcast to {wanted}")
+    check_mask(attn_mask, (*query.shape[:-1], key.shape[-2]))
     if query_positions is None:
         if query.shape[-2] != key.shape[-2]:
             raise InputError(
@@ -215,9 +209,3 @@ def _check(
         raise InputError(
             f"query_positions must be one for each of {query.shape[-2]} queries (got {tuple(query_positions.shape)})"
         )
-
-
-def _broadcasts(shape: torch.Size, wanted: tuple[int, ...]) -> bool:
-    if len(shape) > len(wanted):
-        return False
-    return all(a in (1, b) for a, b in zip(reversed(shape), reversed(wanted), strict=False))

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from .activation import ShapedReLU
 from .attention import BranchOutput, linear
+from .checks import check_whole
 
 
 class ShapedMLP(nn.Module):
@@ -33,7 +34,8 @@ class ShapedMLP(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        hidden = hidden_width or width
+        hidden = width if hidden_width is None else hidden_width
+        check_whole(width=width, hidden_width=hidden)
         self.input, self.output = linear(width, hidden), BranchOutput(hidden, width)
         self.activation = ShapedReLU(width) if activation is None else activation
         self.input_gain, self.normalise, self.dropout = input_gain, normalise, dropout

@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from ..errors import InputError
 from .block import ShapedBlock
 from .cache import Cache
+from .checks import check_vectors, check_whole
 
 POSITION_STD = 0.02
 """Of learned positions at initialisation: small beside the tokens' unit variance."""
@@ -44,8 +45,7 @@ class ShapedTransformer(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        if depth < 1:
-            raise InputError(f"depth must be at least 1 (got {depth})")
+        check_whole(width=width, depth=depth)
         self.width, self.checkpointing = width, checkpointing
         self.positions = None if max_positions is None else nn.Embedding(max_positions, width)
         if self.positions is not None:
@@ -65,14 +65,18 @@ class ShapedTransformer(nn.Module):
         **Arguments:**
 
         - `x`: (batch, T, n). At initialisation the theory speaks of tokens with ‖x‖²/n of order 1.
-        - `attn_mask`: boolean, broadcastable to (batch, heads, T, keys); padding is (batch, 1, 1, keys).
+        - `attn_mask`: boolean (true: may look) or additive, broadcastable to (batch, heads, T, keys); padding is
+          (batch, 1, 1, keys). With a cache the keys are all tokens so far, not those of the piece.
         - `positions`: of the tokens, (T,) or (batch, T); by default they count from 0, or from the cache's length.
         - `cache`: `Cache(depth)`, for decoding piece by piece with a causal model; it is written.
 
-        **Raises:** `InputError` for another width, or more positions than were learned.
+        **Raises:** `InputError` for another width, a mask or a cache that does not fit, or more positions than were
+        learned.
         """
-        if x.dim() != 3 or x.shape[-1] != self.width:
-            raise InputError(f"x must be (batch, tokens, {self.width}) (got {tuple(x.shape)})")
+        check_vectors(x, self.width)
+        if cache is not None and (not isinstance(cache, Cache) or len(cache.layers) != len(self.blocks)):
+            got = f"one of depth {len(cache.layers)}" if isinstance(cache, Cache) else type(cache).__name__
+            raise InputError(f"cache must be st.nn.Cache({len(self.blocks)}), a layer for each block (got {got})")
         start = 0 if cache is None else cache.length
         if self.positions is not None:
             at = torch.arange(x.shape[1], device=x.device) + start if positions is None else positions

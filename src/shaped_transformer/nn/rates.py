@@ -11,6 +11,7 @@ from torch import nn
 
 from ..errors import InputError
 from .block import ShapedBlock
+from .checks import check_module
 
 WIDTH, DEPTH, GAMMA = 64, 64, 0.2
 """Where the factors below were measured; the rule carries them elsewhere."""
@@ -22,11 +23,11 @@ LARGEST = 4.0
 """Of the share of a branch, for gains and logits: beyond it a softmax saturates, however few the branches are."""
 
 
-def parameter_groups(model: nn.Module, lr: float, weight_decay: float = 0.0) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, lr: float, weight_decay: float | None = None) -> list[dict[str, Any]]:
     """Sort the parameters of a shaped Transformer into groups with a learning rate each, for Adam and its relatives.
 
     ```python
-    optimiser = torch.optim.AdamW(st.nn.parameter_groups(model, lr=2e-3))
+    optimiser = torch.optim.AdamW(st.nn.parameter_groups(model, lr=2e-3), weight_decay=0.1)
     ```
 
     An update of Adam moves every entry by about its rate η, all in the gradient's direction. A weight matrix of fan-in
@@ -45,12 +46,15 @@ def parameter_groups(model: nn.Module, lr: float, weight_decay: float = 0.0) -> 
 
     - `model`: any module that holds `ShapedBlock`s: `ShapedTransformer`, the models of `st.hf`, one of your own.
     - `lr`: the one rate, 2e-3 being a good start.
-    - `weight_decay`: of matrices and embeddings; gains, slopes and norms have none. Default 0.
+    - `weight_decay`: of matrices and embeddings; default `None`, the optimiser's own. Gains, slopes and norms have
+      none in any case.
 
-    **Returns:** groups for an optimiser, each with `params`, `lr`, `weight_decay` and a `name`.
+    **Returns:** groups for an optimiser, each with `params`, `lr` and a `name`, and with `weight_decay` where it is not
+    the optimiser's.
 
-    **Raises:** `InputError` if the model has no shaped block, or `lr` is not positive.
+    **Raises:** `InputError` for what is no module, or has no shaped block, and if `lr` is not positive.
     """
+    check_module(model, "give the model itself, not its parameters, as its blocks tell the rates")
     if not lr > 0:
         raise InputError(f"lr must be positive (got {lr})")
     blocks = [module for module in model.modules() if isinstance(module, ShapedBlock)]
@@ -77,13 +81,10 @@ def parameter_groups(model: nn.Module, lr: float, weight_decay: float = 0.0) -> 
                 put("head", lr * HEAD * WIDTH / module.in_features, parameter)
             else:
                 put("other", lr * OTHER, parameter)
+    of_matrices: dict[str, Any] = {} if weight_decay is None else {"weight_decay": weight_decay}
     return [
-        {
-            "params": parameters,
-            "lr": rate,
-            "weight_decay": 0.0 if name in ("gains", "other") else weight_decay,
-            "name": name,
-        }
+        {"params": parameters, "lr": rate, "name": name}
+        | ({"weight_decay": 0.0} if name in ("gains", "other") else of_matrices)
         for (name, rate), parameters in found.items()
     ]
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from .checks import check_module
 
 Mode = Literal["fixed", "learn", "recover"]
 
@@ -71,7 +72,10 @@ def advance(model: nn.Module, steps: int = 1) -> None:
     """Tell all shaped attention in a model that so many training steps were taken; call it after each optimiser step.
 
     It matters for shaping="recover" only, and is harmless elsewhere.
+
+    **Raises:** `InputError` for what is no module.
     """
+    check_module(model)
     for part in model.modules():
         if isinstance(part, Shaping):
             part.advance(steps)

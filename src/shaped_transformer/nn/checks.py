@@ -1,0 +1,39 @@
+"""What the modules ask of their arguments."""
+
+from numbers import Integral
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..errors import InputError
+
+
+def check_whole(**given: Any) -> None:
+    """See that each of some named numbers is whole, and at least 1.
+
+    **Raises:** `InputError` with the first that is not.
+    """
+    for name, value in given.items():
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+            raise InputError(f"{name} must be at least 1, and a whole number (got {value!r})")
+
+
+def check_module(model: Any, way_out: str = "") -> None:
+    """See that what should be a model is one.
+
+    **Arguments:** `way_out`: what to give instead, added to the message.
+
+    **Raises:** `InputError` if it is not.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model must be an nn.Module (got {type(model).__name__})" + (way_out and f": {way_out}"))
+
+
+def check_vectors(x: Any, width: int) -> None:
+    """See that token vectors are a tensor (batch, tokens, width).
+
+    **Raises:** `InputError` if they are not.
+    """
+    if not isinstance(x, Tensor) or x.dim() != 3 or x.shape[-1] != width:
+        got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        raise InputError(f"x must be a tensor (batch, tokens, {width}) (got {got})")

@@ -1,0 +1,136 @@
+"""Decoding with a cache: every mask gives what the whole pass gives, and padding is as if it were not there."""
+
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import shaped_transformer as st  # noqa: E402
+from shaped_transformer import nn  # noqa: E402
+
+TOKENS, PADDING = 9, (0, 3)
+KINDS = ("shaped", "softmax", "skipinit")
+PIECES = ((9,), (4, 2, 1, 1, 1), (1,) * 9, (2, 7))
+
+
+def model(attention: str = "shaped", **options: Any) -> Any:
+    torch.manual_seed(0)
+    made = nn.ShapedTransformer(32, 3, 4, causal=True, attention=attention, **options).eval()
+    for name, parameter in made.named_parameters():
+        if "softmax_gain" in name:  # 0 at first, which would see no mask
+            torch.nn.init.constant_(parameter, 0.7)
+    return made
+
+
+def tokens() -> Any:
+    return torch.randn(2, TOKENS, 32, generator=torch.Generator().manual_seed(1))
+
+
+def positions() -> Any:
+    """Counted from each row's first token."""
+    return (torch.arange(TOKENS) - torch.tensor(PADDING)[:, None]).clamp(min=0)
+
+
+def padding(kind: str = "boolean") -> Any:
+    """The second row is padded on the left."""
+    allowed = (torch.arange(TOKENS) >= torch.tensor(PADDING)[:, None])[:, None, None]
+    least = {"least": torch.finfo(torch.float32).min, "additive": -torch.inf}
+    return allowed if kind == "boolean" else torch.zeros(allowed.shape).masked_fill(~allowed, least[kind])
+
+
+def decoded(one: Any, x: Any, pieces: tuple[int, ...], mask: Any, at: Any = None) -> Any:
+    cache, out, start = nn.Cache(len(one.blocks)), [], 0
+    with torch.no_grad():
+        for size in pieces:
+            end = start + size
+            seen = mask if mask is None or mask.shape[-1] == 1 else mask[..., :end]
+            seen = seen if seen is None or seen.shape[-2] == 1 else seen[..., start:end, :]
+            here = None if at is None else at[:, start:end]
+            out.append(one(x[:, start:end], attn_mask=seen, positions=here, cache=cache))
+            start = end
+    return torch.cat(out, 1)
+
+
+@pytest.mark.parametrize("attention", KINDS)
+@pytest.mark.parametrize("mask", ["boolean", "additive", "least"])
+@pytest.mark.parametrize("pieces", PIECES)
+def test_a_padded_row_is_decoded_as_if_it_stood_alone(attention: str, mask: str, pieces: tuple[int, ...]) -> None:
+    one, x = model(attention, rotary=True, kv_heads=2), tokens()
+    with torch.no_grad():
+        whole = one(x, attn_mask=padding(mask), positions=positions())
+        alone = one(x[1:, PADDING[1] :])
+    found = decoded(one, x, pieces, padding(mask), positions())
+    torch.testing.assert_close(found, whole, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found[1:, PADDING[1] :], alone, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("attention", KINDS)
+def test_finite_terms_of_an_additive_mask_reach_the_scores_with_a_cache(attention: str) -> None:
+    one, x = model(attention, rotary=True), tokens()
+    terms = torch.randn(1, 4, TOKENS, TOKENS, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        whole = one(x, attn_mask=terms)
+        assert (whole - one(x)).abs().max() > 1e-3
+    torch.testing.assert_close(decoded(one, x, (4, 2, 1, 1, 1), terms), whole, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("make", [nn.ShapedAttention, nn.SoftmaxAttention])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("kind", ["boolean", "additive", "least"])
+def test_the_modules_own_mask_joins_any_other(make: Any, causal: bool, kind: str) -> None:
+    """Decoding takes its rows one after another; each of them here looks at itself and some before it."""
+    torch.manual_seed(0)
+    mask = (torch.rand(TOKENS, TOKENS) < 0.5).tril() | torch.eye(TOKENS, dtype=torch.bool)
+    layer, plain = (make(32, 4, causal=own is not None and causal, mask=own).eval() for own in (mask, None))
+    plain.load_state_dict(layer.state_dict())
+    x = tokens()
+    with torch.no_grad():
+        whole = layer(x, attn_mask=padding(kind))
+        torch.testing.assert_close(whole, plain(x, attn_mask=padding() & mask), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(layer(x), plain(x, attn_mask=mask), atol=1e-5, rtol=1e-5)
+        (cache,) = nn.Cache(1).layers
+        ends = ((0, 4), (4, 6), (6, 7), (7, 9))
+        pieces = [layer(x[:, a:b], attn_mask=padding(kind)[..., :b], cache=cache) for a, b in ends]
+        torch.testing.assert_close(torch.cat(pieces, 1), whole, atol=1e-5, rtol=1e-5)
+        with pytest.raises(st.InputError, match=r"mask is for 9 tokens \(got 10\)"):
+            layer(x[:, :1], cache=cache)
+
+
+@pytest.mark.parametrize("attention", KINDS)
+@pytest.mark.parametrize("kind", ["boolean", "additive"])
+def test_rows_that_see_nothing_have_finite_gradients(attention: str, kind: str) -> None:
+    one, x = model(attention), tokens().requires_grad_()
+    one(x, attn_mask=padding(kind))[1, PADDING[1] :].square().sum().backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+    assert (x.grad[1, : PADDING[1]] == 0).all()
+    assert all(p.grad.isfinite().all() for p in one.parameters() if p.grad is not None)
+
+
+def test_a_token_without_a_mask_takes_the_running_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the centring costs the same however many tokens were seen."""
+    one, x = model(), tokens()
+    seen: list[Any] = []
+    mix = nn.ShapedAttention.mix
+
+    def spy(self: Any, *inputs: Any, **options: Any) -> Any:
+        seen.append((options["value_mean"], options["attn_mask"]))
+        return mix(self, *inputs, **options)
+
+    monkeypatch.setattr(nn.ShapedAttention, "mix", spy)
+    decoded(one, x, (8, 1), None)
+    assert all(mean is not None and mean.shape[-2] == 1 and mask is None for mean, mask in seen[3:])
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (torch.ones(2, 1, 1, TOKENS, dtype=torch.long), "attn_mask must be boolean, or of floats"),
+        (torch.ones(2, 1, 1, 4, dtype=torch.bool), r"attn_mask of shape \(2, 1, 1, 4\) does not broadcast"),
+    ],
+)
+@pytest.mark.parametrize("attention", KINDS)
+def test_masks_that_do_not_fit_are_told(attention: str, mask: Any, message: str) -> None:
+    with pytest.raises(st.InputError, match=message):
+        model(attention)(tokens(), attn_mask=mask)
