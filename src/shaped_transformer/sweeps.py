@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import inputs, statistics
+from .analysis.stability import WINDOW
 from .architecture import PRESETS, Architecture
 from .errors import InputError, ShapedTransformerError
 from .files import read_yaml, replacing
 from .progress import progress
-from .stability import WINDOW
 from .version import __version__
 from .views import sampling
 from .views.by_name import VIEWS

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from .. import inputs
+from ..analysis.stability import Stability, stability
 from ..architecture import Architecture
 from ..comparison import Comparison, compare
 from ..files import filling
 from ..provenance import command_line
-from ..stability import Stability, stability
 from ..version import __version__
 from .options import (
     ArchitectureFile,
