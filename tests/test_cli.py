@@ -236,7 +236,7 @@ def test_a_folder_in_the_place_of_the_picture_is_left_alone(run: Any, tmp_path: 
     (tmp_path / "here" / "figure.png" / "mine.txt").write_text("keep", encoding="utf-8")
     code, _, err = run("predict", *QUICK, "--out", "here")
     assert code == 2
-    assert "there is a folder figure.png" in err
+    assert "got figure.png without a run.json of ours" in err
     assert (tmp_path / "here" / "figure.png" / "mine.txt").exists()
 
 

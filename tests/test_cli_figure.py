@@ -54,7 +54,7 @@ def test_the_list_names_every_figure(run: Any) -> None:
         (["heatmap"], "no figure 'heatmap': choose one of correlation"),
         (["--all", "--set", "width=3"], "--from and --set go with the name of a figure"),
         (["masks", "--from", "x", "--quick"], "leave out --quick and --set"),
-        (["masks", "--from", "x"], "no such dataset: x"),
+        (["masks", "--from", "x"], "no such store: x"),
         (["masks", "--set", "width"], "--set needs KEY=VALUE (got 'width')"),
         (["masks", "--set", "width=[1"], "the value is not YAML"),
         (["masks", "--set", "widht=3"], "no setting 'widht': choose from width"),

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 import shaped_transformer as st
+from shaped_transformer.definition import Definition, definition
 from shaped_transformer.masks import allowed, uniform
 
 positive = some.floats(0.01, 10)
@@ -48,21 +49,6 @@ def test_every_definition_survives_json_and_is_hashable(block: list[Any]) -> Non
     again = st.Architecture.from_dict(json.loads(json.dumps(arch.to_dict())))
     assert again == arch
     assert hash(again) == hash(arch)
-
-
-def test_functions_are_saved_by_their_names() -> None:
-    from scipy.special import expm1
-
-    for function, name in ((np.tanh, "numpy:tanh"), (soft, "test_definitions:soft"), (expm1, "scipy.special:expm1")):
-        d2, d3 = (1.0, 1.0) if function is expm1 else (0.0, -2.0)
-        arch = st.shaped_mlp(8, 2, activation=st.ShapedSmooth(st.Smooth(function, d2, d3), 1.0))
-        written = json.loads(json.dumps(arch.to_dict()))
-        assert written["block"][0]["activation"]["phi"]["f"] == name
-        assert st.Architecture.from_dict(written) == arch
-
-
-def soft(x: np.ndarray) -> np.ndarray:
-    return np.asarray(np.tanh(x))
 
 
 def test_preset_is_the_definition_written_out() -> None:
@@ -119,11 +105,20 @@ def definition_mistakes() -> list[tuple[str, Any]]:
         ("LayerNorm at width 1", lambda: st.Architecture(1, 1, (st.Residual(mlp, 1, 1, "pre", "layer"),))),
         ("nexpected keyword", lambda: st.ShapedAttention(temperature=1.0)),  # type: ignore[call-arg]
         ("'kind' must be one of", lambda: st.Architecture.from_dict({"kind": "Nothing"})),
+        ("Dense has no field 'self': choose from activation", lambda: st.Dense.from_dict({"kind": "Dense", "self": 1})),
+        ("nested too deeply", lambda: st.Dense.from_dict(nested(100_000))),
         (
             "Architecture is expected .got Activation.",
             lambda: st.Architecture.from_dict(st.Activation("relu").to_dict()),
         ),
     ]
+
+
+def nested(depth: int) -> list[Any]:
+    data: list[Any] = []
+    for _ in range(depth):
+        data = [data]
+    return data
 
 
 @pytest.mark.parametrize(("message", "build"), definition_mistakes())
@@ -132,6 +127,26 @@ def test_mistakes_are_one_line_in_the_family(message: str, build: Any) -> None:
         build()
     assert isinstance(caught.value, ValueError)
     assert "\n" not in str(caught.value)
+
+
+def test_another_class_of_a_known_name_is_refused_and_the_same_may_be_made_again() -> None:
+    def cell(module: str) -> type:
+        fields = {"__module__": module, "__qualname__": "OfACell", "__annotations__": {"a": int}}
+        return definition(type("OfACell", (Definition,), fields))
+
+    cell("__main__")
+    again = cell("__main__")
+    assert Definition.from_dict({"kind": "OfACell", "a": 3}) == again(a=3)
+    with pytest.raises(st.DefinitionError, match=r"there is a definition OfACell already, in __main__.*another name"):
+        cell("elsewhere")
+    del Definition.kinds["OfACell"]
+    with pytest.raises(st.DefinitionError, match="there is a definition Residual already"):
+
+        @definition
+        class Residual(Definition):
+            a: int
+
+    assert Definition.kinds["Residual"] is st.Residual
 
 
 def test_definitions_are_frozen() -> None:

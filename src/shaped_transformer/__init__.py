@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from . import inputs, statistics
 from .activations import Activation, ShapedReLU, ShapedSmooth, Smooth
 from .advice import Advice, advise
+from .analysis.stability import Stability, stability
 from .architecture import (
     PRESETS,
     Architecture,
@@ -19,7 +20,6 @@ from .architecture import (
 )
 from .errors import DefinitionError, InputError, MissingExtra, NoProportionalLimit, ShapedTransformerError, StorageError
 from .layers import MLP, Dense, Residual, ShapedAttention, SoftmaxAttention
-from .stability import Stability, stability
 from .version import __version__
 from .views import chain, network, sde
 from .views.ensemble import Ensemble

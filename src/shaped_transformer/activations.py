@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, model_validator
 
-from .definition import Definition, Number, PositiveFloat, definition, function_named
+from .definition import Definition, Number, PositiveFloat, definition
 from .errors import DefinitionError, NoProportionalLimit
+from .functions import NamedFunction
 from .views import linalg
 
 Array = NDArray[Any]
@@ -120,26 +121,20 @@ class ShapedReLU(AnyActivation):
         return linalg.semidefinite_factor((v + b2 * bent) / (1 + b2))
 
 
-def _as_function(f: Any) -> Any:
-    f = function_named(f) if isinstance(f, str) else f
-    if not callable(f):
-        raise ValueError(f"phi must be a function of arrays or its name 'module:name' (got {f!r})")
-    return f
-
-
 @definition
 class Smooth(Definition):
     """A smooth φ with φ(0) = 0 and φ'(0) = 1, to be shaped by `ShapedSmooth`.
 
     **Arguments:**
 
-    - `f`: φ, elementwise on arrays. For saving it must be importable by name; `"module:name"` is accepted too.
+    - `f`: φ, elementwise on arrays. For saving it must be importable by name; `"module:name"` is accepted too and
+      imports the module.
     - `d2`, `d3`: φ''(0) and φ'''(0). `None` where they do not exist: such a network has no proportional limit.
 
     **Raises:** `DefinitionError` if φ(0), φ'(0), or a stated derivative does not agree with φ numerically.
     """
 
-    f: Annotated[Any, BeforeValidator(_as_function)]
+    f: NamedFunction
     d2: Number | None
     d3: Number | None
 

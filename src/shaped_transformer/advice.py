@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from . import statistics
+from .analysis.stability import WINDOW
 from .architecture import Architecture, shaped_transformer
 from .errors import InputError
 from .inputs import Covariance, check_count, equicorrelated
 from .masks import Mask
 from .progress import progress
-from .stability import WINDOW
 from .views import chain
 
 TAU0 = (0.1, 0.2, 0.5, 1.0, 2.0)

@@ -40,22 +40,26 @@ class Architecture(Definition):
         return self
 
     @classmethod
-    def read(cls, path: str | PathLike[str]) -> "Architecture":
+    def read(cls, path: str | PathLike[str], *, trust: bool = False) -> "Architecture":
         """Read a definition from a JSON file, such as `json.dump(architecture.to_dict(), file)` writes.
+
+        **Arguments:** `path`: the file; `trust`: whether functions that it names may be of any module, as in
+        `from_dict`.
 
         **Raises:** `StorageError` if the file cannot be read; `InputError` or `DefinitionError` for what is in it.
         """
         file = Path(path)
         try:
-            return cls.from_dict(json.loads(file.read_text(encoding="utf-8")))
+            data = json.loads(file.read_text(encoding="utf-8"))
         except OSError as error:
             raise StorageError(f"cannot read {file}: {error.strerror or error}") from None
-        except json.JSONDecodeError as error:
-            raise InputError(f"{file} is not JSON: {error}") from None
         except UnicodeDecodeError:
             raise InputError(f"{file} is not JSON: it is not UTF-8 text") from None
         except RecursionError:
             raise InputError(f"{file} is nested too deeply to be a definition") from None
+        except ValueError as error:  # also of a number with more digits than Python reads
+            raise InputError(f"{file} is not JSON: {error}") from None
+        return cls.from_dict(data, trust=trust)
 
     @property
     def time(self) -> float:

@@ -6,15 +6,14 @@ an object with its class name under `kind` and its fields beside it.
 
 import dataclasses
 import functools
-import importlib
-from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Self, TypeVar, cast, dataclass_transform
+from typing import Annotated, Any, ClassVar, Self, TypeVar, cast, dataclass_transform, get_args
 
 import numpy as np
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from .errors import DefinitionError
+from .functions import BY_NAME, from_file, name_of
 
 
 def _number(value: Any) -> Any:
@@ -25,7 +24,7 @@ def _number(value: Any) -> Any:
 
 
 Number = Annotated[float, BeforeValidator(_number)]
-PositiveInt = Annotated[int, Field(ge=1), BeforeValidator(_number)]
+PositiveInt = Annotated[int, Field(ge=1, le=2**53), BeforeValidator(_number)]  # what float64 counts one by one
 Count = Annotated[int, Field(ge=0), BeforeValidator(_number)]
 PositiveFloat = Annotated[float, Field(gt=0), BeforeValidator(_number)]
 
@@ -48,17 +47,21 @@ class Definition:
         return {"kind": type(self).__name__} | {f.name: _encode(getattr(self, f.name)) for f in fields}
 
     @classmethod
-    def from_dict(cls, data: Any) -> Self:
+    def from_dict(cls, data: Any, *, trust: bool = False) -> Self:
         """Build a definition from what `to_dict` returned.
 
-        **Arguments:** `data`: the dictionary. A function named `"module:name"` is imported from its module, so read
-        only files that you would also run.
+        **Arguments:** `data`: the dictionary; `trust`: whether a function `"module:name"` may be of any module, which
+        is then imported. By default only functions of NumPy and of `scipy.special` are taken, and nothing is run.
 
         **Returns:** the definition, equal to the one that was written.
 
-        **Raises:** `DefinitionError` for an unknown kind or field, or a value that the definition refuses.
+        **Raises:** `DefinitionError` for an unknown kind or field, a function that needs trust, or a value that the
+        definition refuses.
         """
-        made = _decode(data)
+        try:
+            made = _decode(data, trust=trust)
+        except RecursionError:
+            raise DefinitionError("the definition is nested too deeply: no network is") from None
         if not isinstance(made, cls):
             raise DefinitionError(f"{cls.__name__} is expected (got {type(made).__name__}): {_short(data)}")
         return made
@@ -66,13 +69,23 @@ class Definition:
 
 @dataclass_transform(frozen_default=True)
 def definition(cls: Made) -> Made:
-    """Make `cls` a frozen, validated dataclass whose errors are one line in the library's family."""
+    """Make `cls` a frozen, validated dataclass whose errors are one line in the library's family.
+
+    **Raises:** `DefinitionError` if another class has this name, by which definitions are saved; to run the same
+    definition again, as in a notebook, is fine.
+    """
+    old = Definition.kinds.get(cls.__name__)
+    if old is not None and (old.__module__, old.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise DefinitionError(
+            f"there is a definition {cls.__name__} already, in {old.__module__}, and definitions are saved by their "
+            "names: choose another name"
+        )
     config = ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
     made = cast(Any, dataclass(frozen=True, config=config)(cls))
     build = made.__init__
 
     @functools.wraps(build)
-    def checked(self: Any, *args: Any, **kwargs: Any) -> None:
+    def checked(self: Any, /, *args: Any, **kwargs: Any) -> None:
         try:
             build(self, *args, **kwargs)
         except ValidationError as error:
@@ -117,48 +130,35 @@ def _encode(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_encode(item) for item in value]
     if callable(value):
-        return _name_of(value)
+        return name_of(value)
     return value
 
 
-def _decode(value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(_decode(item) for item in value)
+def _decode(value: Any, *, trust: bool, names: bool = False) -> Any:
+    """Build what `_encode` wrote down; `names`: whether texts are names of functions here."""
+    if isinstance(value, list | tuple):
+        return tuple(_decode(item, trust=trust, names=names) for item in value)
+    if names and isinstance(value, str):
+        return from_file(value, trust=trust)
     if not isinstance(value, dict):
         return value
-    fields = dict(value)
-    kind = fields.pop("kind", None)
+    kind = value.get("kind")
     if not isinstance(kind, str) or kind not in Definition.kinds:
-        known = ", ".join(sorted(Definition.kinds))
-        raise DefinitionError(f"'kind' must be one of {known} (got {_short(kind)})")
-    return Definition.kinds[kind](**{name: _decode(item) for name, item in fields.items()})
-
-
-def _name_of(function: Callable[..., Any]) -> str:
-    own = getattr(function, "__name__", "")
-    module = getattr(function, "__module__", None)
-    for home in (module,) if module else ("numpy", "scipy.special"):  # a ufunc does not say where it lives
-        try:
-            if function_named(f"{home}:{own}") is function:
-                return f"{home}:{own}"
-        except DefinitionError:
-            continue
-    raise DefinitionError(
-        f"the function {_short(function)} cannot be saved: define it at the top level of a module, so that it can be "
-        "found again by name"
+        raise DefinitionError(f"'kind' must be one of {', '.join(sorted(Definition.kinds))} (got {_short(kind)})")
+    made = cast(Any, Definition.kinds[kind])
+    fields = made.__pydantic_fields__
+    given = {name: item for name, item in value.items() if name != "kind"}
+    if unknown := [name for name in given if name not in fields]:
+        raise DefinitionError(f"{kind} has no field {_short(unknown[0])}: choose from {', '.join(fields)}")
+    return made(
+        **{
+            name: _decode(item, trust=trust, names=_holds_function(fields[name].annotation, fields[name].metadata))
+            for name, item in given.items()
+        }
     )
 
 
-def function_named(name: str) -> Callable[..., Any]:
-    """Return the function called `"module:name"`.
-
-    **Raises:** `DefinitionError` if there is none.
-    """
-    module, _, attribute = name.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError, TypeError):
-        raise DefinitionError(f"no function {name!r}: expected 'module:name' of an importable function") from None
-    if not callable(found):
-        raise DefinitionError(f"{name!r} is not a function")
-    return cast(Callable[..., Any], found)
+def _holds_function(annotation: Any, metadata: Any) -> bool:
+    """Whether a field, or a part of it as in `NamedFunction | None`, is marked as a function's."""
+    parts = get_args(annotation)
+    return BY_NAME in metadata or any(_holds_function(part, getattr(part, "__metadata__", ())) for part in parts)

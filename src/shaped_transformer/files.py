@@ -1,19 +1,26 @@
 """Writing so that nothing half-done is ever seen: to a temporary name beside the place, then renamed; reading again."""
 
 import io
+import json
 import shutil
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import StorageError
+
+if TYPE_CHECKING:
+    import xarray
+
+CODECS = ("blosc", "bz2", "crc32", "delta", "gzip", "lz4", "lzma", "shuffle", "vlen-utf8", "zlib", "zstd")
+"""How chunks of a store may be packed. Others that zarr knows, such as pickle, run code when they are read."""
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -43,6 +50,37 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
         raise StorageError(f"cannot read {path}: {error.strerror or error}") from None
 
 
+def read_store(path: Path) -> "xarray.Dataset":
+    """Return what a zarr store of the library holds, in memory.
+
+    **Raises:** `StorageError` if there is none, or it is damaged or packed in a way that could run code.
+    """
+    import xarray as xr
+
+    try:
+        if not path.exists():
+            raise StorageError(f"no such store: {path}")
+        check_codecs(path)
+        with xr.open_zarr(path, consolidated=False, chunks=None, zarr_format=2) as data:
+            return data.load()
+    except StorageError:
+        raise
+    except Exception as error:  # a damaged store makes zarr and its codecs raise almost anything
+        raise StorageError(f"{path} is not a zarr store that can be read: {error}") from None
+
+
+def check_codecs(path: Path) -> None:
+    """See that no array of a zarr store is packed in a way that could run code.
+
+    **Raises:** `ValueError` if one is; what JSON and dictionaries raise for a damaged store.
+    """
+    for file in path.glob("**/.zarray"):
+        array = json.loads(file.read_bytes())
+        for codec in (array["compressor"], *(array["filters"] or ())):
+            if codec is not None and codec["id"] not in CODECS:
+                raise ValueError(f"packed with {codec['id']!r}, but one of {', '.join(CODECS)} is expected")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary name for a file or folder that takes the place of `path` when the body has succeeded.
@@ -55,6 +93,8 @@ def replacing(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             _put(temporary, path, folder / "old")
+        except StorageError:
+            raise
         except OSError as error:
             raise _unwritable(path, error) from None
 

@@ -2,9 +2,11 @@
 
 import math
 import re
+import warnings
 from os import PathLike
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -102,7 +104,7 @@ def from_vectors(vectors: ArrayLike | str | PathLike[str]) -> Covariance:
     scale = float(np.max(np.abs(x))) or 1.0
     unit = x / scale
     v = unit @ unit.T / x.shape[1]
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         v = (v + v.T) / 2 * np.square(scale)
     if not np.isfinite(v).all():
         raise InputError(
@@ -125,20 +127,20 @@ def from_covariance(covariance: ArrayLike | str | PathLike[str]) -> Covariance:
             f"the covariance must be square (got {v.shape[0]} x {v.shape[1]}): use vectors for an (m, k) array"
         )
     scale = float(np.max(np.abs(v)))
-    gap = np.abs(v - v.T)
-    if gap.max() > 1e-8 * scale:
-        i, j = np.unravel_index(gap.argmax(), gap.shape)
-        raise InputError(f"the covariance must be symmetric, but V[{i},{j}] = {v[i, j]:g} and V[{j},{i}] = {v[j, i]:g}")
-    v = (v + v.T) / 2
     if scale == 0:
         raise InputError("the covariance is zero: give tokens that are not all zero")
-    smallest = float(np.linalg.eigvalsh(v / scale)[0]) * scale
-    if smallest < -1e-8 * scale:
+    unit = v / scale  # of order 1, so that nothing below overflows
+    gap = np.abs(unit - unit.T)
+    if gap.max() > 1e-8:
+        i, j = np.unravel_index(gap.argmax(), gap.shape)
+        raise InputError(f"the covariance must be symmetric, but V[{i},{j}] = {v[i, j]:g} and V[{j},{i}] = {v[j, i]:g}")
+    smallest = float(np.linalg.eigvalsh((unit + unit.T) / 2)[0])
+    if smallest < -1e-8:
         raise InputError(
-            f"the covariance must be positive semi-definite, but its smallest eigenvalue is {smallest:.4g}: no vectors "
-            "have these inner products"
+            f"the covariance must be positive semi-definite, but its smallest eigenvalue is {smallest * scale:.4g}: no "
+            "vectors have these inner products"
         )
-    return v
+    return np.where(v == v.T, v, v / 2 + v.T / 2)
 
 
 def resolved(eigenvalues: NDArray[Any]) -> NDArray[np.bool_]:
@@ -185,11 +187,23 @@ def read_array(path: Path) -> Any:
 
     **Raises:** `StorageError` if the file cannot be read, `InputError` if it holds no single array.
     """
-    array = _read(path, lambda p: np.load(p, allow_pickle=False))
-    if not isinstance(array, np.ndarray):
-        array.close()
+    return np.array(_read(path, _load))
+
+
+def _load(path: Path) -> Any:
+    """The array in a file, mapped and not yet read, so that a false shape takes no memory."""
+    with path.open("rb") as file:
+        archive = file.read(2) == b"PK" and is_zipfile(file)
+    if archive:
         raise InputError(f"{path} is an archive of arrays: write one array with numpy.save")
-    return array
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what a damaged header looks like to Python's parser
+            return np.lib.format.open_memmap(path, mode="r")
+    except OSError:
+        raise
+    except Exception:  # NumPy and its parser of headers have many words for what is damaged
+        raise InputError(f"{path} is not a .npy array: write it with numpy.save") from None
 
 
 def _matrix(source: Any, name: str) -> NDArray[np.float64]:
@@ -201,7 +215,8 @@ def _matrix(source: Any, name: str) -> NDArray[np.float64]:
         array = np.asarray(source)
         if array.dtype.kind not in "biuf":
             raise ValueError
-        array = array.astype(np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is beyond float64 becomes infinite, and is told below
+            array = array.astype(np.float64)
     except ValueError:
         found = f"{source.dtype} array" if isinstance(source, np.ndarray) else type(source).__name__
         raise InputError(f"the {name} must be a real matrix, rows of equal length (got {found})") from None
@@ -220,7 +235,5 @@ def _read(path: Path, reader: Any) -> Any:
         raise StorageError(f"no such file: {path}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path} is not UTF-8 text: convert it first") from None
-    except (ValueError, EOFError):
-        raise InputError(f"{path} is not a .npy array: write it with numpy.save") from None
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror or error}") from None

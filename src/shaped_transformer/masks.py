@@ -20,7 +20,8 @@ def _as_rows(mask: Any) -> Any:
         array = np.asarray(mask)
     except ValueError:
         array = np.empty(0)
-    if array.ndim != 2 or array.shape[0] != array.shape[1] or not np.isin(array, (0, 1)).all():
+    square = array.ndim == 2 and array.shape[0] == array.shape[1]
+    if not square or array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
         raise ValueError("mask must be 'full', 'causal' or a square array of 0 and 1, row = who attends")
     blind = np.flatnonzero(~array.astype(bool).any(axis=1))
     if blind.size:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from analysis.test_sweeps import SPEC, count_draws, store
 
 import shaped_transformer as st
+from analysis.test_sweeps import SPEC, count_draws, store
 from shaped_transformer.analysis import sweeps
 from shaped_transformer.analysis.sweeps import scheduling
 from shaped_transformer.lock import locked
@@ -90,7 +90,7 @@ def test_a_store_that_is_no_sweeps_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_damaged_store_is_told(tmp_path: Path) -> None:
     (tmp_path / sweeps.STORE).mkdir()
-    with pytest.raises(st.StorageError, match="cannot be read"):
+    with pytest.raises(st.StorageError, match="not a zarr store that can be read"):
         sweeps.run(sweeps.from_dict(SPEC), tmp_path)
 
 

@@ -128,7 +128,7 @@ def test_another_figures_dataset_is_refused(datasets: dict[str, xr.Dataset], tmp
     datasets["masks"].to_zarr(tmp_path / "data.zarr", zarr_format=2)
     with pytest.raises(st.InputError, match="holds the figure 'masks', not 'context'"):
         catalogue.load("context", tmp_path / "data.zarr")
-    with pytest.raises(st.StorageError, match="no such dataset"):
+    with pytest.raises(st.StorageError, match="no such store"):
         catalogue.load("context", tmp_path / "nothing")
     (tmp_path / "text").write_text("no store", encoding="utf-8")
     with pytest.raises(st.StorageError, match="is not a zarr store"):

@@ -20,7 +20,7 @@ import sys, torch
 from torch import distributed
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
-from shaped_transformer.cli.end import end
+from shaped_transformer.cli.ending import end
 from shaped_transformer.training.processes import leave_group
 distributed.init_process_group("gloo")
 if sys.argv[1] == "divided":

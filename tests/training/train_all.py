@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from shaped_transformer.cli.end import end
+from shaped_transformer.cli.ending import end
 from shaped_transformer.training import Recipe, run, train
 from shaped_transformer.training.processes import leave_group
 

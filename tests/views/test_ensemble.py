@@ -5,8 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import shaped_transformer as st
+from shaped_transformer.analysis.sweeps import Store, from_dict
+from shaped_transformer.comparison import compare
 
 ARCH = st.shaped_transformer(32, 8)
 V0 = st.inputs.equicorrelated(4, 0.3)
@@ -75,26 +78,44 @@ def test_saved_and_loaded_it_is_the_same_and_can_be_drawn_again(ensemble: st.Ens
 
 
 def test_what_cannot_be_read_or_written_is_said(ensemble: st.Ensemble, tmp_path: Path) -> None:
-    with pytest.raises(st.StorageError, match="no such ensemble"):
+    with pytest.raises(st.StorageError, match="no such store"):
         st.Ensemble.load(tmp_path / "nowhere")
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(st.StorageError, match="not a zarr store"):
         st.Ensemble.load(tmp_path / "file")
     with pytest.raises(st.StorageError, match="cannot write"):
         ensemble.save(tmp_path / "file" / "below")
-    import xarray as xr
-
     xr.Dataset({"x": 1}).to_zarr(tmp_path / "other", zarr_format=2)
     with pytest.raises(st.InputError, match="not an ensemble"):
         st.Ensemble.load(tmp_path / "other")
 
 
-def test_saving_over_something_else_is_refused(ensemble: st.Ensemble, tmp_path: Path) -> None:
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "chapter.txt").write_text("keep", encoding="utf-8")
-    with pytest.raises(st.StorageError, match="exists and is no zarr store"):
-        ensemble.save(tmp_path / "thesis")
-    assert (tmp_path / "thesis" / "chapter.txt").exists()
+def a_folder(place: Path) -> None:
+    place.mkdir()
+    (place / "chapter.txt").write_text("keep", encoding="utf-8")
+
+
+def a_dataset(place: Path) -> None:
+    xr.Dataset({"x": ("t", [1.0])}, attrs={"view": "of the sea"}).to_zarr(place, zarr_format=2)
+
+
+def a_sweep(place: Path) -> None:
+    Store.open(place.parent, from_dict({"base": {"width": 8}, "grid": {"gamma": [0.3, 0.5]}}))
+    (place.parent / "store.zarr").rename(place)
+
+
+def a_comparison(place: Path) -> None:
+    compare(ARCH, V0, samples=2, network_samples=None).to_datatree().to_zarr(place.parent / "tree", zarr_format=2)
+    (place.parent / "tree" / "chain").rename(place)  # it has the attributes of an ensemble
+
+
+@pytest.mark.parametrize("make", [a_folder, a_dataset, a_sweep, a_comparison])
+def test_saving_over_something_else_is_refused(ensemble: st.Ensemble, tmp_path: Path, make: Any) -> None:
+    make(tmp_path / "place")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    with pytest.raises(st.StorageError, match=r"place exists and is no ensemble: choose another place, or remove it"):
+        ensemble.save(tmp_path / "place")
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
 def test_it_introduces_itself_in_one_line(ensemble: st.Ensemble) -> None:

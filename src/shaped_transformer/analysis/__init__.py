@@ -1,1 +1,1 @@
-"""What is concluded from draws."""
+"""What is concluded from the draws of a design."""

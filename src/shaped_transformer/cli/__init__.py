@@ -10,7 +10,7 @@ from ..errors import ShapedTransformerError
 from ..version import __version__
 from .advise import advise_command
 from .compare import compare_command, predict_command
-from .end import end
+from .ending import end
 from .figure import figure_command
 from .output import say
 from .sweep import sweep_command

@@ -6,11 +6,13 @@ from typing import Annotated
 import typer
 
 from ..advice import Advice, advise
-from ..files import filling
 from ..provenance import command_line
 from ..version import __version__
 from .options import Json, MaskOption, Out, Seed, mask_of
-from .output import fill, finish, new_table, say, show
+from .output import fill, finish, new_table, results, say, show
+
+KIND = "advise"
+"""What its report calls itself."""
 
 
 def advise_command(
@@ -29,7 +31,7 @@ def advise_command(
     as_json: Json = False,
 ) -> None:
     """Find the largest gamma with which a shaped Transformer of this size is stable, and its trade-off with tau0."""
-    with filling(out) as folder:
+    with results(out, KIND) as folder:
         advice = advise(
             depth,
             width,
@@ -43,7 +45,7 @@ def advise_command(
             samples=samples,
             seed=seed,
         )
-        report = {"command": command_line(), "version": __version__} | advice.to_dict()
+        report = {"kind": KIND, "command": command_line(), "version": __version__} | advice.to_dict()
         _print_advice(advice)
         from ..figures import frontier
 

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from .. import inputs
+from ..analysis.stability import Stability, stability
 from ..architecture import Architecture
 from ..comparison import Comparison, compare
-from ..files import filling
 from ..provenance import command_line
-from ..stability import Stability, stability
 from ..version import __version__
 from .options import (
     ArchitectureFile,
@@ -35,17 +34,19 @@ from .options import (
     Tau0,
     Text,
     Tokens,
+    Trust,
     Vectors,
     Width,
     architecture_of,
     covariance_of,
 )
-from .output import fill, finish, new_table, say, show
+from .output import fill, finish, new_table, results, say, show
 
 
 def compare_command(
     preset: Preset = None,
     architecture: ArchitectureFile = None,
+    trust: Trust = False,
     width: Width = None,
     depth: Depth = None,
     gamma: Gamma = None,
@@ -74,6 +75,7 @@ def compare_command(
 def predict_command(
     preset: Preset = None,
     architecture: ArchitectureFile = None,
+    trust: Trust = False,
     width: Width = None,
     depth: Depth = None,
     gamma: Gamma = None,
@@ -100,14 +102,15 @@ def predict_command(
 
 def _compare(options: dict[str, Any]) -> None:
     """The work of both commands: definition and input, draws, report, files."""
+    kind = "predict" if options["network_samples"] is None else "compare"
     definition = architecture_of(options)
     v0 = covariance_of(options, definition.width)
     chosen = {name: options[name] for name in ("samples", "network_samples", "seed", "steps")}
-    with filling(options["out"]) as folder:
+    with results(options["out"], kind) as folder:
         result = compare(definition, v0, **chosen)
-        report = _report(result, definition, v0, options["seed"])
+        report = {"kind": kind} | _report(result, definition, v0, options["seed"])
         _print_tables(result, report)
-        if options["network_samples"] is None:
+        if kind == "predict":
             found = stability(definition, v0, samples=options["samples"], seed=options["seed"])
             report["stability"] = found.to_dict()
             _print_stability(found, definition.depth)

@@ -3,17 +3,20 @@
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import InputError, MissingExtra, ShapedTransformerError
 from ..figures import catalogue
-from ..files import filling
 from ..provenance import command_line
+from ..reading import parse_yaml
 from ..version import __version__
 from .options import Json
-from .output import fill, finish, new_table, say, show
+from .output import fill, finish, new_table, results, say, see_whose, show
+
+if TYPE_CHECKING:
+    import xarray
 
 ORIGIN = ("data", "sha256", "torch")
 """Attributes of a dataset that say what it was made from, beside the settings."""
@@ -71,6 +74,8 @@ def _make_all(quick: bool, out: Path, *, as_json: bool) -> None:
 
     reports = {}
     for name in catalogue.FIGURES:
+        see_whose(out / name, _kind(name))
+    for name in catalogue.FIGURES:
         place = out / name
         if (found := _finished(name, place, catalogue.settings(name, quick=quick))) is not None:
             say(f"{name}: is there, {place}")
@@ -108,30 +113,23 @@ def _make(name: str, out: Path, quick: bool, changes: dict[str, Any], dataset: P
 
     start = time.perf_counter()
     module = catalogue.module(name)
-    if dataset is not None:
-        data, pieces = catalogue.load(name, dataset), None
-    else:
-        chosen = catalogue.settings(name, quick=quick, changes=changes)
-        pieces = catalogue.unfinished(name, chosen, out)
-        try:
-            data = catalogue.compute(name, chosen, pieces)
-        except KeyboardInterrupt:
-            say(f"{pieces.kept} of {pieces.total} pieces are kept in {out}: the same command goes on from there")
-            raise
-    numbers = module.headline(data)
-    report = {
-        "command": command_line(),
-        "version": __version__,
-        "figure": name,
-        "settings": json.loads(data.attrs["settings"]),
-        **{key: data.attrs[key] for key in ORIGIN if key in data.attrs},
-        "seconds": time.perf_counter() - start,
-        "numbers": [asdict(number) for number in numbers],
-    }
-    with filling(out) as folder:
+    chosen = catalogue.settings(name, quick=quick, changes=changes) if dataset is None else {}
+    with results(out, _kind(name)) as folder:
+        data = _compute(name, chosen, out) if dataset is None else catalogue.load(name, dataset)
+        numbers = module.headline(data)
+        report = {
+            "kind": _kind(name),
+            "command": command_line(),
+            "version": __version__,
+            "figure": name,
+            "settings": json.loads(data.attrs["settings"]),
+            **{key: data.attrs[key] for key in ORIGIN if key in data.attrs},
+            "seconds": time.perf_counter() - start,
+            "numbers": [asdict(number) for number in numbers],
+        }
         fill(folder, data, module.draw(data), report)
-    if pieces is not None:
-        pieces.discard()
+    if dataset is None:
+        catalogue.unfinished(name, chosen, out).discard()
     interval = getattr(module, "INTERVAL", "95 % interval")
     table = new_table("number", "value", interval, title=f"{name}: {catalogue.description(name)}")
     for number in numbers:
@@ -140,17 +138,26 @@ def _make(name: str, out: Path, quick: bool, changes: dict[str, Any], dataset: P
     return report
 
 
+def _compute(name: str, chosen: dict[str, Any], out: Path) -> "xarray.Dataset":
+    """Compute a figure's dataset; finished pieces stay in the folder until the figure is written."""
+    pieces = catalogue.unfinished(name, chosen, out)
+    try:
+        return catalogue.compute(name, chosen, pieces)
+    except KeyboardInterrupt:
+        say(f"{pieces.kept} of {pieces.total} pieces are kept in {out}: the same command goes on from there")
+        raise
+
+
+def _kind(name: str) -> str:
+    return f"figure {name}"
+
+
 def parsed(changes: list[str]) -> dict[str, Any]:
     """Read KEY=VALUE pairs, values in YAML."""
-    import yaml
-
     out = {}
     for change in changes:
         key, equals, value = change.partition("=")
-        try:
-            out[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise InputError(f"--set {change}: the value is not YAML") from None
         if not equals:
             raise InputError(f"--set needs KEY=VALUE (got {change!r})")
+        out[key.strip()] = parse_yaml(value, f"--set {change}: the value")
     return out

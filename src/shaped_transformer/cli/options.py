@@ -1,6 +1,7 @@
 """The options that commands share, and what they stand for: a definition and its input."""
 
 import inspect
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,8 +15,13 @@ from .output import say
 Preset = Annotated[str | None, typer.Option(help=f"One of {', '.join(PRESETS)}. Default: shaped_transformer.")]
 ArchitectureFile = Annotated[
     Path | None,
+    typer.Option(help="JSON file of a definition, in place of a preset."),
+]
+Trust = Annotated[
+    bool,
     typer.Option(
-        help="JSON file of a definition, in place of a preset. It may name Python functions, so trust its source."
+        "--trust",
+        help="Import the functions that --architecture names, also from modules beside the file. This runs their code.",
     ),
 ]
 Width = Annotated[int | None, typer.Option(help="Width n of the network. Default: 128.")]
@@ -48,7 +54,11 @@ def architecture_of(options: dict[str, Any]) -> Architecture:
         extra = [_flag(name) for name in given] + (["--preset"] if options["preset"] else [])
         if extra:
             raise InputError(f"--architecture is a whole definition: leave out {', '.join(extra)}")
-        return Architecture.read(options["architecture"])
+        if options["trust"]:
+            search_beside(options["architecture"])
+        return Architecture.read(options["architecture"], trust=options["trust"])
+    if options["trust"]:
+        raise InputError("--trust is for the functions that a file names: give it with --architecture, or leave it out")
     name = options["preset"] or "shaped_transformer"
     if name not in PRESETS:
         raise InputError(f"no preset {name!r}: choose one of {', '.join(PRESETS)}")
@@ -58,6 +68,13 @@ def architecture_of(options: dict[str, Any]) -> Architecture:
     if "mask" in given:
         given["mask"] = mask_of(given["mask"])
     return PRESETS[name](**({"width": 128, "depth": 64} | given))
+
+
+def search_beside(file: Path) -> None:
+    """Let modules in the folder of a trusted file be imported, last of all; processes started later find them too."""
+    folder = str(file.resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
 
 
 def mask_of(mask: str) -> Any:

@@ -2,17 +2,25 @@
 
 import json
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from ..errors import InputError, StorageError
+from ..files import filling
 
 if TYPE_CHECKING:
     import xarray
     from matplotlib.figure import Figure
     from rich.table import Table
 
-FILES = "figure.png, figure.svg, dataset.zarr, run.json"
+REPORT = "run.json"
+"""The report of a command; its key `kind` says which command's folder this is."""
+NAMES = ("figure.png", "figure.svg", "dataset.zarr", REPORT)
+"""What commands write into their folders, and therefore look for before they do."""
 
 
 def say(message: str) -> None:
@@ -35,17 +43,62 @@ def show(table: "Table") -> None:
     Console(stderr=True, highlight=False).print(table)
 
 
-def fill(folder: Path, data: "xarray.Dataset | xarray.DataTree", figure: "Figure", report: dict[str, Any]) -> None:
-    """Write the dataset, the picture (PNG and SVG) and the report of a run into a folder."""
+@contextmanager
+def results(out: Path, kind: str) -> Iterator[Path]:
+    """Give a temporary folder for the results of a command, which are moved into `out` when the body has succeeded.
+
+    **Arguments:** `out`: the folder; `kind`: what the report will call itself under the key `kind`.
+
+    **Raises:** before the body runs, `InputError` if the folder holds results of another kind, or things of the same
+    names that are nobody's results; `StorageError` if it cannot be written.
+    """
+    see_whose(out, kind)
+    with filling(out) as folder:
+        yield folder
+
+
+def see_whose(out: Path, kind: str) -> None:
+    """See that what a command would replace in a folder are results of the same kind.
+
+    **Raises:** `InputError` if not; `StorageError` if the folder cannot be read.
+    """
+    try:
+        found = [name for name in NAMES if (out / name).exists() or (out / name).is_symlink()]
+        there = f"{', '.join(found)} without a {REPORT} of ours"
+        if REPORT in found:
+            report = json.loads((out / REPORT).read_bytes()) if (out / REPORT).is_file() else None
+            other = report.get("kind") if isinstance(report, dict) else None
+            if other == kind:
+                return
+            there = f"results of {other!r}" if isinstance(other, str) else f"a {REPORT} that is not ours"
+    except (ValueError, RecursionError):
+        there = f"a {REPORT} that is not ours"
+    except OSError as error:
+        raise StorageError(f"cannot read {out}: {error.strerror or error}; choose another place") from None
+    if found:
+        raise InputError(
+            f"{out} must be free, or hold results of {kind!r} to be replaced (got {there}): choose another --out"
+        )
+
+
+def fill(
+    folder: Path,
+    data: "xarray.Dataset | xarray.DataTree | None",
+    figure: "Figure | None",
+    report: dict[str, Any],
+) -> None:
+    """Write the dataset, the picture (PNG and SVG) and the report of a run into a folder, or what there is of them."""
     from ..figures.style import save
 
-    data.to_zarr(folder / "dataset.zarr", zarr_format=2)
-    save(figure, folder / "figure")
-    (folder / "run.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+    if data is not None:
+        data.to_zarr(folder / "dataset.zarr", zarr_format=2)
+    if figure is not None:
+        save(figure, folder / "figure")
+    (folder / REPORT).write_text(json.dumps(report, indent=1), encoding="utf-8")
 
 
-def finish(out: Path, report: dict[str, Any], *, as_json: bool) -> None:
+def finish(out: Path, report: dict[str, Any], *, as_json: bool, names: Sequence[str] = NAMES) -> None:
     """Say where the results are, and print the report if asked for."""
-    say(f"Written to {out}: {FILES}")
+    say(f"Written to {out}: {', '.join(names)}")
     if as_json:
         typer.echo(json.dumps(report))

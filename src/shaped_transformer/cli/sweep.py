@@ -1,6 +1,8 @@
 """`sweep`: many designs into one store."""
 
 import json
+import math
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,14 +10,28 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..analysis import sweeps
-from .options import Json
-from .output import say
+from ..provenance import command_line
+from ..version import __version__
+from .options import Json, search_beside
+from .output import REPORT, fill, finish, new_table, results, say, show
 
 if TYPE_CHECKING:
-    pass
+    import xarray
+
+PICTURES = ("figure.png", "figure.svg")
 
 ROWS = 40
 """Points that the table shows; all are in the store."""
+HEADERS = {
+    "correlation": "|rho|",
+    "effective_rank": "rank",
+    "mean_token_norm": "norm",
+    "largest_eigenvalue": "largest",
+    "smallest_eigenvalue": "smallest",
+    "stopping_time": "stopped",
+    "left": "left",
+}
+"""Of the table's columns, short enough for all to fit on a line."""
 FAILED = 1
 """Exit status where no point could be drawn."""
 
@@ -30,10 +46,22 @@ def sweep_command(
     dashboard: Annotated[
         bool, typer.Option("--dashboard", help="Serve Dask's page about the workers to this machine.")
     ] = False,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust",
+            help="Import the functions that architectures name, also from modules beside the YAML file. This runs "
+            "their code.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Draw a grid or list of designs into one zarr store; finished points are not drawn again."""
+    from ..figures import sweep as figure
+
     start = time.perf_counter()
+    if trust:
+        search_beside(specification)
     with results(out, "sweep") as folder:
         sweep = sweeps.read(specification, trust=trust)
         outcome = sweeps.run(sweep, out, scheduler=scheduler, workers=workers, dashboard=dashboard)
@@ -47,21 +75,25 @@ def sweep_command(
             **asdict(outcome),
         }
         _print_table(sweeps.arranged(out, sweep), data)
-        fill(folder, None, figure.draw(data), report)
+        some = outcome.computed + outcome.done > 0
+        fill(folder, None, figure.draw(data) if some else None, report)
     for failure in outcome.failed:
         say(f"failed: {failure.label}: {failure.error}")
     say(f"{outcome.computed} computed, {outcome.done} already done, {len(outcome.failed)} failed")
-    finish(out, report, as_json=as_json, names=(sweeps.STORE, *PICTURES, REPORT))
-    if outcome.failed and not outcome.computed and not outcome.done:
+    finish(out, report, as_json=as_json, names=(sweeps.STORE, *(PICTURES if some else ()), REPORT))
+    if not some:
         raise typer.Exit(FAILED)
 
 
 def _print_table(sweep: sweeps.Sweep, data: "xarray.Dataset") -> None:
     """The median of each statistic by point, and the probability of leaving the window."""
     names = list(dict.fromkeys(name for index in sweep.indices() for name in sweep.chosen(index)))
-    table = new_table(*names, title="Medians at the last layer, and the share of paths that leave the window")
+    table = new_table(
+        *names,
+        title="Medians at the last layer: |rho|, rank, token norm, eigenvalues;\nwhen paths stopped, and which share left the window",
+    )
     for name in (*sweep.keep, "left"):
-        table.add_column(name.replace("_", " "), justify="right")
+        table.add_column(HEADERS[name], justify="right", no_wrap=True)
     indices = list(sweep.indices())
     for index in indices[:ROWS]:
         chosen = sweep.chosen(index)

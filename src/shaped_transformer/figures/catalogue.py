@@ -10,7 +10,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ..definition import describe
-from ..errors import InputError, StorageError
+from ..errors import InputError
+from ..files import read_store
+from ..reading import read_yaml
 from ..version import __version__
 from .pieces import Pieces
 
@@ -61,10 +63,8 @@ def settings(name: str, *, quick: bool = False, changes: dict[str, Any] | None =
 
     **Raises:** `InputError` naming the setting that is wrong.
     """
-    import yaml
-
     module(name)
-    preset = yaml.safe_load((PRESETS / f"{name}.yaml").read_text(encoding="utf-8"))
+    preset = read_yaml(PRESETS / f"{name}.yaml")
     return check(name, preset["quick" if quick else "full"] | (changes or {}))
 
 
@@ -117,15 +117,7 @@ def load(name: str, path: Path) -> "xarray.Dataset":
 
     **Raises:** `StorageError` if it cannot be read; `InputError` if it is another figure's.
     """
-    import xarray as xr
-
-    if not path.exists():
-        raise StorageError(f"no such dataset: {path}")
-    try:
-        with xr.open_zarr(path, consolidated=False, chunks=None) as opened:
-            data = opened.load()
-    except (OSError, ValueError, KeyError) as error:
-        raise StorageError(f"{path} is not a zarr store that can be read: {error}") from None
+    data = read_store(path)
     if (found := data.attrs.get("figure")) != name:
         raise InputError(f"{path} holds {f'the figure {found!r}' if found else 'no figure'}, not {name!r}")
     return data

@@ -102,7 +102,7 @@ def _colour(data: "xarray.Dataset") -> str:
 
 def _line(panel: "Axes", values: "xarray.DataArray", name: str, colour: str) -> None:
     dim, numbers = str(values.dims[0]), _columns(values)
-    known = np.isfinite(numbers).all(axis=-1)
+    known = np.asarray(np.isfinite(numbers).all(axis=-1))
     numeric = dim in values.coords and np.issubdtype(values[dim].dtype, np.number)
     if numeric:
         at = values[dim].to_numpy()[known]
@@ -133,8 +133,8 @@ def _map(panel: "Axes", values: "xarray.DataArray", name: str) -> None:
     panel.set_yticks(range(values.sizes[down]), _labels(values, down))
     panel.set(xlabel=across, ylabel=down)
     if numbers.size <= ANNOTATED:
+        shades = np.asarray(image.norm(numbers))
         for (row, column), number in np.ndenumerate(numbers):
             if np.isfinite(number):
-                dark = image.norm(number) < 0.6
-                colour = "white" if dark else "black"
+                colour = "white" if shades[row, column] < 0.6 else "black"
                 panel.text(column, row, f"{number:.2g}", ha="center", va="center", fontsize=8, color=colour)

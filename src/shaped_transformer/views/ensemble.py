@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .. import statistics
 from ..architecture import Architecture
 from ..errors import InputError, StorageError
-from ..files import replacing
+from ..files import read_store, replacing
 from ..provenance import command_line
 from ..version import __version__
 from . import linalg
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from .sampling import Drawn, Walk
 
 Floats = NDArray[np.float64]
+
+ARRAYS = ("initial", "covariance", "eigenvalues", "depth", "stopped")
+ATTRIBUTES = ("view", "architecture", "seed", "settings", "version", "command")
+"""What a store must hold to be an ensemble."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -180,21 +184,24 @@ class Ensemble:
         }
 
     @classmethod
-    def of_xarray(cls, data: "xarray.Dataset") -> Self:
+    def of_xarray(cls, data: "xarray.Dataset", *, trust: bool = False) -> Self:
         """Return the ensemble that `to_xarray` described.
 
-        **Raises:** `InputError` if something is missing.
+        **Arguments:** `data`: the dataset; `trust`: whether functions that the architecture names may be of any module,
+        as in `Architecture.from_dict`.
+
+        **Raises:** `InputError` if something is missing or damaged, or a function needs trust.
         """
         try:
-            arrays = ("initial", "covariance", "eigenvalues", "depth", "stopped")
-            made: dict[str, Any] = {name: data[name].to_numpy() for name in arrays}
+            made: dict[str, Any] = {name: data[name].to_numpy() for name in ARRAYS}
             made |= {name: data.attrs[name] for name in ("view", "version", "command")}
             made |= {
-                "architecture": Architecture.from_dict(json.loads(data.attrs["architecture"])),
+                "architecture": Architecture.from_dict(json.loads(data.attrs["architecture"]), trust=trust),
                 "settings": json.loads(data.attrs["settings"]),
                 "seed": int(data.attrs["seed"]),
             }
-        except (KeyError, TypeError, ValueError) as error:
+            _see_whole(made)
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
             raise InputError(f"the dataset is not an ensemble ({reason}): it must come from Ensemble.save") from None
         return cls(**{field.name: made[field.name] for field in fields(cls)})
@@ -202,30 +209,54 @@ class Ensemble:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the ensemble as a zarr store: a folder with definition, seed, version and command inside.
 
-        An older store at the same place is replaced at once when the new one is complete; anything else is left alone.
+        An older ensemble at the same place is replaced at once when the new one is complete; anything else is left
+        alone.
 
         **Raises:** `StorageError` if it cannot be written, or if there is something else at this place.
         """
         place = Path(path)
-        if place.exists() and not (place / ".zgroup").exists():
-            raise StorageError(f"{place} exists and is no zarr store: choose another place, or remove it first")
         with replacing(place) as temporary:
+            if place.exists() and not _is_ensemble(place):
+                raise StorageError(f"{place} exists and is no ensemble: choose another place, or remove it first")
             self.to_xarray().to_zarr(temporary, mode="w", zarr_format=2)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
+    def load(cls, path: str | os.PathLike[str], *, trust: bool = False) -> Self:
         """Read what `save` wrote.
 
-        **Raises:** `StorageError` if there is no store, `InputError` if it is not an ensemble.
-        """
-        import xarray as xr
+        **Arguments:** `path`: the store; `trust`: whether functions that the architecture names may be of any module,
+        as in `Architecture.from_dict`.
 
-        if not Path(path).exists():
-            raise StorageError(f"no such ensemble: {path}")
-        try:
-            with xr.open_zarr(path, consolidated=False, chunks=None) as data:
-                return cls.of_xarray(data.load())
-        except (OSError, ValueError, KeyError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise StorageError(f"{path} is not a zarr store that can be read: {error}") from None
+        **Raises:** `StorageError` if there is no store that can be read, `InputError` if it is not an ensemble or a
+        function needs trust.
+        """
+        return cls.of_xarray(read_store(Path(path)), trust=trust)
+
+
+def _is_ensemble(place: Path) -> bool:
+    """Whether `Ensemble.save` wrote what is at this place, whole or damaged."""
+    try:
+        attributes = json.loads((place / ".zattrs").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    whole = all((place / name / ".zarray").is_file() for name in ARRAYS)
+    return whole and isinstance(attributes, dict) and set(ATTRIBUTES) <= attributes.keys()
+
+
+def _see_whole(made: dict[str, Any]) -> None:
+    """Raise `ValueError` unless shapes agree and all numbers are numbers: a chunk that is lost reads as NaN or 0."""
+    samples, records, tokens = made["eigenvalues"].shape
+    shapes = {
+        "initial": (tokens, tokens),
+        "covariance": (samples, records, tokens, tokens),
+        "depth": (records,),
+        "stopped": (samples,),
+    }
+    for name, shape in shapes.items():
+        if made[name].shape != shape:
+            raise ValueError(f"{name} has the shape {made[name].shape}, not {shape}")
+    for name in ARRAYS:
+        if made[name].dtype.kind not in "iuf" or not np.isfinite(made[name]).all():
+            raise ValueError(f"{name} holds what is no number")
+    if (np.diff(made["depth"]) <= 0).any():
+        raise ValueError("depth does not grow")

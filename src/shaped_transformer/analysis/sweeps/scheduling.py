@@ -17,9 +17,9 @@ from ... import statistics
 from ...errors import InputError, MissingExtra, ShapedTransformerError
 from ...lock import locked
 from ...progress import progress
-from ...stability import WINDOW
 from ...views import compilation, sampling
 from ...views.by_name import VIEWS
+from ..stability import WINDOW
 from .specification import Index, Point, Sweep, message_of, prepare
 from .statistics import LEVELS, STATISTICS
 from .store import DONE, Store, arranged, is_finished
@@ -34,7 +34,7 @@ Draw = Callable[[dict[Index, Point], Sequence[str]], Results]
 
 DASHBOARD = "127.0.0.1:8787"
 """Where the dashboard is served if asked for: to this machine only."""
-NO_PAGES = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
+NO_PAGES: dict[str, Any] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
 """Dask's processes serve HTTP in any case; without routes there is nothing to be had."""
 
 

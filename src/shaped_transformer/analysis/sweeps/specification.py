@@ -124,23 +124,32 @@ def plain(value: Any) -> Any:
     return value["file"] if isinstance(value, dict) else value
 
 
-def read(path: Path) -> Sweep:
+@dataclass(frozen=True)
+class _Source:
+    """Where the files of a specification lie, and whether functions that they name may be imported."""
+
+    folder: Path
+    trust: bool
+
+
+def read(path: Path, *, trust: bool = False) -> Sweep:
     """Read a specification from a YAML file.
 
-    **Arguments:** `path`: the file; architectures and texts that it names lie relative to it.
+    **Arguments:** `path`: the file; architectures and texts that it names lie relative to it. `trust`: whether the
+    functions that architectures name may be imported from any module, see `Definition.from_dict`; default no.
 
     **Returns:** the `Sweep`.
 
     **Raises:** `StorageError` if a file cannot be read; `InputError` naming the key that is wrong.
     """
-    return from_dict(read_yaml(path), Path(path).parent)
+    return from_dict(read_yaml(path), Path(path).parent, trust=trust)
 
 
-def from_dict(spec: Any, folder: Path = Path()) -> Sweep:
+def from_dict(spec: Any, folder: Path = Path(), *, trust: bool = False) -> Sweep:
     """Check a specification: `base` (optional), one of `grid` and `list`, and `keep` (default: all statistics).
 
     **Arguments:** `spec`: its values; `folder`: where architectures and texts lie. They are read now, so that the store
-    knows what was drawn, and notices a changed file.
+    knows what was drawn, and notices a changed file. `trust`: as in `read`.
 
     **Raises:** `InputError` naming the key that is wrong, what was expected and what came.
     """
@@ -158,8 +167,9 @@ def from_dict(spec: Any, folder: Path = Path()) -> Sweep:
     for name, value in base.items():
         _check_scalar(value, f"base.{name}")
     _check_whole_definitions(base, grid, points)
-    base, *points = ({name: _resolved(name, v, folder) for name, v in values.items()} for values in (base, *points))
-    axes = {name: _axis(name, values, base, folder) for name, values in grid.items()}
+    source = _Source(folder, trust)
+    base, *points = ({name: _resolved(name, v, source) for name, v in values.items()} for values in (base, *points))
+    axes = {name: _axis(name, values, base, source) for name, values in grid.items()}
     for i, point in enumerate(points):
         if point in points[:i]:
             raise InputError(f"list[{i}] stands twice: leave one out")
@@ -189,13 +199,13 @@ def _check_whole_definitions(base: dict[str, Any], grid: dict[str, Any], points:
             raise InputError(f"{where}: architecture is a whole definition: leave out {', '.join(extra)}")
 
 
-def _axis(name: str, values: Any, base: dict[str, Any], folder: Path) -> tuple[Any, ...]:
+def _axis(name: str, values: Any, base: dict[str, Any], source: _Source) -> tuple[Any, ...]:
     """The values of an axis, checked."""
     if not isinstance(values, list) or not values:
         raise InputError(f"grid.{name} must be a list of at least one value (got {values!r})")
     if name in base:
         raise InputError(f"{name} stands in both base and grid: leave one out")
-    axis = tuple(_resolved(name, value, folder) for value in values)
+    axis = tuple(_resolved(name, value, source) for value in values)
     for i, value in enumerate(axis):
         if value in axis[:i]:
             raise InputError(f"grid.{name} has {plain(value)!r} twice: leave one out")
@@ -210,28 +220,29 @@ def _kept(keep: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _resolved(name: str, value: Any, folder: Path) -> Any:
+def _resolved(name: str, value: Any, source: _Source) -> Any:
     """A value in its one full form: whole numbers as such, files by name and content."""
     if name in WHOLE and isinstance(value, float) and value.is_integer():
         return int(value)
     if name == "architecture" and value is not None:
         if not isinstance(value, str):
             raise InputError(f"architecture must name a JSON file (got {value!r})")
-        return {"file": value, "definition": Architecture.read(folder / value).to_dict()}
+        return {"file": value, "definition": Architecture.read(source.folder / value, trust=source.trust).to_dict()}
     if name == "text" and value is not None:
         if not isinstance(value, str):
             raise InputError(f"text must name a file (got {value!r})")
+        file = source.folder / value
         try:
-            return {"file": value, "sha256": hashlib.sha256((folder / value).read_bytes()).hexdigest()}
+            return {"file": value, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
         except OSError as error:
-            raise StorageError(f"cannot read {folder / value}: {error.strerror or error}") from None
+            raise StorageError(f"cannot read {file}: {error.strerror or error}") from None
     return value
 
 
 def _architecture(values: dict[str, Any]) -> Architecture:
     """The definition of a point, from its file or from its preset."""
     if values["architecture"] is not None:
-        return Architecture.from_dict(values["architecture"]["definition"])
+        return Architecture.from_dict(values["architecture"]["definition"], trust=True)  # refused above if it was not
     preset, design = values["preset"], {name: values[name] for name in DESIGN if name in values}
     if preset not in PRESETS:
         raise InputError(f"no preset {preset!r}: choose one of {', '.join(PRESETS)}")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError, StorageError
-from ...files import replacing
+from ...files import check_codecs, read_store, replacing
 from ...version import __version__
 from .specification import Index, Sweep, plain
 from .statistics import LEVELS
@@ -78,22 +78,17 @@ def load(folder: Path) -> "xarray.Dataset":
 
     **Raises:** `StorageError` if it cannot be read.
     """
-    import xarray as xr
-
-    try:
-        with xr.open_zarr(folder / STORE, chunks=None) as data:
-            return data.load()
-    except (OSError, ValueError, KeyError) as error:
-        raise StorageError(f"{folder / STORE} cannot be read: {error}") from None
+    return read_store(folder / STORE)
 
 
 def _group(folder: Path) -> Any:
     import zarr
 
     try:
+        check_codecs(folder / STORE)
         return zarr.open_group(str(folder / STORE), mode="r+")
-    except (OSError, ValueError, KeyError) as error:
-        raise StorageError(f"{folder / STORE} cannot be read: {error}") from None
+    except Exception as error:  # a damaged store makes zarr raise almost anything
+        raise StorageError(f"{folder / STORE} is not a zarr store that can be read: {error}") from None
 
 
 def _specification(folder: Path) -> dict[str, Any]:

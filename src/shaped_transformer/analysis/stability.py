@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import statistics
-from .architecture import Architecture
-from .errors import DefinitionError, InputError, NoProportionalLimit
-from .layers import Layer, Residual, ShapedAttention
-from .views import chain, sde
-from .views.ensemble import Ensemble
-from .views.stopping import Window
+from .. import statistics
+from ..architecture import Architecture
+from ..errors import DefinitionError, InputError, NoProportionalLimit
+from ..layers import Layer, Residual, ShapedAttention
+from ..views import chain, sde
+from ..views.ensemble import Ensemble
+from ..views.stopping import Window
 
 Floats = NDArray[np.float64]
 

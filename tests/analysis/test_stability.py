@@ -7,7 +7,7 @@ import pytest
 from assertions import z_limit
 
 import shaped_transformer as st
-from shaped_transformer.stability import WINDOW, scaled
+from shaped_transformer.analysis.stability import WINDOW, scaled
 
 ARCH = st.shaped_transformer(64, 48, gamma=0.6, tau0=0.3)
 V0 = st.inputs.equicorrelated(4, 0.2)
