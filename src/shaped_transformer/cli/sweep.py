@@ -26,8 +26,8 @@ HEADERS = {
     "correlation": "|rho|",
     "effective_rank": "rank",
     "mean_token_norm": "norm",
-    "largest_eigenvalue": "largest",
-    "smallest_eigenvalue": "smallest",
+    "largest_eigenvalue": "λ max",
+    "smallest_eigenvalue": "λ min",
     "stopping_time": "stopped",
     "left": "left",
 }
@@ -88,10 +88,12 @@ def sweep_command(
 def _print_table(sweep: sweeps.Sweep, data: "xarray.Dataset") -> None:
     """The median of each statistic by point, and the probability of leaving the window."""
     names = list(dict.fromkeys(name for index in sweep.indices() for name in sweep.chosen(index)))
-    table = new_table(
-        *names,
-        title="Medians at the last layer: |rho|, rank, token norm, eigenvalues;\nwhen paths stopped, and which share left the window",
+    title = (
+        "Medians at the last layer, with extreme eigenvalues λ,\nwhen paths stopped, and the share that left the window"
     )
+    table = new_table(title=title)
+    for name in names:
+        table.add_column(name, no_wrap=True)
     for name in (*sweep.keep, "left"):
         table.add_column(HEADERS[name], justify="right", no_wrap=True)
     indices = list(sweep.indices())

@@ -361,7 +361,7 @@ def _on_cluster(task: Callable[..., Drawn], blocks: int, client: Any) -> Blocks:
     futures = client.map(task, range(blocks), pure=False)
     place = {future.key: block for block, future in enumerate(futures)}
     try:
-        for future, drawn in completed(futures, with_results=True):
+        for future, drawn in completed(futures, loop=client.loop, with_results=True):
             yield place[future.key], drawn
             future.release()
     finally:

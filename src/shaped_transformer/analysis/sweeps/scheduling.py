@@ -217,6 +217,6 @@ def _on_client(client: Any, points: dict[Index, Point], keep: Sequence[str]) -> 
     from distributed import as_completed as completed
 
     place = {client.submit(_attempt, point, keep, pure=False, retries=3): index for index, point in points.items()}
-    for future, result in completed(place, with_results=True):
+    for future, result in completed(place, loop=client.loop, with_results=True):
         yield place[future], result
         future.release()
