@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 import shaped_transformer as st
+from shaped_transformer.cli.figure import parsed
 from shaped_transformer.training import VARIANTS, Recipe, read
 from shaped_transformer.training.recipe import packaged
+from shaped_transformer.training.text import read_text
 
 
 @pytest.mark.parametrize("name", packaged())
@@ -30,7 +32,7 @@ def test_the_page_lists_every_key_with_its_default_and_a_recipe(tmp_path: Path) 
             assert told[field.name] == f"{field.default:g}", field.name
     (example,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
     (tmp_path / "mine.yaml").write_text(example, encoding="utf-8")
-    assert read(tmp_path / "mine.yaml").data == "my-texts"
+    assert read(tmp_path / "mine.yaml").data == str(tmp_path / "my-texts")
 
 
 def test_every_task_has_a_recipe() -> None:
@@ -87,12 +89,31 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
         read(tmp_path / "empty.yaml")
 
 
-def test_changes_replace_values_and_text_may_be_a_number(tmp_path: Path) -> None:
+def test_changes_replace_values_and_1e3_is_a_number(tmp_path: Path) -> None:
     file = tmp_path / "r.yaml"
     file.write_text("task: causal-lm\nlr: 2e-3\n", encoding="utf-8")  # text to YAML 1.1
     assert read(file).lr == 2e-3
-    assert read(file, {"lr": "1e-3", "steps": 7}).steps == 7
-    assert read(file, {"steps": "1e3", "save": "1e2"}).save == 100
+    assert read(file, parsed(["lr=1e-3", "steps=7"])).steps == 7
+    assert read(file, parsed(["steps=1e3", "save=1e2"])).save == 100
+
+
+def test_a_key_that_stands_twice_is_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "r.yaml"
+    file.write_text("task: causal-lm\nlr: 2e-3\nlr: 1e-3\n", encoding="utf-8")
+    with pytest.raises(st.InputError, match="line 3: the key 'lr' stands twice"):
+        read(file)
+
+
+def test_data_lie_beside_the_recipe_that_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = tmp_path / "recipes" / "texts"
+    texts.mkdir(parents=True)
+    (texts / "a.txt").write_text("A first text.\n\nA second paragraph of it.\n", encoding="utf-8")
+    file = tmp_path / "recipes" / "r.yaml"
+    file.write_text("task: causal-lm\ndata: texts\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert Path(str(read("recipes/r.yaml").data)).resolve() == texts
+    assert read_text(read("recipes/r.yaml").data).source.endswith("texts")
+    assert read(file, {"data": "elsewhere"}).data == "elsewhere"
 
 
 def test_gamma_keeps_the_noise_at_all_depths() -> None:

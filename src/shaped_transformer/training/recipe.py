@@ -20,8 +20,6 @@ IMAGE_SIZE = 28
 """Of the images that can be read, in pixels."""
 ONLY = {"vocabulary": LANGUAGE, "tokens": LANGUAGE, "masking": ("masked-lm",), "patch": ("images",)}
 """Keys that only some tasks read."""
-TEXTS = ("task", "variant", "data", "schedule")
-"""Keys whose values are text."""
 GAMMA_ROOT_DEPTH = 0.5
 """γ√d where a recipe is silent: it keeps γ²d, the strength of the noise, at a quarter for all depths."""
 
@@ -126,7 +124,7 @@ def read(name: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
     """Read a recipe from a YAML file.
 
     **Arguments:** `name`: a path, or the name of a packaged recipe, with or without `.yaml`; `changes`: values that
-    replace the file's.
+    replace the file's. A folder of `data` in the file is relative to the file, one in `changes` to the present folder.
 
     **Raises:** `StorageError` if there is no such file; `InputError` or `DefinitionError` naming the key that is wrong.
     """
@@ -140,23 +138,15 @@ def read(name: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
     if not isinstance(values, dict):
         raise InputError(f"{path} must be a mapping of keys to values (got {type(values).__name__})")
     known = [field.name for field in fields(Recipe)]
+    if isinstance(values.get("data"), str):
+        values["data"] = str(path.parent / values["data"])
     values = values | dict(changes or {})
     for key in values:
         if key not in known:
             raise InputError(f"a recipe has no key {key!r}: choose from {', '.join(known)}")
-    return Recipe(**{key: value if key in TEXTS else _number(value) for key, value in values.items()})
+    return Recipe(**values)
 
 
 def packaged() -> list[str]:
     """Return the names of the packaged recipes."""
     return sorted(path.name for path in PACKAGED.glob("*.yaml"))
-
-
-def _number(value: Any) -> Any:
-    """YAML 1.1 reads 2e-3 as text; here it is a number."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    return value
