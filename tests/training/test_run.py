@@ -259,10 +259,11 @@ def test_processes_must_divide_the_batch(recipe: Make, tmp_path: Path, monkeypat
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("lr", "what"), [(0.1, "times its first value"), (1e30, "gradient is nan")])
+@pytest.mark.parametrize(("lr", "what"), [(0.07, "times its first value"), (1e30, "gradient is nan")])
 def test_divergence_names_step_block_and_way_out(lr: float, what: str, recipe: Make, tmp_path: Path) -> None:
     with pytest.raises(Diverged, match=rf"diverged at step \d+: .*{what}.*block \d of 2.* Try an lr below") as error:
-        train(recipe(lr=lr, warmup=0, steps=60, clip=1e3), tmp_path)
+        # One update of a large batch: what comes of many depends on the processor's rounding.
+        train(recipe(lr=lr, warmup=0, steps=60, clip=1e3, batch=16), tmp_path)
     assert error.value.step == losses(tmp_path)[-1][0] + 1
     assert all(np.isfinite(loss) for _, loss in losses(tmp_path))
     assert not (tmp_path / "model").exists()
