@@ -13,6 +13,7 @@ import shaped_transformer as st
 from analysis.test_sweeps import SPEC, count_draws, store
 from shaped_transformer.analysis import sweeps
 from shaped_transformer.analysis.sweeps import scheduling
+from shaped_transformer.analysis.sweeps.specification import prepare
 from shaped_transformer.lock import locked
 
 BASE = SPEC["base"]
@@ -63,6 +64,43 @@ def test_a_store_of_another_version_is_refused(tmp_path: Path) -> None:
     zarr.open_group(str(tmp_path / sweeps.STORE), mode="r+").attrs["version"] = "0.0.0"
     with pytest.raises(st.InputError, match=r"was drawn by version 0\.0\.0, this is .* choose another folder"):
         sweeps.run(sweeps.from_dict(SPEC), tmp_path)
+
+
+def test_a_store_that_another_process_extends_meanwhile_is_not_mixed_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweeps.run(sweeps.from_dict(SPEC), tmp_path)
+    larger = [SPEC | {"grid": SPEC["grid"] | {"gamma": [*gammas, 0.3, 0.6]}} for gammas in ([0.1], [0.2, 0.1])]
+
+    def meanwhile(sweep: sweeps.Sweep) -> Any:
+        monkeypatch.setattr(scheduling, "prepare", prepare)
+        sweeps.run(sweeps.from_dict(larger[0]), tmp_path)
+        sweeps.run(sweeps.from_dict(larger[1] | {"grid": dict(reversed(larger[1]["grid"].items()))}), tmp_path)
+        return prepare(sweep)
+
+    monkeypatch.setattr(scheduling, "prepare", meanwhile)
+    mine = SPEC | {"grid": SPEC["grid"] | {"gamma": [0.6, 0.3, 0.1, 0.2]}}
+    with pytest.raises(st.InputError, match="was changed by another process"):
+        sweeps.run(sweeps.from_dict(mine), tmp_path)
+    assert (store(tmp_path)["status"] == sweeps.DONE).all()
+
+
+def test_a_finished_point_that_this_machine_could_not_draw_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweeps.run(sweeps.from_dict(SPEC), tmp_path)
+    point = sweeps.Sweep.point
+
+    def refused(self: sweeps.Sweep, index: tuple[int, ...]) -> Any:
+        if index[0] == 0:
+            raise st.InputError("this machine is too small")
+        return point(self, index)
+
+    monkeypatch.setattr(sweeps.Sweep, "point", refused)
+    assert sweeps.run(sweeps.from_dict(SPEC), tmp_path).done == 8
+    larger = SPEC | {"grid": SPEC["grid"] | {"seed": [0, 1, 2]}}
+    outcome = sweeps.run(sweeps.from_dict(larger), tmp_path)
+    assert (outcome.computed, outcome.done, len(outcome.failed)) == (2, 8, 2)
 
 
 @pytest.mark.filterwarnings("default")

@@ -81,14 +81,17 @@ def run(
         raise InputError("the dashboard is that of worker processes: give workers, or leave it out")
     folder = Path(folder)
     sweep = arranged(folder, sweep)
-    points, failed = prepare(sweep)
+    points, impossible = prepare(sweep)
     with locked(folder), ExitStack() as stack:
+        if arranged(folder, sweep).order != sweep.order:
+            raise InputError(f"{folder} was changed by another process: give the same command again")
         if is_finished(folder, sweep):
-            return Outcome(0, len(points), ())
+            return Outcome(0, len(points) + len(impossible), ())
         draw = stack.enter_context(_drawing(scheduler, workers, dashboard=dashboard))  # first, as it may fail
         store = Store.open(folder, sweep)
         status = store.status()
         todo = {index: point for index, point in points.items() if status[index] != DONE}
+        failed = {index: message for index, message in impossible.items() if status[index] != DONE}
         for index, message in failed.items():
             store.land(index, message)
         with progress("points", len(todo)) as advance:

@@ -74,6 +74,11 @@ class Sweep:
         """Their lengths."""
         return tuple(len(values) for values in self.axes.values()) or (len(self.points),)
 
+    @property
+    def order(self) -> tuple[Any, ...]:
+        """What decides which index of the store a point has."""
+        return tuple(self.axes.items()), self.points
+
     def indices(self) -> Iterator[Index]:
         """Return all indices in order."""
         return itertools.product(*(range(n) for n in self.shape))
