@@ -100,7 +100,9 @@ def test_functions_of_an_architecture_need_trust(run: Any, tmp_path: Path) -> No
     (tmp_path / "bends.py").write_text("import numpy as np\n\n\ndef bend(x):\n    return np.tanh(x)\n")
     arch = st.shaped_mlp(8, 2, activation=st.ShapedSmooth(st.Smooth("numpy:tanh", 0.0, -2.0), 1.0)).to_dict()
     (tmp_path / "my.json").write_text(json.dumps(arch).replace("numpy:tanh", "bends:bend"))
-    spec = write({"base": {"samples": 16, "tokens": 2}, "grid": {"architecture": ["my.json"]}}, tmp_path)
+    (tmp_path / "specs").mkdir()
+    grid = {"architecture": ["../my.json"]}
+    spec = write({"base": {"samples": 16, "tokens": 2}, "grid": grid}, tmp_path / "specs")
     code, _, err = run("sweep", spec, "--out", "out")
     assert code == 2
     assert "--trust" in err
@@ -110,6 +112,21 @@ def test_functions_of_an_architecture_need_trust(run: Any, tmp_path: Path) -> No
     finally:
         sys.path[:] = before
         sys.modules.pop("bends", None)
+
+
+def test_the_table_is_whole_where_no_terminal_cuts_it(run: Any, tmp_path: Path) -> None:
+    point = {"preset": "shaped_transformer", "gamma": 0.123456, "tau0": 1.2345, "heads": 2, "mask": "causal", "seed": 7}
+    _, _, err = run("sweep", write({"base": BASE, "list": [point]}, tmp_path), "--out", "out")
+    row = next(line for line in err.splitlines() if "0.123456" in line)
+    assert "…" not in row
+    assert len(row.split()) == len(point) + len(sweeps.STATISTICS) + 1
+
+
+def test_the_address_of_a_scheduler_is_one(run: Any, tmp_path: Path) -> None:
+    code, _, err = run("sweep", write(SPEC, tmp_path), "--out", "out", "--scheduler", "nonsense")
+    assert code == 2
+    assert "such as tcp://host:8786 (got 'nonsense')" in err
+    assert len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("option", [["--scheduler", "tcp://127.0.0.1:1", "--workers", "2"], ["--dashboard"]])
@@ -124,7 +141,7 @@ def test_options_that_do_not_go_together(run: Any, tmp_path: Path, option: list[
 def sweeping(folder: Path, *options: str) -> Iterator["subprocess.Popen[str]"]:
     """A long sweep in a process of its own, from its third point on; it is killed at the end."""
     command = [sys.executable, "-m", "shaped_transformer", "sweep", write(LONG, folder), "--out", str(folder / "out")]
-    process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline and process.poll() is None:
@@ -137,7 +154,9 @@ def sweeping(folder: Path, *options: str) -> Iterator["subprocess.Popen[str]"]:
         for pid in reversed(family(process.pid)):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        process.communicate()
+        process.wait()
+        if process.stderr is not None:
+            process.stderr.close()
 
 
 def family(pid: int) -> list[int]:
@@ -234,9 +253,12 @@ def test_an_interrupt_ends_a_sweep_at_once_and_keeps_what_has_landed(options: li
     with sweeping(tmp_path, *options) as process:
         landed = int((sweeps.Store(tmp_path / "out").status() == sweeps.DONE).sum())
         start = time.monotonic()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) == 130
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the workers too
+        told = process.communicate(timeout=30)[1]
+        assert process.returncode == 130
         assert time.monotonic() - start < 15
+        assert "Traceback" not in told
+        assert f"Finished points are kept in {tmp_path / 'out'}: the same command resumes" in told
     assert int((sweeps.Store(tmp_path / "out").status() == sweeps.DONE).sum()) >= landed >= 2
 
 

@@ -193,3 +193,12 @@ def test_what_has_no_limit_is_refused_with_the_reason(reason: str, arch: st.Arch
         with pytest.raises(st.NoProportionalLimit, match=reason):
             call()
     assert st.chain.sample(arch, v0, 4, seed=0).samples == 4
+
+
+def test_a_subclass_that_is_no_definition_is_not_saved_as_another() -> None:
+    class MLP(st.MLP):
+        pass
+
+    arch = st.Architecture(8, 2, (st.Residual(MLP(st.ShapedReLU(0.0, -1.0)), 0.5),))
+    with pytest.raises(st.DefinitionError, match="the class MLP of .* decorate it with @definition, under a name"):
+        arch.to_dict()

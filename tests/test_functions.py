@@ -97,9 +97,9 @@ def test_files_and_stores_need_trust_for_a_function(stranger: Path) -> None:
     tame = st.chain.sample(st.shaped_mlp(8, 2), np.eye(2), 3, seed=0).to_xarray()
     data = tame.assign_attrs(architecture=json.dumps(smooth("stranger:f")))
     data.to_zarr(stranger / "ensemble.zarr", zarr_format=2)
-    with pytest.raises(st.InputError, match=r"'stranger:f'.*trust=True"):
+    with pytest.raises(st.DefinitionError, match=r"^the definition names the function 'stranger:f'.*trust=True"):
         st.Ensemble.of_xarray(data)
-    with pytest.raises(st.InputError, match=r"'stranger:f'.*trust=True"):
+    with pytest.raises(st.DefinitionError, match=r"^the definition names the function 'stranger:f'.*trust=True"):
         st.Ensemble.load(stranger / "ensemble.zarr")
     assert not (stranger / "mark").exists()
     arch = st.Architecture.read(stranger / "arch.json", trust=True)

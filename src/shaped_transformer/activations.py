@@ -63,6 +63,10 @@ class AnyActivation(Definition, ABC):
         """Return b_σ(V), (…, m, m): n times the mean change of V over one layer, as n → ∞ (theory §4)."""
         raise NoProportionalLimit(self.limit_obstacle())
 
+    def limit_rate(self) -> float:
+        """Return how fast norms or correlations relax in the limit, per unit of time; steps must resolve it."""
+        return 0.0
+
     def limit_kernel(self, factor: Array, h: float) -> Array:
         """Return a factor of a positive semi-definite kernel equal to V + h·b_σ(V) + O(h²) (theory §4)."""
         raise NoProportionalLimit(self.limit_obstacle())
@@ -200,6 +204,10 @@ def _known_smooth(phi: Any) -> Any:
     return phi
 
 
+EXPLOSION = 1e10
+"""Norm that stands for an explosion within a step of the limit: beyond the window in which paths are followed."""
+
+
 @definition
 class ShapedSmooth(AnyActivation):
     """Shaped smooth activation: σ(x) = s φ(x/s), s = a √n [NC; theory §2].
@@ -245,6 +253,12 @@ class ShapedSmooth(AnyActivation):
         quadratic = row * column + v * (2 * v - 3)
         return (d2**2 / 4 * quadratic + d3 / 2 * v * (row + column - 2)) / self.a**2
 
+    def limit_rate(self) -> float:
+        """The larger of |β|/a², at which norms relax to 1, and ¾φ''²/a², the pull on correlations."""
+        d2, d3 = self.smooth.d2, self.smooth.d3
+        bend = 3 / 4 * (d2 or 0.0) ** 2
+        return max(abs(bend + (d3 or 0.0)), bend) / self.a**2
+
     def limit_kernel(self, factor: Array, h: float) -> Array:
         """Norms follow their drift exactly over the step; correlations are those of V + h·r·(v·vᵀ + 2·V∘V).
 
@@ -263,9 +277,10 @@ class ShapedSmooth(AnyActivation):
 
 
 def _logistic(v: Array, rate: float) -> Array:
-    """Return the solution at time 1 of dv/dt = rate·v(v − 1), infinite where it explodes before."""
+    """Return the solution at time 1 of dv/dt = rate·v(v − 1), or `EXPLOSION` or more where it explodes before."""
     below = np.exp(rate) - v * np.expm1(rate)
-    return np.divide(v, below, out=np.full_like(v, np.inf), where=below > 0)
+    exploded = np.maximum(EXPLOSION, 100 * v)
+    return np.where(v > 0, np.minimum(np.divide(v, below, out=exploded.copy(), where=below > 0), exploded), 0.0)
 
 
 def _root_of_ratio(a: Array, b: Array) -> Array:

@@ -170,6 +170,7 @@ def compare(
     no_limit = None
     try:
         sde.check_limit(architecture)
+        sde.check_steps(architecture, len(v0), steps)
     except NoProportionalLimit as error:
         no_limit = str(error)
         if steps is not None:

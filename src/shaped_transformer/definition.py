@@ -41,10 +41,17 @@ class Definition:
 
         **Returns:** `{"kind": class name, field: value, …}`, nested for nested definitions.
 
-        **Raises:** `DefinitionError` for a function that cannot be found again by its name (a lambda, a local one).
+        **Raises:** `DefinitionError` for a function that cannot be found again by its name (a lambda, a local one), or
+        a subclass that was not made a definition.
         """
+        kind = type(self).__name__
+        if not _same(Definition.kinds.get(kind), type(self)):
+            raise DefinitionError(
+                f"the class {kind} of {type(self).__module__} is no kind of definition, and would be read as another: "
+                "decorate it with @definition, under a name of its own"
+            )
         fields = dataclasses.fields(cast(Any, self))
-        return {"kind": type(self).__name__} | {f.name: _encode(getattr(self, f.name)) for f in fields}
+        return {"kind": kind} | {f.name: _encode(getattr(self, f.name)) for f in fields}
 
     @classmethod
     def from_dict(cls, data: Any, *, trust: bool = False) -> Self:
@@ -75,7 +82,7 @@ def definition(cls: Made) -> Made:
     definition again, as in a notebook, is fine.
     """
     old = Definition.kinds.get(cls.__name__)
-    if old is not None and (old.__module__, old.__qualname__) != (cls.__module__, cls.__qualname__):
+    if old is not None and not _same(old, cls):
         raise DefinitionError(
             f"there is a definition {cls.__name__} already, in {old.__module__}, and definitions are saved by their "
             "names: choose another name"
@@ -94,6 +101,11 @@ def definition(cls: Made) -> Made:
     made.__init__ = checked
     Definition.kinds[cls.__name__] = made
     return cast(Made, made)
+
+
+def _same(one: Any, other: type) -> bool:
+    """Whether two classes are one definition, perhaps run twice."""
+    return one is not None and (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
 
 
 def _one_line(cls: Any, error: ValidationError) -> str:

@@ -87,3 +87,25 @@ def test_a_token_of_norm_zero_stays_there() -> None:
         e = st.sde.sample(dense(phi, 0.4), v0, 100, seed=0, record=2)
         assert (e.covariance[:, :, 1, :] == 0).all()
         assert np.isfinite(e.covariance).all()
+
+
+def test_default_steps_resolve_a_strong_drift() -> None:
+    """Norms fluctuate about 1 with variance a²/2 there; 100 steps of noise alone would leave four times as much."""
+    arch = dense(st.Smooth(np.tanh, 0.0, -2.0), 0.1)
+    by_default, fine, coarse = (
+        st.sde.sample(arch, V0, 4000, seed=seed, steps=steps, record=1)
+        for seed, steps in ((6, None), (7, 8000), (8, 100))
+    )
+    assert by_default.settings["steps"] == 2000
+    assert_same_law(by_default, fine)
+    assert_not_the_law(fine, coarse)
+    with pytest.raises(st.InputError, match=r"needs 2e\+07 steps: choose a larger a"):
+        st.sde.sample(dense(st.Smooth(np.tanh, 0.0, -2.0), 1e-3), V0, 10, seed=0)
+
+
+def test_a_path_that_explodes_within_a_step_is_beyond_the_window() -> None:
+    e = st.sde.sample(dense(SOFTPLUS, 0.1), 4 * np.eye(2), 500, seed=0, record=1)
+    exploded = e.stopped <= 100
+    assert exploded.any()
+    assert (e.eigenvalues[exploded, 0, 0] > e.settings["stop"][1]).all()
+    assert np.isfinite(e.covariance).all()

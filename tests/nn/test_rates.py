@@ -95,7 +95,7 @@ def test_tied_and_frozen_parameters_come_once_or_never() -> None:
 def test_models_without_shaped_blocks_are_refused() -> None:
     with pytest.raises(st.InputError, match="Linear has no ShapedBlock"):
         st.nn.parameter_groups(nn.Linear(2, 2), 1e-3)
-    with pytest.raises(st.InputError, match="lr must be positive"):
+    with pytest.raises(st.InputError, match="lr must be a positive number"):
         st.nn.parameter_groups(Language(32, 1), 0)
     with pytest.raises(st.InputError, match=r"must be an nn\.Module \(got generator\): give the model itself"):
         st.nn.parameter_groups(cast(Any, Language(32, 1).parameters()), 1e-3)

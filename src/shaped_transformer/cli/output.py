@@ -39,8 +39,14 @@ def new_table(*columns: str, title: str) -> "Table":
 def show(table: "Table") -> None:
     """Print a table on standard error."""
     from rich.console import Console
+    from rich.measure import Measurement
 
-    Console(stderr=True, highlight=False).print(table)
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:  # a file has no width into which lines must fit
+        console.width = max(
+            console.width, Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+        )
+    console.print(table)
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def sweep_command(
         bool,
         typer.Option(
             "--trust",
-            help="Import the functions that architectures name, also from modules beside the YAML file. This runs "
+            help="Import the functions that architectures name, also from modules beside their files. This runs "
             "their code.",
         ),
     ] = False,
@@ -61,10 +61,15 @@ def sweep_command(
 
     start = time.perf_counter()
     if trust:
-        search_beside(specification)
+        for file in sweeps.definitions(specification):
+            search_beside(file)
     with results(out, "sweep") as folder:
         sweep = sweeps.read(specification, trust=trust)
-        outcome = sweeps.run(sweep, out, scheduler=scheduler, workers=workers, dashboard=dashboard)
+        try:
+            outcome = sweeps.run(sweep, out, scheduler=scheduler, workers=workers, dashboard=dashboard, say=say)
+        except KeyboardInterrupt:
+            say(f"Finished points are kept in {out}: the same command resumes there.")
+            raise
         data = sweeps.load(out)
         report = {
             "kind": "sweep",
@@ -88,12 +93,10 @@ def sweep_command(
 def _print_table(sweep: sweeps.Sweep, data: "xarray.Dataset") -> None:
     """The median of each statistic by point, and the probability of leaving the window."""
     names = list(dict.fromkeys(name for index in sweep.indices() for name in sweep.chosen(index)))
-    title = (
-        "Medians at the last layer, with extreme eigenvalues λ,\nwhen paths stopped, and the share that left the window"
-    )
+    title = "Medians at the last layer, and the share of paths that left the window"
     table = new_table(title=title)
     for name in names:
-        table.add_column(name, no_wrap=True)
+        table.add_column(name, overflow="fold")
     for name in (*sweep.keep, "left"):
         table.add_column(HEADERS[name], justify="right", no_wrap=True)
     indices = list(sweep.indices())

@@ -113,7 +113,10 @@ def _line(panel: "Axes", values: "xarray.DataArray", name: str, colour: str) -> 
         at, middle = np.flatnonzero(known), numbers[known][:, 1]
         size = np.abs(numbers[known][:, [0, 2]].T - middle)
         panel.errorbar(at, middle, size, fmt="o", color=colour, capsize=3)
-        panel.set_xticks(range(len(known)), _labels(values, dim), rotation=30 if len(known) > 4 else 0)
+        panel.set_xticks(range(len(known)), _labels(values, dim), rotation=30 if len(known) > 12 else 0)
+        panel.set_xlim(-0.5, len(known) - 0.5)
+        for failed in np.flatnonzero(~known):
+            panel.text(float(failed), 0.5, "×", transform=panel.get_xaxis_transform(), ha="center", va="center")
     panel.set_xlabel("point of the list" if dim == "point" else dim)
     if name in LOGARITHMIC and known.any() and (numbers[known] > 0).all():
         panel.set_yscale("log")
@@ -128,6 +131,8 @@ def _map(panel: "Axes", values: "xarray.DataArray", name: str) -> None:
     known = numbers[np.isfinite(numbers)]
     logarithmic = name in LOGARITHMIC and known.size > 0 and (known > 0).all() and known.max() > 10 * known.min()
     image = panel.imshow(numbers, origin="lower", aspect="auto", norm=LogNorm() if logarithmic else None)
+    if known.size > 0 and known.max() == known.min():  # then the scale begins at 0, not around the value
+        image.set_clim(0, float(known[0]) or 1.0)
     panel.figure.colorbar(image, ax=panel)
     panel.set_xticks(range(values.sizes[across]), _labels(values, across))
     panel.set_yticks(range(values.sizes[down]), _labels(values, down))
@@ -135,6 +140,8 @@ def _map(panel: "Axes", values: "xarray.DataArray", name: str) -> None:
     if numbers.size <= ANNOTATED:
         shades = np.asarray(image.norm(numbers))
         for (row, column), number in np.ndenumerate(numbers):
-            if np.isfinite(number):
+            if not np.isfinite(number):
+                panel.text(column, row, "×", ha="center", va="center")
+            else:
                 colour = "white" if shades[row, column] < 0.6 else "black"
-                panel.text(column, row, f"{number:.2g}", ha="center", va="center", fontsize=8, color=colour)
+                panel.text(column, row, f"{number:.3g}", ha="center", va="center", fontsize=7, color=colour)

@@ -42,6 +42,10 @@ class Part(Definition, ABC):
         """Return how many hidden units the chain must draw per token, 0 if none."""
         return 0
 
+    def limit_rate(self) -> float:
+        """Return how fast the part's drift relaxes V in the limit, per unit of time, 0 if it needs no small steps."""
+        return 0.0
+
     @abstractmethod
     def limit_obstacle(self) -> str | None:
         """Return why the part has no proportional limit, or `None` if it has one."""

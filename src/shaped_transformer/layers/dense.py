@@ -52,6 +52,9 @@ class Dense(Layer):
             units = (linalg.above(np.full_like(linalg.rows(block, 0, 1), 1 / gain), block) for block in units)
         return gain / math.sqrt(n) * linalg.factor_of_sum(units)
 
+    def limit_rate(self) -> float:
+        return self.activation.limit_rate()
+
     def limit_obstacle(self) -> str | None:
         return self.activation.limit_obstacle()
 

@@ -66,6 +66,9 @@ class MLP(Branch):
         units = (self._hidden(linalg.product(factor, g), n) for g in draws.normal_blocks(k, hidden))
         return self._gain(n) / math.sqrt(hidden) * linalg.factor_of_sum(units)
 
+    def limit_rate(self) -> float:
+        return self.activation.with_input_gain(self.input_gain).limit_rate()
+
     def limit_obstacle(self) -> str | None:
         if not self.normalise:
             return "MLP(normalise=False) multiplies the branch by E σ(g)² instead of 1: use normalise=True"

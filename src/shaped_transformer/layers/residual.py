@@ -104,6 +104,9 @@ class Residual(Layer):
             tokens = tokens - linalg.scale_rows(linalg.row_products(tokens, ones), ones)
         return linalg.unit_rows(tokens)
 
+    def limit_rate(self) -> float:
+        return self.scale**2 * self.branch.limit_rate()
+
     def limit_obstacle(self) -> str | None:
         if self.norm != "none":
             return f"{self.norm}-normalisation acts at order 1 in every layer; use norm='none'"

@@ -55,8 +55,8 @@ def parameter_groups(model: nn.Module, lr: float, weight_decay: float | None = N
     **Raises:** `InputError` for what is no module, or has no shaped block, and if `lr` is not positive.
     """
     check_module(model, "give the model itself, not its parameters, as its blocks tell the rates")
-    if not lr > 0:
-        raise InputError(f"lr must be positive (got {lr})")
+    if isinstance(lr, bool) or not isinstance(lr, int | float) or not lr > 0:
+        raise InputError(f"lr must be a positive number (got {lr!r})")
     blocks = [module for module in model.modules() if isinstance(module, ShapedBlock)]
     if not blocks:
         raise InputError(

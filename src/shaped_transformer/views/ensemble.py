@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .. import statistics
 from ..architecture import Architecture
-from ..errors import InputError, StorageError
+from ..errors import DefinitionError, InputError, StorageError
 from ..files import read_store, replacing
 from ..provenance import command_line
 from ..version import __version__
@@ -190,7 +190,8 @@ class Ensemble:
         **Arguments:** `data`: the dataset; `trust`: whether functions that the architecture names may be of any module,
         as in `Architecture.from_dict`.
 
-        **Raises:** `InputError` if something is missing or damaged, or a function needs trust.
+        **Raises:** `InputError` if something is missing or damaged; `DefinitionError` for an architecture that cannot
+        be, or a function that needs trust.
         """
         try:
             made: dict[str, Any] = {name: data[name].to_numpy() for name in ARRAYS}
@@ -201,6 +202,8 @@ class Ensemble:
                 "seed": int(data.attrs["seed"]),
             }
             _see_whole(made)
+        except DefinitionError:
+            raise
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
             raise InputError(f"the dataset is not an ensemble ({reason}): it must come from Ensemble.save") from None
@@ -227,8 +230,8 @@ class Ensemble:
         **Arguments:** `path`: the store; `trust`: whether functions that the architecture names may be of any module,
         as in `Architecture.from_dict`.
 
-        **Raises:** `StorageError` if there is no store that can be read, `InputError` if it is not an ensemble or a
-        function needs trust.
+        **Raises:** `StorageError` if there is no store that can be read, `InputError` if it is not an ensemble,
+        `DefinitionError` if its architecture cannot be, or a function needs trust.
         """
         return cls.of_xarray(read_store(Path(path)), trust=trust)
 

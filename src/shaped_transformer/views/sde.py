@@ -23,7 +23,9 @@ Array = NDArray[Any]
 Scheme = Literal["wishart", "euler"]
 
 STEPS = 100
-"""Default number of steps; more where many tokens or narrow heads need them."""
+"""Default number of steps; more where many tokens, narrow heads or a strong drift need them."""
+MOST_STEPS = 20_000
+"""Of those that are taken without being asked for."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,9 @@ def sample(
 
     **Arguments:** as in `network.sample`, and
 
-    - `steps`: number of time steps, default 100 or as many as the tokens and heads need. Layers asked for by `record`
-      that fall between two steps are read at the nearest step; its layer, then not whole, is in `Ensemble.depth`.
+    - `steps`: number of time steps, default 100 or as many as tokens, heads and a strong drift need. Layers asked for
+      by `record` that fall between two steps are read at the nearest step; its layer, then not whole, is in
+      `Ensemble.depth`.
     - `scheme`: `"wishart"` (default) or `"euler"`.
 
     **Returns:** an `Ensemble`; `stopped` is in layers, rounded up.
@@ -124,7 +127,7 @@ def sample(
     if scheme not in ("wishart", "euler"):
         raise InputError(f"scheme must be 'wishart' or 'euler' (got {scheme!r})")
     v = sampling.check_start(architecture, v0)
-    steps = _checked_steps(architecture, len(v), steps, scheme)
+    steps = check_steps(architecture, len(v), steps, scheme)
     walk = new_walk(architecture, sampling.initial_factor(v, len(v)), steps, scheme)
     layers = sampling.record_steps(record, architecture.depth)
     at = np.unique(np.rint(layers * (steps / architecture.depth)).astype(np.int64))
@@ -157,16 +160,32 @@ def fewest_steps(architecture: Architecture, tokens: int) -> int:
     return math.ceil(architecture.time * tokens * max(2.0, n / inner))
 
 
-def _checked_steps(architecture: Architecture, tokens: int, steps: int | None, scheme: Scheme) -> int:
+def check_steps(architecture: Architecture, tokens: int, steps: int | None = None, scheme: Scheme = "wishart") -> int:
+    """Return a number of steps, checked; `None` stands for the default.
+
+    **Raises:** `InputError` if there are too few, or the default would be too many.
+    """
     fewest = fewest_steps(architecture, tokens) if scheme == "wishart" else 1
     if steps is None:
-        return max(STEPS, fewest)
+        return max(STEPS, fewest, _resolving_steps(architecture))
     if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < fewest:
         raise InputError(
             f"steps must be a whole number of at least {fewest} for {tokens} tokens over depth/width = "
             f"{architecture.time:g} (got {steps!r}); leave it out for a safe choice"
         )
     return int(steps)
+
+
+def _resolving_steps(architecture: Architecture) -> int:
+    """Steps so short that the drift of no layer moves V by more than a tenth in one."""
+    rate = max(layer.limit_rate() for layer in architecture.block)
+    steps = 10 * architecture.time * rate
+    if steps > MOST_STEPS:
+        raise InputError(
+            f"the limit relaxes at the rate {rate:.3g} per unit of depth/width, so that its SDE needs {steps:.3g} "
+            "steps: choose a larger a of the activation, or say with steps= (--steps) how many to take"
+        )
+    return math.ceil(steps)
 
 
 def check_limit(architecture: Architecture) -> None:

@@ -5,7 +5,7 @@ sweep loses only the points under way. Points are independent of what draws them
 """
 
 from .scheduling import Failure, Outcome, draw_point, run
-from .specification import Sweep, from_dict, plain, read
+from .specification import Sweep, definitions, from_dict, plain, read
 from .statistics import LEVELS, STATISTICS
 from .store import DONE, FAILED, MISSING, STORE, Store, arranged, load
 
@@ -21,6 +21,7 @@ __all__ = [
     "Store",
     "Sweep",
     "arranged",
+    "definitions",
     "draw_point",
     "from_dict",
     "load",

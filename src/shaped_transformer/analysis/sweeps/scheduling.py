@@ -1,6 +1,7 @@
 """Who draws the points of a sweep: threads of this process, worker processes, or a cluster."""
 
 import logging
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -57,7 +58,13 @@ class Outcome:
 
 
 def run(
-    sweep: Sweep, folder: Path, *, scheduler: str | None = None, workers: int | None = None, dashboard: bool = False
+    sweep: Sweep,
+    folder: Path,
+    *,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    dashboard: bool = False,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
     """Draw what is missing of a sweep.
 
@@ -68,7 +75,8 @@ def run(
     - `scheduler`: address of a running Dask scheduler, such as `tcp://host:8786`; or
     - `workers`: that many local processes, which speak with this one on the loopback interface, encrypted. With
       neither, threads of this process draw as many points at a time as there are cores, and nothing listens anywhere.
-    - `dashboard`: whether Dask's page about `workers` is served to this machine, at port 8787; default no.
+    - `dashboard`: whether Dask's page about `workers` is served to this machine; default no.
+    - `say`: is told where the dashboard is.
 
     **Returns:** an `Outcome`. A point that failed before is tried again.
 
@@ -87,7 +95,8 @@ def run(
             raise InputError(f"{folder} was changed by another process: give the same command again")
         if is_finished(folder, sweep):
             return Outcome(0, len(points) + len(impossible), ())
-        draw = stack.enter_context(_drawing(scheduler, workers, dashboard=dashboard))  # first, as it may fail
+        told = say if dashboard else None
+        draw = stack.enter_context(_drawing(scheduler, workers, told))  # first, as it may fail
         store = Store.open(folder, sweep)
         status = store.status()
         todo = {index: point for index, point in points.items() if status[index] != DONE}
@@ -128,8 +137,8 @@ def _attempt(point: Point, keep: Sequence[str]) -> Result:
 
 
 @contextmanager
-def _drawing(scheduler: str | None, workers: int | None, *, dashboard: bool) -> Iterator[Draw]:
-    """What draws the points."""
+def _drawing(scheduler: str | None, workers: int | None, dashboard: Callable[[str], None] | None) -> Iterator[Draw]:
+    """What draws the points; `dashboard` is told where the dashboard is, if there is to be one."""
     from threadpoolctl import threadpool_limits
 
     with ExitStack() as stack:
@@ -141,7 +150,7 @@ def _drawing(scheduler: str | None, workers: int | None, *, dashboard: bool) -> 
         if scheduler is not None:
             client = stack.enter_context(_connected(scheduler))
         else:
-            client = stack.enter_context(_processes(workers, dashboard=dashboard))
+            client = stack.enter_context(_processes(workers, dashboard))
         stack.enter_context(threadpool_limits(limits=1))
         yield lambda points, keep: _on_client(client, points, keep)
 
@@ -178,6 +187,8 @@ def _connected(scheduler: str) -> Iterator[Any]:
     """A client of a running Dask scheduler."""
     from distributed import Client
 
+    if "://" not in scheduler:
+        raise InputError(f"the address of a scheduler is expected, such as tcp://host:8786 (got {scheduler!r})")
     try:
         client = Client(scheduler, timeout=10, set_as_default=False)  # one that fails would stay the default
     except (OSError, TimeoutError, ValueError) as error:
@@ -187,7 +198,20 @@ def _connected(scheduler: str) -> Iterator[Any]:
 
 
 @contextmanager
-def _processes(workers: int | None, *, dashboard: bool) -> Iterator[Any]:
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Have processes that are started within ignore interrupts, which a terminal sends to all; this one ends them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _processes(workers: int | None, dashboard: Callable[[str], None] | None) -> Iterator[Any]:
     """A client of worker processes on this machine, which none but this process can command."""
     import dask
     from distributed import Client, LocalCluster, Security
@@ -198,20 +222,16 @@ def _processes(workers: int | None, *, dashboard: bool) -> Iterator[Any]:
         security = Security.temporary()
     except ImportError:
         raise MissingExtra("cluster", "encryption between worker processes") from None
-    pages = {"dashboard": dashboard, "dashboard_address": DASHBOARD if dashboard else "127.0.0.1:0"}
-    with (
-        dask.config.set({} if dashboard else NO_PAGES),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            protocol="tls://",
-            security=security,
-            scheduler_kwargs=pages,
-            silence_logs=logging.ERROR,
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
+    pages = {"dashboard": dashboard is not None, "dashboard_address": DASHBOARD if dashboard else "127.0.0.1:0"}
+    options: dict[str, Any] = {"host": "127.0.0.1", "protocol": "tls://", "security": security}
+    options |= {"n_workers": workers, "threads_per_worker": 1, "silence_logs": logging.ERROR}
+    with ExitStack() as stack:
+        stack.enter_context(dask.config.set({} if dashboard else NO_PAGES))
+        with _deaf_to_interrupts():
+            cluster = stack.enter_context(LocalCluster(scheduler_kwargs=pages, **options))
+        client = stack.enter_context(Client(cluster, set_as_default=False))
+        if dashboard is not None:
+            dashboard(f"Dashboard: {cluster.dashboard_link}")
         yield client
 
 

@@ -103,8 +103,6 @@ class Sweep:
             raise InputError(f"no view {values['view']!r}: choose one of {', '.join(VIEWS)}")
         samples, seed = inputs.check_count(values["samples"], "samples"), inputs.check_seed(values["seed"])
         arch = _architecture(values)
-        if values["view"] == "sde":
-            sde.check_limit(arch)
         if values["text"] is None:
             v0 = inputs.equicorrelated(values["tokens"], values["correlation"])
         else:
@@ -112,6 +110,9 @@ class Sweep:
         v0 = sampling.check_start(arch, v0)
         sampling.initial_factor(v0, arch.width)  # its rank must fit the width
         sampling.check_memory(samples, 1, len(v0))
+        if values["view"] == "sde":
+            sde.check_limit(arch)
+            sde.check_steps(arch, len(v0))
         return Point(values["view"], arch, v0, samples, seed)
 
     def to_dict(self) -> dict[str, Any]:
@@ -148,6 +149,15 @@ def read(path: Path, *, trust: bool = False) -> Sweep:
     **Raises:** `StorageError` if a file cannot be read; `InputError` naming the key that is wrong.
     """
     return from_dict(read_yaml(path), Path(path).parent, trust=trust)
+
+
+def definitions(path: Path) -> list[Path]:
+    """Return the files of architectures that a specification names, before anything of it is checked."""
+    spec = read_yaml(path)
+    parts = [spec.get("base"), spec.get("grid"), *(spec.get("list") or ())] if isinstance(spec, dict) else []
+    named = [part.get("architecture") for part in parts if isinstance(part, dict)]
+    files = [file for value in named for file in (value if isinstance(value, list) else [value])]
+    return [Path(path).parent / file for file in files if isinstance(file, str)]
 
 
 def from_dict(spec: Any, folder: Path = Path(), *, trust: bool = False) -> Sweep:
@@ -227,6 +237,8 @@ def _kept(keep: Any) -> tuple[str, ...]:
 
 def _resolved(name: str, value: Any, source: _Source) -> Any:
     """A value in its one full form: whole numbers as such, files by name and content."""
+    if isinstance(value, bool):
+        raise InputError(f"{name} must be a number or a name (got {value})")
     if name in WHOLE and isinstance(value, float) and value.is_integer():
         return int(value)
     if name == "architecture" and value is not None:

@@ -129,12 +129,14 @@ def arranged(folder: Path, sweep: Sweep) -> Sweep:
         for name, values in found["grid"].items():
             if missing := [plain(v) for v in values if v not in wanted["grid"][name]]:
                 changes.append(f"grid.{name}: {_short(missing)} there, not now")
-    if any(point not in wanted["list"] for point in found["list"]):
-        changes.append("list: points there that are not there now")
+    if lost := [point for point in found["list"] if point not in wanted["list"]]:
+        changes.append(f"list: {_short(lost)} there, not now")
     if found["keep"] != wanted["keep"]:
         changes.append(f"keep: {', '.join(found['keep'])} there, {', '.join(wanted['keep'])} now")
     if changes:
-        raise InputError(f"{folder} holds another sweep ({'; '.join(changes)}): choose another folder")
+        raise InputError(
+            f"{folder} holds another sweep ({'; '.join(changes)}): take that back, or choose another folder"
+        )
     axes = {
         name: sweep.axes[name] if len(sweep.axes[name]) > len(values) else tuple(values)
         for name, values in found["grid"].items()
