@@ -200,5 +200,5 @@ def test_a_subclass_that_is_no_definition_is_not_saved_as_another() -> None:
         pass
 
     arch = st.Architecture(8, 2, (st.Residual(MLP(st.ShapedReLU(0.0, -1.0)), 0.5),))
-    with pytest.raises(st.DefinitionError, match="the class MLP of .* decorate it with @definition, under a name"):
+    with pytest.raises(st.DefinitionError, match=r"the class MLP of .* decorate it with @definition, under a name"):
         arch.to_dict()
