@@ -114,6 +114,14 @@ def test_functions_of_an_architecture_need_trust(run: Any, tmp_path: Path) -> No
         sys.modules.pop("bends", None)
 
 
+@pytest.mark.parametrize("text", ["list: 3", "- 1", "grid: {architecture: 5}", "list: [3, {architecture: [1]}]"])
+def test_a_wrong_specification_is_told_with_trust_too(run: Any, tmp_path: Path, text: str) -> None:
+    (tmp_path / "spec.yaml").write_text(text, encoding="utf-8")
+    code, _, err = run("sweep", "spec.yaml", "--out", "out", "--trust")
+    assert code == 2
+    assert len(err.splitlines()) == 1
+
+
 def test_the_table_is_whole_where_no_terminal_cuts_it(run: Any, tmp_path: Path) -> None:
     point = {"preset": "shaped_transformer", "gamma": 0.123456, "tau0": 1.2345, "heads": 2, "mask": "causal", "seed": 7}
     _, _, err = run("sweep", write({"base": BASE, "list": [point]}, tmp_path), "--out", "out")

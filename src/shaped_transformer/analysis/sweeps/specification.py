@@ -154,7 +154,8 @@ def read(path: Path, *, trust: bool = False) -> Sweep:
 def definitions(path: Path) -> list[Path]:
     """Return the files of architectures that a specification names, before anything of it is checked."""
     spec = read_yaml(path)
-    parts = [spec.get("base"), spec.get("grid"), *(spec.get("list") or ())] if isinstance(spec, dict) else []
+    given = [spec.get(key) for key in ("base", "grid", "list")] if isinstance(spec, dict) else []
+    parts = [part for value in given for part in (value if isinstance(value, list) else [value])]
     named = [part.get("architecture") for part in parts if isinstance(part, dict)]
     files = [file for value in named for file in (value if isinstance(value, list) else [value])]
     return [Path(path).parent / file for file in files if isinstance(file, str)]
