@@ -100,15 +100,6 @@ def test_advise_reports_draws_and_writes(run: Any, tmp_path: Path) -> None:
     assert "no such gamma" in err
 
 
-def test_sweep_lands_and_goes_on(run: Any, tmp_path: Path) -> None:
-    (tmp_path / "spec.yaml").write_text("base: {depth: 4, width: 16, samples: 20}\ngrid: {gamma: [0.3, 1.7]}\n")
-    code, out, err = run("sweep", "spec.yaml", "--out", "here", "--json")
-    assert code == 0
-    assert json.loads(out)["drawn"] == 1
-    assert "1 points drawn, 0 were there, 1 failed" in err
-    assert "0 points drawn, 1 were there, 1 failed" in run("sweep", "spec.yaml", "--out", "here")[2]
-
-
 def test_a_preset_without_limit_is_compared_without_the_sde(run: Any) -> None:
     code, out, err = run(
         "compare", "--preset", "skipless_transformer", *QUICK, "--network-samples", "20", "--tokens", "4", "--json"

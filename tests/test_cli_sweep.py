@@ -58,6 +58,8 @@ def test_failed_points_are_told_by_their_values(run: Any, tmp_path: Path) -> Non
     assert code == 0
     assert "failed: gamma=1.7, tau0=1.0: DefinitionError: " in err
     assert json.loads(out)["failed"][0]["point"] == {"gamma": 1.7, "tau0": 1.0}
+    assert "1 computed, 0 already done, 1 failed" in err
+    assert "0 computed, 1 already done, 1 failed" in run("sweep", "spec.yaml", "--out", "out")[2]
 
 
 def test_the_exit_status_says_that_every_point_failed(
