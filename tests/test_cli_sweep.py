@@ -133,6 +133,7 @@ def test_the_table_is_whole_where_no_terminal_cuts_it(run: Any, tmp_path: Path) 
 
 
 def test_the_address_of_a_scheduler_is_one(run: Any, tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
     code, _, err = run("sweep", write(SPEC, tmp_path), "--out", "out", "--scheduler", "nonsense")
     assert code == 2
     assert "such as tcp://host:8786 (got 'nonsense')" in err
