@@ -37,6 +37,7 @@ def test_families_that_cannot_be_shaped_are_refused_with_the_reason(family: Any,
 @pytest.mark.parametrize("family", ["gpt2", "mistral", "mixtral", "vit", "wav2vec2"])
 def test_families_that_can_be_shaped_or_may_are_not_refused(family: str) -> None:
     hf.register(family)
+    assert transformers.AutoConfig.for_model(f"shaped-{family}").model_type == f"shaped-{family}"
 
 
 @pytest.mark.parametrize("wrong", [3, torch.nn.Linear(2, 2), "gpt2"])

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from assertions import assert_same_law
+from assertions import assert_not_the_law, assert_same_law
 
 import shaped_transformer as st
 from shaped_transformer.comparison import STATISTICS, compare
@@ -67,14 +67,17 @@ def test_the_window_counts_as_many_eigenvalues_as_the_input_has() -> None:
 def test_stability_of_a_singular_input_is_that_of_its_tokens_once_each() -> None:
     """With attention alone, of no temperature to speak of, repeated tokens change nothing for the others."""
     arch = st.shaped_attention_only(64, 40, gamma=0.6, tau0=1e6)
-    once, again = (
-        st.chain.sample(arch, v, 4000, seed, record=1, stop=WINDOW)
-        for seed, v in ((1, repeated()[:3, :3]), (2, repeated()[:4, :4]))
-    )
-    assert st.inputs.rank(again.initial) == 3
-    first = [st.Ensemble(**(vars(e) | {"covariance": e.covariance[..., :3, :3]})) for e in (once, again)]
-    cut = [st.Ensemble(**(vars(e) | {"eigenvalues": np.linalg.eigvalsh(e.covariance)[..., ::-1]})) for e in first]
-    assert_same_law(*cut)
+
+    def first_three(design: st.Architecture, tokens: int, seed: int) -> st.Ensemble:
+        e = st.chain.sample(design, repeated()[:tokens, :tokens], 4000, seed, record=1, stop=WINDOW)
+        covariance = e.covariance[..., :3, :3]
+        values = np.linalg.eigvalsh(covariance)[..., ::-1]
+        return st.Ensemble(**(vars(e) | {"covariance": covariance, "eigenvalues": values}))
+
+    assert st.inputs.rank(repeated()[:4, :4]) == 3
+    once, again = first_three(arch, 3, 1), first_three(arch, 4, 2)
+    assert_same_law(once, again)
+    assert_not_the_law(once, first_three(st.shaped_attention_only(64, 40, gamma=0.54, tau0=1e6), 4, 2))
     found = st.stability(arch, repeated(), samples=256)
     assert found.left.value < 1
     assert any(effect.rank[0] != 0 for effect in found.effects)
