@@ -29,8 +29,8 @@ from matplotlib.ticker import NullFormatter
 from threadpoolctl import threadpool_limits
 
 import shaped_transformer as st
-from shaped_transformer.architecture import Architecture
-from shaped_transformer.figures.style import COLOURS
+from shaped_transformer.design.architecture import Architecture
+from shaped_transformer.plotting.style import COLOURS
 from shaped_transformer.views import chain, sampling, sde
 
 DOCS = Path(__file__).parents[1] / "docs"

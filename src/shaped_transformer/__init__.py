@@ -4,10 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import inputs, statistics
-from .activations import Activation, ShapedReLU, ShapedSmooth, Smooth
-from .advice import Advice, advise
+from .analysis.advice import Advice, advise
 from .analysis.stability import Stability, stability
-from .architecture import (
+from .design.activations import Activation, ShapedReLU, ShapedSmooth, Smooth
+from .design.architecture import (
     PRESETS,
     Architecture,
     deep_linear,
@@ -18,8 +18,8 @@ from .architecture import (
     shaped_transformer,
     skipless_transformer,
 )
+from .design.layers import MLP, Dense, Residual, ShapedAttention, SoftmaxAttention
 from .errors import DefinitionError, InputError, MissingExtra, NoProportionalLimit, ShapedTransformerError, StorageError
-from .layers import MLP, Dense, Residual, ShapedAttention, SoftmaxAttention
 from .version import __version__
 from .views import chain, network, sde
 from .views.ensemble import Ensemble

@@ -14,7 +14,7 @@ from analysis.test_sweeps import SPEC, count_draws, store
 from shaped_transformer.analysis import sweeps
 from shaped_transformer.analysis.sweeps import scheduling
 from shaped_transformer.analysis.sweeps.specification import prepare
-from shaped_transformer.lock import locked
+from shaped_transformer.io.lock import locked
 
 BASE = SPEC["base"]
 

@@ -10,8 +10,8 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries warn of their own parts
 
-import shaped_transformer as st  # noqa: E402
-from shaped_transformer import hf  # noqa: E402
+import shaped_transformer as st
+from shaped_transformer import hf
 
 SMALL: dict[str, Any] = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 OLDER: dict[str, Any] = {

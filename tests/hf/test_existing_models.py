@@ -9,10 +9,10 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries warn of their own parts
 
-import shaped_transformer as st  # noqa: E402
-from shaped_transformer import hf  # noqa: E402
-from shaped_transformer.hf import registration  # noqa: E402
-from shaped_transformer.nn.functional import shaped_attention_weights  # noqa: E402
+import shaped_transformer as st
+from shaped_transformer import hf
+from shaped_transformer.hf import registration
+from shaped_transformer.nn.functional import shaped_attention_weights
 
 COMMON = {
     "vocab_size": 60,

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries warn of their own parts
 
-from shaped_transformer import hf  # noqa: E402
+from shaped_transformer import hf
 
 SIZES: dict[str, Any] = {
     "vocab_size": 60,

@@ -9,8 +9,8 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries warn of their own parts
 
-import shaped_transformer as st  # noqa: E402
-from shaped_transformer import hf  # noqa: E402
+import shaped_transformer as st
+from shaped_transformer import hf
 
 PAD, END, START = 0, 1, 2
 SMALL = {

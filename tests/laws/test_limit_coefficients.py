@@ -9,9 +9,9 @@ from assertions import z_limit
 from scipy.integrate import solve_ivp
 
 import shaped_transformer as st
-from shaped_transformer.layers.base import Layer
-from shaped_transformer.views import linalg
-from shaped_transformer.views.draws import Draws
+from shaped_transformer.design.layers.base import Layer
+from shaped_transformer.numerics import linalg
+from shaped_transformer.numerics.draws import Draws
 
 V = np.array([[1, 0.3, -0.2], [0.3, 1.4, 0.5], [-0.2, 0.5, 0.8]])
 ORDER = [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]

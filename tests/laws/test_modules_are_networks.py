@@ -9,8 +9,8 @@ from assertions import assert_not_the_law, assert_same_law
 
 torch = pytest.importorskip("torch")
 
-import shaped_transformer as st  # noqa: E402
-from shaped_transformer import nn  # noqa: E402
+import shaped_transformer as st
+from shaped_transformer import nn
 
 SAMPLES = 3000
 ARCHITECTURES = {

@@ -7,7 +7,7 @@ import pytest
 from assertions import assert_covariance, assert_not_the_law, assert_same_law
 
 import shaped_transformer as st
-from shaped_transformer.views import linalg
+from shaped_transformer.numerics import linalg
 
 V0 = np.array([[1.2, 0.3, -0.2], [0.3, 1.4, 0.5], [-0.2, 0.5, 0.8]])
 

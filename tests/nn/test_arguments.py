@@ -6,9 +6,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import shaped_transformer as st  # noqa: E402
-from shaped_transformer import layers, nn  # noqa: E402
-from shaped_transformer.definition import definition  # noqa: E402
+import shaped_transformer as st
+from shaped_transformer import nn
+from shaped_transformer.design import layers
+from shaped_transformer.design.definition import definition
 
 WRONG: Any = 3
 

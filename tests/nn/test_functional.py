@@ -7,9 +7,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import shaped_transformer as st  # noqa: E402
-from shaped_transformer.nn import Cache  # noqa: E402
-from shaped_transformer.nn.functional import shaped_attention, shaped_attention_weights  # noqa: E402
+import shaped_transformer as st
+from shaped_transformer.nn import Cache
+from shaped_transformer.nn.functional import shaped_attention, shaped_attention_weights
 
 BATCH, TOKENS, WIDTH = 2, 9, 8
 MASKS = ("none", "causal", "padding", "boolean", "boolean per head", "additive", "blind row")

@@ -8,8 +8,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import shaped_transformer as st  # noqa: E402
-from shaped_transformer import nn  # noqa: E402
+import shaped_transformer as st
+from shaped_transformer import nn
 
 
 def model(**options: Any) -> Any:

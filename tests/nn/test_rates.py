@@ -6,10 +6,10 @@ from typing import Any, cast
 import pytest
 
 torch = pytest.importorskip("torch")
-from coordinate_check import Language, moved  # noqa: E402
-from torch import nn  # noqa: E402
+from coordinate_check import Language, moved
+from torch import nn
 
-import shaped_transformer as st  # noqa: E402
+import shaped_transformer as st
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoModelForImageClassification, AutoTokenizer
 
 import shaped_transformer as st
-from shaped_transformer.lock import locked
+from shaped_transformer.io.lock import locked
 from shaped_transformer.training import VARIANTS, divergence, run, train, watch
 from shaped_transformer.training.divergence import Diverged, Spikes, compared_steps
 from shaped_transformer.training.folder import last_checkpoint

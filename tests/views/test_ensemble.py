@@ -8,8 +8,8 @@ import pytest
 import xarray as xr
 
 import shaped_transformer as st
+from shaped_transformer.analysis.comparison import compare
 from shaped_transformer.analysis.sweeps import Store, from_dict
-from shaped_transformer.comparison import compare
 
 ARCH = st.shaped_transformer(32, 8)
 V0 = st.inputs.equicorrelated(4, 0.3)

@@ -7,8 +7,9 @@ import pytest
 from assertions import assert_not_the_law, assert_same_law
 
 import shaped_transformer as st
-from shaped_transformer.comparison import STATISTICS, compare
-from shaped_transformer.views import linalg, sampling, stopping
+from shaped_transformer.analysis.comparison import STATISTICS, compare
+from shaped_transformer.numerics import linalg
+from shaped_transformer.views import sampling, stopping
 
 REPEATED = [0, 1, 2, 0, 3, 1, 0, 4]
 """Eight tokens, of which five differ."""

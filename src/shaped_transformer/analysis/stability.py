@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import statistics
-from ..architecture import Architecture
+from ..design.architecture import Architecture
+from ..design.layers import Layer, Residual, ShapedAttention
 from ..errors import DefinitionError, InputError, NoProportionalLimit
-from ..layers import Layer, Residual, ShapedAttention
 from ..views import chain, sde
 from ..views.ensemble import Ensemble
 from ..views.stopping import Window

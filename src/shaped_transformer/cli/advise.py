@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ..advice import Advice, advise
-from ..provenance import command_line
+from ..analysis.advice import Advice, advise
+from ..io.provenance import command_line
 from ..version import __version__
 from .options import Json, MaskOption, Out, Seed, mask_of
 from .output import fill, finish, new_table, results, say, show
@@ -47,7 +47,7 @@ def advise_command(
         )
         report = {"kind": KIND, "command": command_line(), "version": __version__} | advice.to_dict()
         _print_advice(advice)
-        from ..figures import frontier
+        from ..plotting import frontier
 
         data = frontier.compute(advice)
         fill(folder, data, frontier.draw(data), report)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from .. import inputs
+from ..analysis.comparison import Comparison, compare
 from ..analysis.stability import Stability, stability
-from ..architecture import Architecture
-from ..comparison import Comparison, compare
-from ..provenance import command_line
+from ..design.architecture import Architecture
+from ..io.provenance import command_line
 from ..version import __version__
 from .options import (
     ArchitectureFile,
@@ -114,7 +114,7 @@ def _compare(options: dict[str, Any]) -> None:
             found = stability(definition, v0, samples=options["samples"], seed=options["seed"])
             report["stability"] = found.to_dict()
             _print_stability(found, definition.depth)
-        from ..figures import comparison as figure
+        from ..plotting import comparison as figure
 
         data = result.to_datatree()
         fill(folder, data, figure.draw(data), report)

@@ -9,8 +9,8 @@ import typer
 
 from ..errors import InputError, MissingExtra, ShapedTransformerError
 from ..figures import catalogue
-from ..provenance import command_line
-from ..reading import parse_yaml
+from ..io.provenance import command_line
+from ..io.yaml import parse_yaml
 from ..version import __version__
 from .options import Json
 from .output import fill, finish, new_table, results, say, see_whose, show

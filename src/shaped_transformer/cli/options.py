@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import inputs
-from ..architecture import PRESETS, Architecture
+from ..design.architecture import PRESETS, Architecture
 from ..errors import InputError
 from .output import say
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ..errors import InputError, StorageError
-from ..files import filling
+from ..io.files import filling
 
 if TYPE_CHECKING:
     import xarray
@@ -94,7 +94,7 @@ def fill(
     report: dict[str, Any],
 ) -> None:
     """Write the dataset, the picture (PNG and SVG) and the report of a run into a folder, or what there is of them."""
-    from ..figures.style import save
+    from ..plotting.style import save
 
     if data is not None:
         data.to_zarr(folder / "dataset.zarr", zarr_format=2)

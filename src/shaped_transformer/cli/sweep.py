@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..analysis import sweeps
-from ..provenance import command_line
+from ..io.provenance import command_line
 from ..version import __version__
 from .options import Json, search_beside
 from .output import REPORT, fill, finish, new_table, results, say, show
@@ -57,7 +57,7 @@ def sweep_command(
     as_json: Json = False,
 ) -> None:
     """Draw a grid or list of designs into one zarr store; finished points are not drawn again."""
-    from ..figures import sweep as figure
+    from ..plotting import sweep as figure
 
     start = time.perf_counter()
     if trust:

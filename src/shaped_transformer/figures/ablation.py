@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..architecture import Architecture
-from ..definition import PositiveFloat, PositiveInt
+from ..design.architecture import Architecture
+from ..design.definition import PositiveFloat, PositiveInt
+from ..design.layers import Residual, ShapedAttention
 from ..inputs import equicorrelated
-from ..layers import Residual, ShapedAttention
+from ..plotting.plots import band
+from ..plotting.style import SERIES
 from .observed import LEVELS, Number, median, observe
 from .pieces import Pieces, Task
-from .plots import band
 from .settings import AtLeastTwo, Correlation, Samples
-from .style import SERIES
 
 if TYPE_CHECKING:
     import xarray

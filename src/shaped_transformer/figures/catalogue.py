@@ -9,10 +9,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ..definition import describe
+from ..design.definition import describe
 from ..errors import InputError
-from ..files import read_store
-from ..reading import read_yaml
+from ..io.files import read_store
+from ..io.yaml import read_yaml
 from ..version import __version__
 from .pieces import Pieces
 

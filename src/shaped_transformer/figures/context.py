@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..architecture import shaped_transformer
-from ..definition import PositiveFloat, PositiveInt
+from ..design.architecture import shaped_transformer
+from ..design.definition import PositiveFloat, PositiveInt
+from ..design.masks import Mask
 from ..inputs import equicorrelated
-from ..masks import Mask
+from ..plotting.plots import legend, plain_ticks, view_band
+from ..plotting.style import LABELS
 from .observed import LEVELS, Number, median, observe
 from .pieces import Pieces, Task
-from .plots import legend, plain_ticks, view_band
 from .settings import Correlation, PositiveInts, Samples
-from .style import LABELS
 
 if TYPE_CHECKING:
     import xarray

@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from .. import statistics
-from ..architecture import Architecture, shaped_transformer
-from ..definition import PositiveFloat, PositiveInt
+from ..design.architecture import Architecture, shaped_transformer
+from ..design.definition import PositiveFloat, PositiveInt
+from ..design.masks import Mask
 from ..inputs import Covariance, equicorrelated
-from ..masks import Mask
+from ..plotting.plots import legend
+from ..plotting.style import SERIES
 from ..views.by_name import VIEWS
 from ..views.ensemble import Ensemble
 from .observed import Number
 from .pieces import Arrays, Pieces, Task
-from .plots import legend
 from .settings import AtLeastTwo, Correlation, PositiveInts, Samples
-from .style import SERIES
 
 if TYPE_CHECKING:
     import xarray

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .. import architecture as presets
-from ..definition import PositiveFloat, PositiveInt
+from ..design import architecture as presets
+from ..design.definition import PositiveFloat, PositiveInt
 from ..inputs import equicorrelated
+from ..plotting.plots import band, densities, legend
+from ..plotting.style import LABELS, SERIES
 from .observed import LEVELS, Number, distance, median, observe
 from .pieces import Pieces, Task
-from .plots import band, densities, legend
 from .settings import AtLeastTwo, Correlation, Samples
-from .style import LABELS, SERIES
 
 if TYPE_CHECKING:
     import xarray

@@ -3,14 +3,14 @@
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..architecture import shaped_transformer
-from ..definition import PositiveFloat, PositiveInt
+from ..design.architecture import shaped_transformer
+from ..design.definition import PositiveFloat, PositiveInt
 from ..inputs import equicorrelated
+from ..plotting.plots import densities, legend
+from ..plotting.style import LABELS
 from .observed import Number, distance, median, observe
 from .pieces import Pieces, Task
-from .plots import densities, legend
 from .settings import AtLeastTwo, Correlation, PositiveFloats, Samples
-from .style import LABELS
 
 if TYPE_CHECKING:
     import xarray

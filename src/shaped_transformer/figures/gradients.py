@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import architecture as presets
-from ..architecture import Architecture
-from ..definition import PositiveFloat, PositiveInt
+from ..design import architecture as presets
+from ..design.architecture import Architecture
+from ..design.definition import PositiveFloat, PositiveInt
 from ..inputs import Covariance, equicorrelated
+from ..plotting.plots import band
+from ..plotting.style import SERIES
 from ..views.sampling import initial_factor
 from .observed import Number, median
 from .pieces import Arrays, Pieces, Task
-from .plots import band
 from .settings import AtLeastTwo, Correlation
-from .style import SERIES
 
 if TYPE_CHECKING:
     import xarray

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..architecture import Architecture
-from ..definition import PositiveFloat, PositiveInt
+from ..design.architecture import Architecture
+from ..design.definition import PositiveFloat, PositiveInt
+from ..design.layers import Residual, ShapedAttention
 from ..inputs import equicorrelated
-from ..layers import Residual, ShapedAttention
+from ..plotting.plots import plain_ticks
+from ..plotting.style import COLOURS, LABELS
 from .observed import LEVELS, Number, distance, median, observe, share
 from .pieces import Pieces, Task
-from .plots import plain_ticks
 from .settings import AtLeastTwo, Correlation, PositiveInts, Samples
-from .style import COLOURS, LABELS
 
 if TYPE_CHECKING:
     import xarray

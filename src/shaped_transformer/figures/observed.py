@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import comparison, statistics
-from ..architecture import Architecture
+from .. import statistics
+from ..analysis import comparison
+from ..design.architecture import Architecture
 from ..views.by_name import VIEWS
 from ..views.ensemble import Ensemble
 from .pieces import Arrays

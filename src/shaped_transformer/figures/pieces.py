@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 from numpy.typing import NDArray
 
-from ..files import read_arrays, write_arrays
-from ..progress import progress
+from ..io.files import read_arrays, write_arrays
+from ..io.progress import progress
 
 Arrays = dict[str, NDArray[Any]]
 Task = Callable[[], Arrays]

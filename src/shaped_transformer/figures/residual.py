@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..architecture import Architecture, shaped_transformer
-from ..definition import PositiveFloat, PositiveInt
+from ..design.architecture import Architecture, shaped_transformer
+from ..design.definition import PositiveFloat, PositiveInt
 from ..inputs import Covariance, equicorrelated
+from ..plotting.plots import legend, view_band
+from ..plotting.style import COLOURS, LABELS
 from ..views import chain, sde
 from .observed import LEVELS, Number, median, observe
 from .pieces import Arrays, Pieces, Task
-from .plots import legend, view_band
 from .settings import AtLeastTwo, Correlation, PositiveFloats, Samples
-from .style import COLOURS, LABELS
 
 if TYPE_CHECKING:
     import xarray

@@ -5,7 +5,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, Field
 
-from ..definition import Number, PositiveFloat, PositiveInt
+from ..design.definition import Number, PositiveFloat, PositiveInt
 
 Values = TypeVar("Values", bound=Sequence[Any])
 

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..activations import Activation, ShapedReLU, ShapedSmooth, Smooth
-from ..architecture import Architecture, shaped_mlp
-from ..definition import PositiveFloat, PositiveInt
+from ..design.activations import Activation, ShapedReLU, ShapedSmooth, Smooth
+from ..design.architecture import Architecture, shaped_mlp
+from ..design.definition import PositiveFloat, PositiveInt
 from ..inputs import equicorrelated
+from ..plotting.plots import band, densities, legend
+from ..plotting.style import COLOURS, LABELS, SERIES
 from .observed import LEVELS, Number, distance, median, observe, share
 from .pieces import Arrays, Pieces, Task
-from .plots import band, densities, legend
 from .settings import Correlation, Samples
-from .style import COLOURS, LABELS, SERIES
 
 if TYPE_CHECKING:
     import xarray

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import architecture as presets
-from ..definition import PositiveFloat, PositiveInt
+from ..design import architecture as presets
+from ..design.definition import PositiveFloat, PositiveInt
 from ..inputs import equicorrelated
+from ..plotting.plots import band, legend
 from .observed import LEVELS, Number, median, observe
 from .pieces import Pieces, Task
-from .plots import band, legend
 from .settings import AtLeastTwo, Samples
 
 if TYPE_CHECKING:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..architecture import shaped_transformer
-from ..definition import PositiveFloat, PositiveInt
+from ..design.architecture import shaped_transformer
+from ..design.definition import PositiveFloat, PositiveInt
 from ..inputs import equicorrelated
+from ..plotting.plots import edges, legend
+from ..plotting.style import LABELS
 from .observed import Number, median, observe, share
 from .pieces import Pieces, Task
-from .plots import edges, legend
 from .settings import AtLeastTwo, Correlation, PositiveFloats, Samples
-from .style import LABELS
 
 if TYPE_CHECKING:
     import xarray

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..definition import Count, PositiveInt
+from ..design.definition import Count, PositiveInt
+from ..plotting.style import SERIES
 from .observed import Number
 from .pieces import Arrays, Pieces, Task
 from .settings import Axis, PositiveFloats, PositiveInts
-from .style import SERIES
 
 if TYPE_CHECKING:
     import xarray

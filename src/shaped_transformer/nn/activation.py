@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .. import activations as definitions
+from ..design import activations as definitions
 from ..errors import InputError
 from .checks import check_whole
 from .fused import apply

@@ -7,8 +7,8 @@ import torch
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from ..activations import Activation
-from ..definition import Definition, Number, PositiveFloat, PositiveInt, definition
+from ..design.activations import Activation
+from ..design.definition import Definition, Number, PositiveFloat, PositiveInt, definition
 from ..errors import DefinitionError, InputError
 from .activation import Pointwise, ShapedReLU
 from .attention import ShapedAttention, SoftmaxAttention

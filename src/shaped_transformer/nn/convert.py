@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import layers
-from .. import masks as definitions
-from ..architecture import Architecture
+from ..design import layers
+from ..design import masks as definitions
+from ..design.architecture import Architecture
 from ..errors import InputError
 from .activation import activation
 from .attention import ShapedAttention, SoftmaxAttention, linear

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError, StorageError
-from ..files import replacing
-from ..provenance import command_line
+from ..io.files import replacing
+from ..io.provenance import command_line
 from ..version import __version__
 from .processes import is_first_process
 from .recipe import Recipe

@@ -11,8 +11,8 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 from transformers import TrainerCallback
 
-from ..files import replacing
-from ..progress import progress
+from ..io.files import replacing
+from ..io.progress import progress
 
 METRICS, WATCH = "metrics.jsonl", "watch.jsonl"
 

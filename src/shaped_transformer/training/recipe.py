@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ..definition import Count, Definition, PositiveFloat, PositiveInt, definition
+from ..design.definition import Count, Definition, PositiveFloat, PositiveInt, definition
 from ..errors import DefinitionError, InputError, StorageError
-from ..reading import read_yaml
+from ..io.yaml import read_yaml
 from .variants import VARIANTS
 
 PACKAGED = Path(__file__).parent / "recipes"

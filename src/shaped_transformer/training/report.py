@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..files import filling
-from ..provenance import command_line
+from ..io.files import filling
+from ..io.provenance import command_line
 from ..version import __version__
 from .log import METRICS, WATCH, read
 from .processes import process_count
@@ -37,7 +37,7 @@ MODEL = "`model/` is for the Auto classes of transformers, once `shaped_transfor
 
 def write(out: Path, recipe: Recipe, task: Task, diverged: str = "") -> None:
     """Draw the curves and write `report.md` beside them, all or nothing; `diverged` says how a run failed."""
-    from ..figures.style import save
+    from ..plotting.style import save
 
     metrics, watch = read(out / METRICS), read(out / WATCH)
     with filling(out) as folder:

@@ -19,8 +19,8 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.utils import logging
 
 from ..errors import InputError, StorageError
-from ..files import replacing
-from ..lock import locked
+from ..io.files import replacing
+from ..io.lock import locked
 from ..nn import advance, parameter_groups
 from . import task as tasks
 from .divergence import Diverged, Spikes, compared_steps, where

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from ..errors import StorageError
-from ..files import read_arrays, write_arrays
+from ..io.files import read_arrays, write_arrays
 from .text import Text
 
 PAD, END, MASK = 0, 1, 2

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..architecture import Architecture
-from . import linalg, sampling, stopping
-from .draws import Draws
+from ..design.architecture import Architecture
+from ..numerics import linalg
+from ..numerics.draws import Draws
+from . import sampling, stopping
 from .ensemble import Ensemble
 
 Array = NDArray[Any]

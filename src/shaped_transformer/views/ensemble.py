@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import statistics
-from ..architecture import Architecture
+from ..design.architecture import Architecture
 from ..errors import DefinitionError, InputError, StorageError
-from ..files import read_store, replacing
-from ..provenance import command_line
+from ..io.files import read_store, replacing
+from ..io.provenance import command_line
+from ..numerics import linalg
 from ..version import __version__
-from . import linalg
 
 if TYPE_CHECKING:
     import xarray

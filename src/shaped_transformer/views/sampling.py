@@ -20,12 +20,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..architecture import Architecture
+from ..design.architecture import Architecture
 from ..errors import InputError
 from ..inputs import check_count, check_seed, from_covariance, resolved
-from ..progress import progress
-from . import compilation, linalg
-from .draws import Draws
+from ..io.progress import progress
+from ..numerics import compilation, linalg
+from ..numerics.draws import Draws
 from .stopping import Window, check_window
 
 Array = NDArray[Any]

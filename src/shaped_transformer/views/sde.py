@@ -13,10 +13,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..architecture import Architecture
+from ..design.architecture import Architecture
 from ..errors import InputError, NoProportionalLimit
-from . import linalg, sampling, stopping
-from .draws import Draws
+from ..numerics import linalg
+from ..numerics.draws import Draws
+from . import sampling, stopping
 from .ensemble import Ensemble
 
 Array = NDArray[Any]

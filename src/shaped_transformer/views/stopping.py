@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from . import linalg
+from ..numerics import linalg
 
 Array = NDArray[Any]
 Window = tuple[float, float]

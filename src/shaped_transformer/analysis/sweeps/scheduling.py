@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from ... import statistics
 from ...errors import InputError, MissingExtra, ShapedTransformerError
-from ...lock import locked
-from ...progress import progress
-from ...views import compilation, sampling
+from ...io.lock import locked
+from ...io.progress import progress
+from ...numerics import compilation
+from ...views import sampling
 from ...views.by_name import VIEWS
 from ..stability import WINDOW
 from .specification import Index, Point, Sweep, message_of, prepare

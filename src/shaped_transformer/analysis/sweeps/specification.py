@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import inputs
-from ...architecture import PRESETS, Architecture
+from ...design.architecture import PRESETS, Architecture
 from ...errors import InputError, ShapedTransformerError, StorageError
-from ...reading import read_yaml
+from ...io.yaml import read_yaml
 from ...views import sampling, sde
 from ...views.by_name import VIEWS
 from .statistics import STATISTICS

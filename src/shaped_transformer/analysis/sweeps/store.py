@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError, StorageError
-from ...files import check_codecs, read_store, replacing
+from ...io.files import check_codecs, read_store, replacing
 from ...version import __version__
 from .specification import Index, Sweep, plain
 from .statistics import LEVELS

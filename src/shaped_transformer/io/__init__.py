@@ -1,0 +1,1 @@
+"""Files and folders: atomic writing, locks, provenance, progress bars, YAML."""

@@ -1,0 +1,1 @@
+"""Arrays and random numbers: batched linear algebra, compiled kernels, generators. It knows no network."""

@@ -1,0 +1,1 @@
+"""What all pictures share, and the pictures of the commands `compare`, `predict`, `advise` and `sweep`."""

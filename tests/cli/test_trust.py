@@ -1,0 +1,96 @@
+"""`--trust`: functions that a file names are imported only where it is given, then also from beside the file."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_functions import smooth
+
+SMALL = ["--samples", "20", "--correlation", "0.2", "--tokens", "2", "--out", "here"]
+
+
+@pytest.fixture
+def arch(tmp_path: Path) -> Path:
+    """A definition in a folder of its own, with the module of its function beside it."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "beside.py").write_text(
+        "from pathlib import Path\nimport numpy as np\n"
+        "Path(__file__).with_name('mark').write_text('run')\ndef f(x): return np.tanh(x)\n",
+        encoding="utf-8",
+    )
+    file = tmp_path / "mine" / "arch.json"
+    file.write_text(json.dumps(smooth("beside:f")), encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("command", ["compare", "predict"])
+def test_without_trust_the_function_is_named_with_the_way_to_allow_it(
+    run: Any, arch: Path, tmp_path: Path, command: str
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    code, out, err = run(command, "--architecture", str(arch), *SMALL)
+    assert code == 2
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "the function 'beside:f'" in err
+    assert "trust=True" in err
+    assert "--trust" in err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_with_trust_a_module_beside_the_file_is_found(
+    run: Any, arch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    code, out, err = run("predict", "--architecture", str(arch), "--trust", *SMALL, "--json")
+    assert code == 0, err
+    assert json.loads(out)["architecture"]["block"][0]["activation"]["phi"]["f"] == "beside:f"
+    assert (tmp_path / "mine" / "mark").exists()
+    assert sys.path[-1] == str(tmp_path / "mine")  # last: what is installed comes first, as the file's must not hide it
+    sys.modules.pop("beside")
+
+
+def test_the_library_does_not_touch_the_path(arch: Path) -> None:
+    import shaped_transformer as st
+
+    before = [*sys.path]
+    with pytest.raises(st.DefinitionError, match=r"there is no module 'beside'.*beside the JSON file"):
+        st.Architecture.read(arch, trust=True)
+    assert sys.path == before
+
+
+def test_processes_that_are_started_later_find_it_too(arch: Path, tmp_path: Path) -> None:
+    code = (
+        "import multiprocessing, sys\n"
+        "from pathlib import Path\n"
+        "from shaped_transformer.cli.options import search_beside\n"
+        "from shaped_transformer.design.functions import imported\n"
+        "if __name__ == '__main__':\n"
+        f"    search_beside(Path({str(arch)!r}))\n"
+        "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
+        "        print(pool.apply(imported, ('beside:f',)).__name__)\n"
+    )
+    (tmp_path / "program.py").write_text(code, encoding="utf-8")
+    command = [sys.executable, "program.py"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=os.environ)
+    assert done.stdout == "f\n", done.stderr
+
+
+def test_trust_without_a_file_is_refused(run: Any) -> None:
+    code, _, err = run("predict", "--trust", "--samples", "20")
+    assert code == 2
+    assert "give it with --architecture" in err
+
+
+def test_a_module_that_is_not_there_is_told(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "arch.json").write_text(json.dumps(smooth("not_there:f")), encoding="utf-8")
+    code, _, err = run("predict", "--architecture", "arch.json", "--trust")
+    assert code == 2
+    assert "there is no module 'not_there'" in err
+    assert "lie beside the JSON file" in err
+    assert err.count("\n") == 1
