@@ -10,7 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
-from shaped_transformer.numerics.draws import Array, Draws
+from shaped_transformer.numerics.arrays import Array
+from shaped_transformer.numerics.draws import Draws
 from shaped_transformer.views.sampling import Walk, draw_block
 
 REPEATS = 5

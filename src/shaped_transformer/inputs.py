@@ -11,6 +11,7 @@ from zipfile import is_zipfile
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .checks import check_count, check_number, check_seed
 from .errors import InputError, StorageError
 
 Covariance = NDArray[np.float64]
@@ -30,7 +31,7 @@ def equicorrelated(tokens: int, correlation: float, variance: float = 1.0) -> Co
     **Raises:** `InputError` if no vectors can have these correlations.
     """
     tokens = check_count(tokens, "tokens")
-    correlation, variance = _number(correlation, "correlation"), _number(variance, "variance")
+    correlation, variance = check_number(correlation, "correlation"), check_number(variance, "variance")
     lowest = -1 / (tokens - 1) if tokens > 1 else -1.0
     if not lowest - 1e-12 <= correlation <= 1:
         raise InputError(
@@ -78,7 +79,7 @@ def from_text(
     range.
     """
     max_tokens, embedding_width = check_count(max_tokens, "max_tokens"), check_count(embedding_width, "embedding_width")
-    position_weight = _number(position_weight, "position_weight")
+    position_weight = check_number(position_weight, "position_weight")
     if not 0 <= position_weight <= 1:
         raise InputError(f"position_weight must lie in [0, 1] (got {position_weight:g})")
     text = passage() if file is None else _read(Path(file), lambda p: p.read_text(encoding="utf-8"))
@@ -154,32 +155,6 @@ def resolved(eigenvalues: NDArray[Any]) -> NDArray[np.bool_]:
 def rank(covariance: Covariance) -> int:
     """Return the number of eigenvalues that are resolved, (m, m) → 1 … m."""
     return int(np.sum(resolved(np.linalg.eigvalsh(covariance))))
-
-
-def check_seed(seed: int) -> int:
-    """Return a seed that NumPy takes: a whole number of at least 0.
-
-    **Raises:** `InputError` otherwise.
-    """
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise InputError(f"seed must be a whole number of at least 0 (got {seed!r})")
-    return int(seed)
-
-
-def check_count(value: int, name: str) -> int:
-    """Return a whole number of at least 1.
-
-    **Raises:** `InputError` otherwise, with the argument's name.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise InputError(f"{name} must be a whole number of at least 1 (got {value!r})")
-    return int(value)
-
-
-def _number(value: float, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise InputError(f"{name} must be a number (got {value!r})")
-    return float(value)
 
 
 def read_array(path: Path) -> Any:

@@ -5,15 +5,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from .errors import InputError
 from .inputs import rank as rank_of
+from .numerics.arrays import Floats
 
 if TYPE_CHECKING:
     from .views.ensemble import Ensemble
-
-Floats = NDArray[np.float64]
 
 
 def correlation(covariance: Floats) -> Floats:

@@ -15,10 +15,10 @@ from hypothesis import strategies as some
 
 import shaped_transformer as st
 from shaped_transformer.numerics import compilation, linalg
+from shaped_transformer.numerics.arrays import Array
 from shaped_transformer.numerics.draws import Draws
 from shaped_transformer.views import chain, sampling, sde
 
-Array = linalg.Array
 relu, tanh = st.Activation("relu"), st.ShapedSmooth("tanh", 2.0)
 V0 = st.inputs.from_text(max_tokens=5)
 CHAINS: dict[str, st.Architecture] = {

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from .. import statistics
+from ..checks import check_count
 from ..design.architecture import Architecture, shaped_transformer
 from ..design.masks import Mask
 from ..errors import InputError
-from ..inputs import Covariance, check_count, equicorrelated
+from ..inputs import Covariance, equicorrelated
 from ..io.progress import progress
 from ..views import chain
 from .stability import WINDOW

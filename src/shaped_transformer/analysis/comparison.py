@@ -7,20 +7,20 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from .. import statistics
+from ..checks import check_count
 from ..design.architecture import Architecture
 from ..errors import InputError, NoProportionalLimit
-from ..inputs import check_count
 from ..numerics import compilation, linalg
+from ..numerics.arrays import Floats
 from ..views import chain, network, sampling, sde
 from ..views.ensemble import Ensemble
 
 if TYPE_CHECKING:
     import xarray
 
-Floats = NDArray[np.float64]
 
 WINDOW = (0.0, 1e8)
 """Eigenvalues within which paths are followed."""

@@ -5,17 +5,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from .. import statistics
 from ..design.architecture import Architecture
 from ..design.layers import Layer, Residual, ShapedAttention
 from ..errors import DefinitionError, InputError, NoProportionalLimit
+from ..numerics.arrays import Floats
 from ..views import chain, sde
 from ..views.ensemble import Ensemble
 from ..views.stopping import Window
-
-Floats = NDArray[np.float64]
 
 WINDOW: Window = (1e-4, 1e4)
 """Eigenvalues of V between which a path counts as alive: the window of [ST], as remembered."""

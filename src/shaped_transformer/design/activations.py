@@ -15,15 +15,14 @@ from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BeforeValidator, model_validator
 
 from ..errors import DefinitionError, NoProportionalLimit
 from ..numerics import linalg
+from ..numerics.arrays import Array
 from .definition import Definition, Number, PositiveFloat, definition
 from .functions import NamedFunction
 
-Array = NDArray[Any]
 Function = Callable[[Array], Array]
 
 

@@ -18,6 +18,7 @@ from ..design.architecture import Architecture, shaped_transformer
 from ..design.definition import PositiveFloat, PositiveInt
 from ..design.masks import Mask
 from ..inputs import Covariance, equicorrelated
+from ..numerics.arrays import Floats
 from ..plotting.plots import legend
 from ..plotting.style import SERIES
 from ..views.by_name import VIEWS
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     import xarray
     from matplotlib.figure import Figure
 
-Floats = NDArray[np.float64]
 
 Widths = Annotated[PositiveInts, Field(min_length=2)]
 RATES = np.linspace(-1.0, 4.0, 5001)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from .. import statistics
 from ..analysis import comparison
@@ -13,8 +13,6 @@ from ..design.architecture import Architecture
 from ..views.by_name import VIEWS
 from ..views.ensemble import Ensemble
 from .pieces import Arrays
-
-Floats = NDArray[np.float64]
 
 OBSERVED: dict[str, Callable[[Ensemble], Any]] = comparison.STATISTICS | {
     "mean |rho|": lambda e: statistics.mean_absolute_correlation(e.covariance),

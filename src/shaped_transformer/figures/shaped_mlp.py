@@ -9,12 +9,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..design.activations import Activation, ShapedReLU, ShapedSmooth, Smooth
 from ..design.architecture import Architecture, shaped_mlp
 from ..design.definition import PositiveFloat, PositiveInt
 from ..inputs import equicorrelated
+from ..numerics.arrays import Floats
 from ..plotting.plots import band, densities, legend
 from ..plotting.style import COLOURS, LABELS, SERIES
 from .observed import LEVELS, Number, distance, median, observe, share
@@ -24,8 +24,6 @@ from .settings import Correlation, Samples
 if TYPE_CHECKING:
     import xarray
     from matplotlib.figure import Figure
-
-Floats = NDArray[np.float64]
 
 
 def bent(x: Floats) -> Floats:

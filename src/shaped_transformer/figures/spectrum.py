@@ -8,11 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..design import architecture as presets
 from ..design.definition import PositiveFloat, PositiveInt
 from ..inputs import equicorrelated
+from ..numerics.arrays import Floats
 from ..plotting.plots import band, legend
 from .observed import LEVELS, Number, median, observe
 from .pieces import Pieces, Task
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import xarray
     from matplotlib.figure import Figure
 
-Floats = NDArray[np.float64]
 
 DESIGNS = {"linear": "deep linear network", "shaped": "shaped Transformer"}
 SHOWN = 6

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..checks import check_counts
 from ..design import activations as definitions
 from ..errors import InputError
-from .checks import check_whole
 from .fused import apply
 
 
@@ -23,7 +23,7 @@ class ShapedReLU(nn.Module):
 
     def __init__(self, width: int, c_plus: float = 0.0, c_minus: float = -1.0, *, learnable: bool = False) -> None:
         super().__init__()
-        check_whole(width=width)
+        check_counts(width=width)
         for name, c in (("slope_plus", c_plus), ("slope_minus", c_minus)):
             slope = torch.tensor([1 + c / math.sqrt(width)])  # not a scalar, which FSDP could not divide
             if learnable:

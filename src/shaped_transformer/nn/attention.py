@@ -6,8 +6,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from ..checks import check_counts
 from ..errors import InputError
-from .checks import check_whole
 from .functional import shaped_attention
 from .fused import attend
 from .masks import additive, both, check_mask, up_to
@@ -47,7 +47,7 @@ class MultiHead(nn.Module):
     ) -> None:
         super().__init__()
         kv_heads = heads if kv_heads is None else kv_heads
-        check_whole(width=width, heads=heads, kv_heads=kv_heads)
+        check_counts(width=width, heads=heads, kv_heads=kv_heads)
         if width % heads and (key_width is None or value_width is None):
             raise InputError(
                 f"{heads} heads do not divide the width {width}: choose a divisor, or give key_width and value_width"

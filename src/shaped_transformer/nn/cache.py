@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .checks import check_whole
+from ..checks import check_counts
 
 
 class LayerCache:
@@ -52,7 +52,7 @@ class Cache:
     """One `LayerCache` for each block of a model; for inference only, as it is written in place."""
 
     def __init__(self, depth: int) -> None:
-        check_whole(depth=depth)
+        check_counts(depth=depth)
         self.layers = tuple(LayerCache() for _ in range(depth))
 
     @property

@@ -1,21 +1,10 @@
 """What the modules ask of their arguments."""
 
-from numbers import Integral
 from typing import Any
 
 from torch import Tensor, nn
 
 from ..errors import InputError
-
-
-def check_whole(**given: Any) -> None:
-    """See that each of some named numbers is whole, and at least 1.
-
-    **Raises:** `InputError` with the first that is not.
-    """
-    for name, value in given.items():
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-            raise InputError(f"{name} must be at least 1, and a whole number (got {value!r})")
 
 
 def check_module(model: Any, way_out: str = "") -> None:

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..checks import check_counts
 from .activation import ShapedReLU
 from .attention import BranchOutput, linear
-from .checks import check_whole
 
 
 class ShapedMLP(nn.Module):
@@ -35,7 +35,7 @@ class ShapedMLP(nn.Module):
     ) -> None:
         super().__init__()
         hidden = width if hidden_width is None else hidden_width
-        check_whole(width=width, hidden_width=hidden)
+        check_counts(width=width, hidden_width=hidden)
         self.input, self.output = linear(width, hidden), BranchOutput(hidden, width)
         self.activation = ShapedReLU(width) if activation is None else activation
         self.input_gain, self.normalise, self.dropout = input_gain, normalise, dropout

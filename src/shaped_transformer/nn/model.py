@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..checks import check_counts
 from ..errors import InputError
 from .block import ShapedBlock
 from .cache import Cache
-from .checks import check_vectors, check_whole
+from .checks import check_vectors
 
 POSITION_STD = 0.02
 """Of learned positions at initialisation: small beside the tokens' unit variance."""
@@ -45,7 +46,7 @@ class ShapedTransformer(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        check_whole(width=width, depth=depth)
+        check_counts(width=width, depth=depth)
         self.width, self.checkpointing = width, checkpointing
         self.positions = None if max_positions is None else nn.Embedding(max_positions, width)
         if self.positions is not None:

@@ -2,15 +2,11 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import compilation, linalg
-
-Array = NDArray[Any]
-
+from .arrays import Array
 
 WEIGHTS = 2**21
 """Weights of real networks held at a time: 16 megabytes."""

@@ -12,9 +12,8 @@ import numpy as np
 from numba import boolean, float64, int64, types, void
 from numpy.typing import NDArray
 
+from .arrays import Array
 from .compilation import compiled
-
-Array = NDArray[np.float64]
 
 _BATCH, _ROW = float64[:, :, ::1], float64[:, ::1]
 _MASK = types.Array(boolean, 2, "C", readonly=True)

@@ -12,14 +12,12 @@ Both give the same numbers up to rounding. Layers use these verbs and elementwis
 from collections.abc import Iterable
 from functools import partial
 from itertools import chain
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import compilation
-
-Array = NDArray[Any]
+from .arrays import Array
 
 SMALL = 24
 """Most tokens for which the compiled kernels are the faster path (measured: benchmarks/README.md)."""

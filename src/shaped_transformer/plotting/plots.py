@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..numerics.arrays import Floats
 from .style import COLOURS, LABELS
 
 if TYPE_CHECKING:
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.typing import LineStyleType
 
-Floats = NDArray[np.float64]
 
 FEW = 12
 """Points of real networks that are all drawn; of more, nine are."""

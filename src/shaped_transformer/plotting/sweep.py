@@ -4,8 +4,8 @@ import json
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..numerics.arrays import Floats
 from .plots import band, plain_ticks
 from .style import COLOURS, SERIES
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Floats = NDArray[np.float64]
 
 TITLES = {
     "correlation": "mean |ρ|",

@@ -13,11 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..design.architecture import Architecture
 from ..numerics import linalg
+from ..numerics.arrays import Array
 from ..numerics.draws import Draws
 from . import sampling, stopping
 from .ensemble import Ensemble
-
-Array = NDArray[Any]
 
 HIDDEN_NUMBERS, LEAST_BLOCK = 2**20, 32
 """Hidden units of a sample-last block, so that few samples of a wide network are not many; and its least size."""

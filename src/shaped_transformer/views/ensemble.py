@@ -16,6 +16,7 @@ from ..errors import DefinitionError, InputError, StorageError
 from ..io.files import read_store, replacing
 from ..io.provenance import command_line
 from ..numerics import linalg
+from ..numerics.arrays import Floats
 from ..version import __version__
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from .sampling import Drawn, Walk
 
-Floats = NDArray[np.float64]
 
 ARRAYS = ("initial", "covariance", "eigenvalues", "depth", "stopped")
 ATTRIBUTES = ("view", "architecture", "seed", "settings", "version", "command")

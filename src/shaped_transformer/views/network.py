@@ -10,11 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 from ..design.architecture import Architecture
 from ..errors import InputError
 from ..numerics import linalg
+from ..numerics.arrays import Array
 from ..numerics.draws import Draws
 from . import sampling, stopping
 from .ensemble import Ensemble
 
-Array = NDArray[Any]
 Dtype = Literal["float32", "float64"]
 
 

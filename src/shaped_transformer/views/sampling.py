@@ -20,16 +20,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import check_count, check_seed
 from ..design.architecture import Architecture
 from ..errors import InputError
-from ..inputs import check_count, check_seed, from_covariance, resolved
+from ..inputs import from_covariance, resolved
 from ..io.progress import progress
 from ..numerics import compilation, linalg
+from ..numerics.arrays import Array, Floats
 from ..numerics.draws import Draws
 from .stopping import Window, check_window
-
-Array = NDArray[Any]
-Floats = NDArray[np.float64]
 
 VIEWS = ("network", "chain", "sde")
 RECORDS = 11

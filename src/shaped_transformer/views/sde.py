@@ -16,11 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 from ..design.architecture import Architecture
 from ..errors import InputError, NoProportionalLimit
 from ..numerics import linalg
+from ..numerics.arrays import Array
 from ..numerics.draws import Draws
 from . import sampling, stopping
 from .ensemble import Ensemble
 
-Array = NDArray[Any]
 Scheme = Literal["wishart", "euler"]
 
 STEPS = 100

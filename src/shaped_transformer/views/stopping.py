@@ -1,15 +1,14 @@
 """When a path leaves the window of eigenvalues in which it is followed."""
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..numerics import linalg
+from ..numerics.arrays import Array
 
-Array = NDArray[Any]
 Window = tuple[float, float]
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ... import statistics
 from ...errors import InputError, MissingExtra, ShapedTransformerError
 from ...io.lock import locked
 from ...io.progress import progress
 from ...numerics import compilation
+from ...numerics.arrays import Floats
 from ...views import sampling
 from ...views.by_name import VIEWS
 from ..stability import WINDOW
@@ -26,7 +26,6 @@ from .specification import Index, Point, Sweep, message_of, prepare
 from .statistics import LEVELS, STATISTICS
 from .store import DONE, Store, arranged, is_finished
 
-Floats = NDArray[np.float64]
 Result = dict[str, Floats] | str
 """The numbers of a point, or in one line why there are none."""
 Results = Iterator[tuple[Index, Result]]

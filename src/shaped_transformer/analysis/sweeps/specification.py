@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import inputs
+from ...checks import check_count, check_seed
 from ...design.architecture import PRESETS, Architecture
 from ...errors import InputError, ShapedTransformerError, StorageError
 from ...io.yaml import read_yaml
@@ -101,7 +102,7 @@ class Sweep:
         values = DEFAULTS | self.base | self.chosen(index)
         if values["view"] not in VIEWS:
             raise InputError(f"no view {values['view']!r}: choose one of {', '.join(VIEWS)}")
-        samples, seed = inputs.check_count(values["samples"], "samples"), inputs.check_seed(values["seed"])
+        samples, seed = check_count(values["samples"], "samples"), check_seed(values["seed"])
         arch = _architecture(values)
         if values["text"] is None:
             v0 = inputs.equicorrelated(values["tokens"], values["correlation"])

@@ -3,12 +3,10 @@
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ... import statistics
+from ...numerics.arrays import Floats
 from ...views.ensemble import Ensemble
-
-Floats = NDArray[np.float64]
 
 LEVELS = (0.05, 0.5, 0.95)
 """Quantiles that are kept of each statistic."""

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ...errors import InputError, StorageError
 from ...io.files import check_codecs, read_store, replacing
+from ...numerics.arrays import Floats
 from ...version import __version__
 from .specification import Index, Sweep, plain
 from .statistics import LEVELS
@@ -16,7 +17,6 @@ from .statistics import LEVELS
 if TYPE_CHECKING:
     import xarray
 
-Floats = NDArray[np.float64]
 
 STORE = "store.zarr"
 """Its name in a sweep's folder."""

@@ -3,20 +3,18 @@
 import math
 from abc import abstractmethod
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import model_validator
 
 from ...errors import DefinitionError
 from ...numerics import linalg
+from ...numerics.arrays import Array
 from ...numerics.draws import Draws
 from .. import masks
 from ..definition import Number, PositiveFloat, PositiveInt, definition
 from .base import Branch, linear_diffusion, linear_noise
 
-Array = NDArray[Any]
 Gain = Number | tuple[Number, ...]
 
 

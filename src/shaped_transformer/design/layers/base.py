@@ -6,17 +6,14 @@ without a proportional limit says so in `limit_obstacle` and leaves the rules of
 """
 
 from abc import ABC, abstractmethod
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...errors import NoProportionalLimit
 from ...numerics import linalg
+from ...numerics.arrays import Array
 from ...numerics.draws import Draws
 from ..definition import Definition
-
-Array = NDArray[Any]
 
 
 class Part(Definition, ABC):

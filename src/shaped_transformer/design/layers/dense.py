@@ -1,18 +1,15 @@
 """The plain layer of a multilayer perceptron, without a skip connection."""
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...numerics import linalg
+from ...numerics.arrays import Array
 from ...numerics.draws import Draws
 from ..activations import AnyActivation
 from ..definition import definition
 from .base import Layer, linear_diffusion, linear_noise
-
-Array = NDArray[Any]
 
 
 @definition

@@ -1,17 +1,13 @@
 """The residual branch with one hidden layer: Z = √(c/n_h) σ(g·X W₁/√n) W₂."""
 
 import math
-from typing import Any
-
-from numpy.typing import NDArray
 
 from ...numerics import linalg
+from ...numerics.arrays import Array
 from ...numerics.draws import Draws
 from ..activations import AnyActivation
 from ..definition import PositiveFloat, PositiveInt, definition
 from .base import Branch, linear_diffusion, linear_noise
-
-Array = NDArray[Any]
 
 
 @definition

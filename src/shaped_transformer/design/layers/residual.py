@@ -1,19 +1,17 @@
 """The skip connection around a branch, with or without normalisation."""
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from ...errors import DefinitionError
 from ...numerics import linalg
+from ...numerics.arrays import Array
 from ...numerics.draws import Draws
 from ..definition import Number, definition
 from .base import Branch, Layer, linear_diffusion, linear_noise
-
-Array = NDArray[Any]
 
 
 @definition

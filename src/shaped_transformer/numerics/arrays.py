@@ -1,0 +1,11 @@
+"""The array types that annotations name."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+"""An array of numbers of any type."""
+Floats = NDArray[np.float64]
+"""An array of double precision."""
