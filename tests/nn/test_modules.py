@@ -160,7 +160,7 @@ def test_no_attribute_is_hung_on_parameters() -> None:
         (lambda: nn.ShapedBlock(32, 4, gamma=1.5), r"gamma must lie in \(0, 1\]"),
         (lambda: nn.ShapedBlock(32, 4, gama=0.5), "gama"),
         (lambda: nn.ShapedBlock(32, 4, dropout=1.0), "dropout must lie"),
-        (lambda: nn.ShapedTransformer(32, 0), "depth must be at least 1"),
+        (lambda: nn.ShapedTransformer(32, 0), "depth must be a whole number of at least 1"),
         (lambda: model()(torch.zeros(2, 9, 31)), r"x must be a tensor \(batch, tokens, 32\)"),
         (lambda: model(max_positions=4)(tokens()), "9 tokens, but positions were learned for 4"),
         (lambda: nn.from_architecture(cast(Any, "shaped")), "an Architecture is expected"),
