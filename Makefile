@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo bench test test-slow test-core lint types clean
+.PHONY: demo bench test test-slow test-core lint types wrap clean
 
 demo: $(VENV)/.core
 	$(VENV)/bin/shaped-transformer compare --out demo
@@ -24,6 +24,10 @@ test-core: # the quick tests where no extra is installed
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/flowmark --check .
+
+wrap: $(VENV)/.dev # wrap Markdown as `make lint` wants it
+	$(VENV)/bin/flowmark --inplace --nobackup .
 
 types: $(VENV)/.dev
 	$(VENV)/bin/mypy
