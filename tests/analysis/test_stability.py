@@ -7,7 +7,8 @@ import pytest
 from assertions import z_limit
 
 import shaped_transformer as st
-from shaped_transformer.analysis.stability import WINDOW, scaled
+from shaped_transformer.analysis.stability import scaled
+from shaped_transformer.views.stopping import WINDOW
 
 ARCH = st.shaped_transformer(64, 48, gamma=0.6, tau0=0.3)
 V0 = st.inputs.equicorrelated(4, 0.2)
@@ -20,8 +21,8 @@ def test_numbers_are_those_of_the_chain() -> None:
     assert 0 < left < 1
     assert found.left.value == left
     assert found.left.low < left < found.left.high
-    assert found.rank[0] == np.median(chain.effective_rank()[:, -1])
-    assert found.correlation[0] == np.median(st.statistics.mean_absolute_correlation(chain.covariance[:, -1]))
+    assert found.rank.value == np.median(chain.effective_rank()[:, -1])
+    assert found.correlation.value == np.median(st.statistics.mean_absolute_correlation(chain.covariance[:, -1]))
     assert found.drift is not None
     np.testing.assert_array_equal(found.drift, st.sde.drift(ARCH, V0))
     assert found.growth == pytest.approx(float(np.mean(np.diagonal(found.drift))))
@@ -31,17 +32,17 @@ def test_effects_are_those_of_a_changed_design() -> None:
     """More γ, more depth or less τ0 collapse the tokens; an effect agrees with one from other random numbers."""
     found = {e.parameter: e for e in st.stability(ARCH, V0, samples=4000, seed=1).effects}
     assert set(found) == {"gamma", "tau0", "depth"}
-    assert found["gamma"].left[0] > 0
-    assert found["depth"].left[0] > 0
-    assert found["gamma"].rank[0] < 0
-    assert found["tau0"].left[0] < 0
+    assert found["gamma"].left.value > 0
+    assert found["depth"].left.value > 0
+    assert found["gamma"].rank.value < 0
+    assert found["tau0"].left.value < 0
     stronger = st.shaped_transformer(64, 48, gamma=0.66, tau0=0.3)
     ranks = [
         st.chain.sample(a, V0, 20_000, 9 + i, record=1, stop=WINDOW).effective_rank()[:, -1]
         for i, a in enumerate((ARCH, stronger))
     ]
     apart = np.median(ranks[1]) - np.median(ranks[0])
-    difference, error = found["gamma"].rank
+    difference, error = found["gamma"].rank.value, found["gamma"].rank.error
     noise = np.hypot(error, 1.25 * np.hypot(ranks[0].std(), ranks[1].std()) / np.sqrt(20_000))
     assert abs(difference - apart) < z_limit() * noise
     assert abs(difference) > z_limit() * error

@@ -13,7 +13,7 @@ import shaped_transformer as st
 from analysis.test_sweeps import SPEC, count_draws, store
 from shaped_transformer.analysis import sweeps
 from shaped_transformer.analysis.sweeps import scheduling
-from shaped_transformer.analysis.sweeps.specification import prepare
+from shaped_transformer.analysis.sweeps.specification import check_points
 from shaped_transformer.io.lock import locked
 
 BASE = SPEC["base"]
@@ -38,7 +38,7 @@ def test_points_added_to_a_list_extend_the_store(tmp_path: Path, monkeypatch: py
     larger = {"base": BASE, "list": [{"preset": "deep_linear"}, {"gamma": 1.7}, {"gamma": 0.3}]}
     outcome = sweeps.run(sweeps.from_dict(larger), tmp_path)
     assert (outcome.computed, outcome.done, len(drawn)) == (1, 1, 1)
-    np.testing.assert_array_equal(store(tmp_path)["correlation"][2], before["correlation"][0])
+    np.testing.assert_array_equal(store(tmp_path)["mean_absolute_correlation"][2], before["mean_absolute_correlation"][0])
 
 
 def test_values_taken_away_are_refused_with_the_difference(tmp_path: Path) -> None:
@@ -73,12 +73,12 @@ def test_a_store_that_another_process_extends_meanwhile_is_not_mixed_up(
     larger = [SPEC | {"grid": SPEC["grid"] | {"gamma": [*gammas, 0.3, 0.6]}} for gammas in ([0.1], [0.2, 0.1])]
 
     def meanwhile(sweep: sweeps.Sweep) -> Any:
-        monkeypatch.setattr(scheduling, "prepare", prepare)
+        monkeypatch.setattr(scheduling, "check_points", check_points)
         sweeps.run(sweeps.from_dict(larger[0]), tmp_path)
         sweeps.run(sweeps.from_dict(larger[1] | {"grid": dict(reversed(larger[1]["grid"].items()))}), tmp_path)
-        return prepare(sweep)
+        return check_points(sweep)
 
-    monkeypatch.setattr(scheduling, "prepare", meanwhile)
+    monkeypatch.setattr(scheduling, "check_points", meanwhile)
     mine = SPEC | {"grid": SPEC["grid"] | {"gamma": [0.6, 0.3, 0.1, 0.2]}}
     with pytest.raises(st.InputError, match="was changed by another process"):
         sweeps.run(sweeps.from_dict(mine), tmp_path)
@@ -141,4 +141,4 @@ def test_a_point_that_fails_while_it_is_drawn_is_recorded(tmp_path: Path, monkey
     assert (outcome.computed, outcome.done, len(outcome.failed)) == (0, 0, 8)
     assert outcome.failed[0].label == "gamma=0.3, mask=full, seed=0"
     assert outcome.failed[0].error == "MemoryError: no room for 0"
-    assert json.loads(store(tmp_path).attrs["specification"])["keep"] == list(sweeps.STATISTICS)
+    assert json.loads(store(tmp_path).attrs["specification"])["keep"] == list(sweeps.KEPT)

@@ -18,6 +18,7 @@ import zarr
 import shaped_transformer as st
 from shaped_transformer.analysis import sweeps
 from shaped_transformer.analysis.sweeps import scheduling
+from shaped_transformer.estimates import LEVELS
 
 SPEC: dict[str, Any] = {
     "base": {"depth": 8, "width": 16, "samples": 64, "tokens": 4},
@@ -39,7 +40,7 @@ def done(folder: Path) -> int:
 def forget(folder: Path, index: tuple[int, ...]) -> None:
     """Take a point out of a store, as if the sweep had been interrupted before it."""
     group = zarr.open_group(str(folder / sweeps.STORE), mode="r+")
-    for name, lost in (("status", sweeps.MISSING), ("correlation", np.nan)):
+    for name, lost in (("status", sweeps.MISSING), ("mean_absolute_correlation", np.nan)):
         array: Any = group[name]
         array[index] = lost
 
@@ -61,12 +62,12 @@ def test_a_grid_lands_with_named_dimensions(tmp_path: Path) -> None:
     outcome = sweeps.run(sweeps.from_dict(SPEC), tmp_path)
     assert (outcome.computed, outcome.done, outcome.failed) == (8, 0, ())
     data = store(tmp_path)
-    assert data["correlation"].dims == ("gamma", "mask", "seed", "quantile")
+    assert data["mean_absolute_correlation"].dims == ("gamma", "mask", "seed", "quantile")
     assert (data["status"] == sweeps.DONE).all()
     arch = st.shaped_transformer(16, 8, gamma=0.6, mask="causal")
     chain = st.chain.sample(arch, st.inputs.equicorrelated(4, 0.2), 64, 1, record=1, stop=(1e-4, 1e4))
     seen = data["effective_rank"].sel(gamma=0.6, mask="causal", seed=1)
-    np.testing.assert_array_equal(seen, np.quantile(chain.effective_rank()[:, -1], sweeps.LEVELS))
+    np.testing.assert_array_equal(seen, np.quantile(chain.effective_rank()[:, -1], LEVELS))
     assert float(data["left"].sel(gamma=0.6, mask="causal", seed=1, bound="value")) == np.mean(chain.stopped <= 8)
 
 
@@ -74,7 +75,7 @@ def test_a_list_of_points_with_a_failing_one(tmp_path: Path) -> None:
     spec = {
         "base": SPEC["base"],
         "list": [{"gamma": 0.3}, {"gamma": 1.7}, {"preset": "deep_linear"}],
-        "keep": ["correlation"],
+        "keep": ["mean_absolute_correlation"],
     }
     outcome = sweeps.run(sweeps.from_dict(spec), tmp_path)
     assert outcome.computed == 2
@@ -82,7 +83,7 @@ def test_a_list_of_points_with_a_failing_one(tmp_path: Path) -> None:
     data = store(tmp_path)
     assert data["status"].to_numpy().tolist() == [sweeps.DONE, sweeps.FAILED, sweeps.DONE]
     assert "gamma" in str(data["error"].to_numpy()[1])
-    assert np.isfinite(data["correlation"].to_numpy()[[0, 2]]).all()
+    assert np.isfinite(data["mean_absolute_correlation"].to_numpy()[[0, 2]]).all()
 
 
 def test_points_from_files_of_architectures(tmp_path: Path) -> None:
@@ -91,10 +92,10 @@ def test_points_from_files_of_architectures(tmp_path: Path) -> None:
     spec = {"base": {"samples": 64, "tokens": 3}, "grid": {"architecture": ["a.json", "b.json"], "seed": [0, 1]}}
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")
     assert sweeps.run(sweeps.read(tmp_path / "spec.yaml"), tmp_path / "out").computed == 4
-    seen = store(tmp_path / "out")["correlation"].sel(architecture="b.json", seed=1)
+    seen = store(tmp_path / "out")["mean_absolute_correlation"].sel(architecture="b.json", seed=1)
     chain = st.chain.sample(st.pre_norm_transformer(8, 3), st.inputs.equicorrelated(3, 0.2), 64, 1, stop=(1e-4, 1e4))
     rho = st.statistics.mean_absolute_correlation(chain.covariance[:, -1])
-    np.testing.assert_array_equal(seen, np.quantile(rho, sweeps.LEVELS))
+    np.testing.assert_array_equal(seen, np.quantile(rho, LEVELS))
     assert sweeps.run(sweeps.read(tmp_path / "spec.yaml"), tmp_path / "out").done == 4
     (tmp_path / "b.json").write_text(json.dumps(st.deep_linear(8, 4).to_dict()), encoding="utf-8")
     with pytest.raises(st.InputError, match="holds another sweep"):
@@ -119,10 +120,10 @@ def test_only_what_is_missing_is_drawn_again(tmp_path: Path, monkeypatch: pytest
 def test_the_order_of_the_axes_does_not_matter(tmp_path: Path) -> None:
     sweeps.run(sweeps.from_dict(SPEC), tmp_path)
     turned = SPEC | {"grid": dict(reversed(SPEC["grid"].items()))}
-    before = store(tmp_path)["correlation"]
+    before = store(tmp_path)["mean_absolute_correlation"]
     forget(tmp_path, (1, 0, 0))
     assert sweeps.run(sweeps.from_dict(turned), tmp_path).computed == 1
-    xr.testing.assert_identical(store(tmp_path)["correlation"], before)
+    xr.testing.assert_identical(store(tmp_path)["mean_absolute_correlation"], before)
 
 
 def test_another_sweep_in_the_same_folder_is_refused(tmp_path: Path) -> None:

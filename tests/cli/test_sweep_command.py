@@ -129,7 +129,7 @@ def test_the_table_is_whole_where_no_terminal_cuts_it(run: Any, tmp_path: Path) 
     _, _, err = run("sweep", write({"base": BASE, "list": [point]}, tmp_path), "--out", "out")
     row = next(line for line in err.splitlines() if "0.123456" in line)
     assert "…" not in row
-    assert len(row.split()) == len(point) + len(sweeps.STATISTICS) + 1
+    assert len(row.split()) == len(point) + len(sweeps.KEPT) + 1
 
 
 def test_the_address_of_a_scheduler_is_one(run: Any, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Figures are drawn from saved data, with every axis labelled and every view in the legend."""
+"""Pictures are plotted from saved data, with every axis labelled and every view in the legend."""
 
 from pathlib import Path
 from typing import Any
@@ -18,24 +18,24 @@ def labels(figure: Figure) -> list[str]:
 
 
 @pytest.mark.parametrize(("tokens", "panels"), [(3, 4), (1, 2)])
-def test_comparison_is_drawn_from_the_saved_dataset(tmp_path: Path, tokens: int, panels: int) -> None:
+def test_comparison_is_plotted_from_the_saved_dataset(tmp_path: Path, tokens: int, panels: int) -> None:
     import xarray as xr
 
     v0 = st.inputs.equicorrelated(tokens, 0.2)
     result = compare(st.shaped_transformer(16, 6), v0, samples=50, network_samples=20, workers=1)
     result.to_datatree().to_zarr(tmp_path / "data.zarr", consolidated=False)
     with xr.open_datatree(tmp_path / "data.zarr", engine="zarr", consolidated=False) as data:
-        figure = comparison.draw(data)
+        figure = comparison.plot(data)
     assert len(figure.axes) == panels
     assert all(labels(figure))
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == ["real networks", "exact chain", "SDE (limit)"]
 
 
-def test_collapsed_and_frozen_draws_can_be_drawn() -> None:
+def test_collapsed_and_frozen_draws_can_be_plotted() -> None:
     """All draws in one point: nothing to divide by."""
     result = compare(st.skipless_transformer(64, 30), np.eye(4), samples=30, network_samples=None)
-    figure = comparison.draw(result.to_datatree())
+    figure = comparison.plot(result.to_datatree())
     figure.draw_without_rendering()
     assert len(figure.axes) == 4
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from shaped_transformer.analysis import sweeps
-from shaped_transformer.plotting import sweep as figure
+from shaped_transformer.plotting import sweep as picture
 
 BASE: dict[str, Any] = {"depth": 3, "width": 16, "samples": 32, "tokens": 3}
 
@@ -31,12 +31,12 @@ def test_the_longest_axes_are_drawn_and_seeds_last(
     grid: dict[str, Any], axes: list[str], others: list[str], tmp_path: Path
 ) -> None:
     data = drawn(tmp_path, grid=grid)
-    assert figure.axes_of(data) == (axes, others)
-    made = figure.draw(data)
+    assert picture.axes_of(data) == (axes, others)
+    made = picture.plot(data)
     title = made.get_suptitle()
     assert all(name in title for name in others)
     panels = [panel for panel in made.axes if panel.get_xlabel()]
-    assert [panel.get_title(loc="left") for panel in panels] == list(figure.TITLES.values())
+    assert [panel.get_title(loc="left") for panel in panels] == list(picture.TITLES.values())
     assert {panel.get_xlabel() for panel in panels} == {axes[-1]}
     if len(axes) == 2:
         assert {panel.get_ylabel() for panel in panels} == {axes[0]}
@@ -44,12 +44,12 @@ def test_the_longest_axes_are_drawn_and_seeds_last(
 
 def test_a_line_is_the_median_and_a_map_holds_the_medians_over_seeds(tmp_path: Path) -> None:
     data = drawn(tmp_path / "line", grid={"gamma": [0.4, 0.2]}, keep=["effective_rank"])
-    line = figure.draw(data).axes[0].lines[0]
+    line = picture.plot(data).axes[0].lines[0]
     np.testing.assert_array_equal(line.get_xdata(), [0.2, 0.4])
     np.testing.assert_array_equal(line.get_ydata(), data["effective_rank"].sel(quantile=0.5).sortby("gamma"))
     grid = {"gamma": [0.4, 0.2], "tau0": [1.0, 2.0], "seed": [0, 1, 2]}
     data = drawn(tmp_path / "map", grid=grid, keep=["effective_rank"])
-    image = figure.draw(data).axes[0].images[0].get_array()
+    image = picture.plot(data).axes[0].images[0].get_array()
     np.testing.assert_array_equal(image, data["effective_rank"].sel(quantile=0.5).median("seed"))
 
 
@@ -57,5 +57,5 @@ def test_a_line_is_the_median_and_a_map_holds_the_medians_over_seeds(tmp_path: P
     "spec", [{"list": [{"gamma": 0.3}, {"gamma": 1.7}]}, {"grid": {"gamma": [0.3, 1.7], "tau0": [1.0, 2.0]}}]
 )
 def test_failed_points_are_crossed(spec: dict[str, Any], tmp_path: Path) -> None:
-    made = figure.draw(drawn(tmp_path, **spec))
+    made = picture.plot(drawn(tmp_path, **spec))
     assert "×" in [text.get_text() for text in made.axes[0].texts]

@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from .. import statistics
 from ..checks import check_count
 from ..design.architecture import Architecture, shaped_transformer
 from ..design.masks import Mask
 from ..errors import InputError
+from ..estimates import Estimate, share
 from ..inputs import Covariance, equicorrelated
 from ..io.progress import progress
+from ..observables import effective_rank
 from ..views import chain
-from .stability import WINDOW
+from ..views.stopping import WINDOW
 
 TAU0 = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Temperature constants of the frontier."""
@@ -23,28 +24,37 @@ SMALLEST = 0.01
 """γ below which a branch is as good as absent: the search ends there."""
 PRECISION = 1.02
 """The search stops when the largest stable and the smallest unstable γ differ by less than this factor."""
+CORRELATION = 0.2
+"""Of the input's tokens where none is given, as in [ST]."""
 
 
 @dataclass(frozen=True)
 class Point:
     """A point of the frontier.
 
-    **Attributes:** `tau0`; `gamma`: the largest γ found stable there, `None` if not even 0.01 is; `healthy`: share of
-    paths at that γ (or at 0.01) that stay in the window and keep their rank, with its Wilson interval.
+    **Attributes:**
+
+    - `tau0`: the temperature constant.
+    - `gamma`: the largest γ found stable there, `None` if not even 0.01 is.
+    - `healthy`: share of paths at that γ (or at 0.01) that stay in the window and keep their rank, with its Wilson
+      interval.
     """
 
     tau0: float
     gamma: float | None
-    healthy: statistics.Share
+    healthy: Estimate[float]
 
 
 @dataclass(frozen=True)
 class Advice:
-    """What γ to take, and how it trades against τ0.
+    """Which γ to take, and how it trades against τ0.
 
-    **Attributes:** the question (`depth`, `width`, `tokens`, `heads`, `mask`, `probability`, `rank_share`,
-    `confidence`, `samples`, `seed`), and the answer: `tau0` and `gamma` (`None`: no such γ), `frontier`: a `Point` for
-    each temperature constant, in increasing order.
+    **Attributes:**
+
+    - `depth`, `width`, `tokens`, `heads`, `mask`, `probability`, `rank_share`, `confidence`, `samples`, `seed`, `tau0`:
+      the question, as `advise` was asked it.
+    - `gamma`: the largest stable γ at `tau0`; `None` if there is none.
+    - `frontier`: a `Point` for each temperature constant, in increasing order.
     """
 
     depth: int
@@ -64,10 +74,11 @@ class Advice:
     @property
     def architecture(self) -> Architecture | None:
         """The advised network, or `None` if there is no such γ."""
-        return None if self.gamma is None else self._design(self.gamma, self.tau0)
-
-    def _design(self, gamma: float, tau0: float) -> Architecture:
-        return shaped_transformer(self.width, self.depth, gamma=gamma, tau0=tau0, heads=self.heads, mask=self.mask)
+        if self.gamma is None:
+            return None
+        return shaped_transformer(
+            self.width, self.depth, gamma=self.gamma, tau0=self.tau0, heads=self.heads, mask=self.mask
+        )
 
     @property
     def sentence(self) -> str:
@@ -84,6 +95,50 @@ class Advice:
     def to_dict(self) -> dict[str, Any]:
         """Return question and answer as JSON values."""
         return asdict(self) | {"sentence": self.sentence}
+
+
+@dataclass(frozen=True)
+class _Search:
+    """The search for the largest stable γ of one size of network, all designs drawn from the same random numbers."""
+
+    depth: int
+    width: int
+    heads: int
+    mask: Mask
+    v0: Covariance
+    least_rank: float
+    probability: float
+    confidence: float
+    samples: int
+    seed: int
+    workers: int | None
+
+    def healthy(self, gamma: float, tau0: float) -> Estimate[float]:
+        """Return the share of networks that stay in the window and keep their rank; `low` is a one-sided bound."""
+        arch = shaped_transformer(self.width, self.depth, gamma=gamma, tau0=tau0, heads=self.heads, mask=self.mask)
+        e = chain.sample(arch, self.v0, self.samples, self.seed, record=1, stop=WINDOW, workers=self.workers)
+        return self.one_sided((e.stopped > self.depth) & (e.effective_rank()[:, -1] >= self.least_rank))
+
+    def one_sided(self, events: Any) -> Estimate[float]:
+        """Return a share whose lower bound holds with the confidence asked for."""
+        return share(events, 2 * self.confidence - 1)
+
+    def point(self, tau0: float) -> Point:
+        """Return the largest stable γ at a temperature constant, by bisection in log γ."""
+        strong, weak = self.healthy(1.0, tau0), self.healthy(SMALLEST, tau0)
+        if strong.low >= self.probability:
+            return Point(tau0, 1.0, strong)
+        if weak.low < self.probability:
+            return Point(tau0, None, weak)
+        low, high, found = SMALLEST, 1.0, weak
+        while high / low > PRECISION:
+            middle = math.sqrt(low * high)
+            seen = self.healthy(middle, tau0)
+            if seen.low >= self.probability:
+                low, found = middle, seen
+            else:
+                high = middle
+        return Point(tau0, low, found)
 
 
 def advise(
@@ -106,18 +161,28 @@ def advise(
     """Find the largest γ with which a shaped Transformer of this size is stable at initialisation, by the exact chain.
 
     Larger γ means stronger branches, which learn more, and stronger fluctuations. γ is found by bisection (in its
-    logarithm, to 2 %), all designs being drawn from the same random numbers, so that their order is not blurred.
+    logarithm, to 2 %). All designs are drawn from the same random numbers, so that noise does not blur their order.
+
+    ```python
+    advice = st.advise(depth=4, width=16, tokens=2, samples=100, taus=())
+    print(advice.gamma, advice.sentence)
+    ```
 
     **Arguments:**
 
-    - `depth`, `width`, `tokens`: d, n, m. `heads`, `mask`: of the attention.
+    - `depth`, `width`, `tokens`: d, n, m.
+    - `heads`, `mask`: of the attention, default one head without a mask.
     - `tau0`: temperature constant of the advised network, default 1.
     - `probability`: share of networks that must keep all eigenvalues of V in [1e-4, 1e4], the window of [ST], and
-      `rank_share` of the input's effective rank, up to the last layer.
-    - `confidence`: with which this must be known: the one-sided lower Wilson bound of the share of `samples` drawn.
-    - `v0`: initial covariance; default unit tokens with correlation 0.2, as in [ST].
+      `rank_share` of the input's effective rank, up to the last layer. Default 0.95.
+    - `rank_share`: of the effective rank, default 0.5.
+    - `confidence`: with which this must be known, default 0.95: the one-sided lower Wilson bound of the share of
+      `samples` must reach `probability`.
+    - `v0`: initial covariance, (m, m); default unit tokens with correlation 0.2, as in [ST].
+    - `samples`: paths of the chain for each design, default 1024.
+    - `seed`: of the draws, default 0.
     - `taus`: temperature constants of the frontier, to which `tau0` is added.
-    - `seed`, `workers`: of the draws; threads, default all cores.
+    - `workers`: threads, default all cores.
 
     **Returns:** an `Advice`; its `gamma` is `None` if there is no such γ between 0.01 and 1.
 
@@ -126,45 +191,53 @@ def advise(
     for name, value in (("probability", probability), ("rank_share", rank_share), ("confidence", confidence)):
         if not 0 < value < 1:
             raise InputError(f"{name} must lie in (0, 1) (got {value:g})")
-    if v0 is None and check_count(tokens, "tokens") > check_count(width, "width"):
+    start = _start(tokens, width) if v0 is None else v0
+    if len(start) != tokens:
+        raise InputError(f"v0 is for {len(start)} tokens, but tokens = {tokens}")
+    eigenvalues = np.asarray(np.linalg.eigvalsh(start)[::-1], dtype=np.float64)
+    search = _Search(
+        depth=depth,
+        width=width,
+        heads=heads,
+        mask=mask,
+        v0=start,
+        least_rank=rank_share * float(effective_rank(eigenvalues)),
+        probability=probability,
+        confidence=confidence,
+        samples=samples,
+        seed=seed,
+        workers=workers,
+    )
+    if search.one_sided(np.ones(samples)).low < probability:
+        raise InputError(f"{samples} samples can never show {probability:g} with confidence {confidence:g}: draw more")
+    points = []
+    grid = sorted({float(t) for t in taus} | {float(tau0)})
+    with progress("temperatures", len(grid)) as advance:
+        for at in grid:
+            points.append(search.point(at))
+            advance(1)
+    return Advice(
+        depth=depth,
+        width=width,
+        tokens=tokens,
+        heads=heads,
+        mask=mask,
+        probability=probability,
+        rank_share=rank_share,
+        confidence=confidence,
+        samples=samples,
+        seed=seed,
+        tau0=tau0,
+        gamma=next(p.gamma for p in points if p.tau0 == tau0),
+        frontier=tuple(points),
+    )
+
+
+def _start(tokens: int, width: int) -> Covariance:
+    """Return the input where none is given; its rank is the number of tokens, which the width must hold."""
+    if check_count(tokens, "tokens") > check_count(width, "width"):
         raise InputError(
             f"{tokens} equally correlated tokens need a width of at least {tokens} (got {width}): choose at most "
             f"{width} tokens or more width; from Python, v0= takes an input of lower rank"
         )
-    start = equicorrelated(tokens, 0.2) if v0 is None else v0
-    if len(start) != tokens:
-        raise InputError(f"v0 is for {len(start)} tokens, but tokens = {tokens}")
-    least = rank_share * float(statistics.effective_rank(np.asarray(np.linalg.eigvalsh(start)[::-1], dtype=np.float64)))
-    grid = sorted({float(t) for t in taus} | {float(tau0)})
-    if statistics.share(np.ones(samples), 2 * confidence - 1).low < probability:
-        raise InputError(f"{samples} samples can never show {probability:g} with confidence {confidence:g}: draw more")
-
-    def healthy(gamma: float, at: float) -> statistics.Share:
-        arch = shaped_transformer(width, depth, gamma=gamma, tau0=at, heads=heads, mask=mask)
-        e = chain.sample(arch, start, samples, seed, record=1, stop=WINDOW, workers=workers)
-        return statistics.share((e.stopped > depth) & (e.effective_rank()[:, -1] >= least), 2 * confidence - 1)
-
-    def point(at: float) -> Point:
-        strong, weak = healthy(1.0, at), healthy(SMALLEST, at)
-        if strong.low >= probability:
-            return Point(at, 1.0, strong)
-        if weak.low < probability:
-            return Point(at, None, weak)
-        low, high, found = SMALLEST, 1.0, weak
-        while high / low > PRECISION:
-            middle = math.sqrt(low * high)
-            seen = healthy(middle, at)
-            if seen.low >= probability:
-                low, found = middle, seen
-            else:
-                high = middle
-        return Point(at, low, found)
-
-    points = []
-    with progress("temperatures", len(grid)) as advance:
-        for at in grid:
-            points.append(point(at))
-            advance(1)
-    gamma = next(p.gamma for p in points if p.tau0 == tau0)
-    question = (depth, width, tokens, heads, mask, probability, rank_share, confidence, samples, seed)
-    return Advice(*question, tau0, gamma, tuple(points))
+    return equicorrelated(tokens, CORRELATION)

@@ -9,50 +9,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .. import statistics
 from ..checks import check_count
 from ..design.architecture import Architecture
 from ..errors import InputError, NoProportionalLimit
-from ..numerics import compilation, linalg
+from ..estimates import LEVELS, two_sample
+from ..numerics import compilation
 from ..numerics.arrays import Floats
+from ..observables import OBSERVABLES, RESOLUTION, smallest_eigenvalue
 from ..views import chain, network, sampling, sde
 from ..views.ensemble import Ensemble
+from ..views.stopping import FOLLOWED
+from .verdict import Verdict, verdict
 
 if TYPE_CHECKING:
     import xarray
 
 
-WINDOW = (0.0, 1e8)
-"""Eigenvalues within which paths are followed."""
 RECORDS = 33
 """Layers kept for the curves against depth."""
-
-RESOLVED = {"network": linalg.ROUNDING, "chain": linalg.ROUNDING, "sde": 1e-14}
-"""Smallest ratio of eigenvalues that a view resolves; the SDE's kernels are computed from V, not from its factor."""
-SMALLEST = "smallest eigenvalue"
-
-
-def _rho12(e: Ensemble) -> Floats:
-    """ρ₁₂, with rounding errors around 0 set to 0."""
-    rho = statistics.correlation(e.covariance[..., :2, :2])[..., 0, 1]
-    return np.where(np.abs(rho) < 1e-14, 0.0, rho)
-
-
-def _smallest(e: Ensemble, resolution: float | None = None) -> Floats:
-    """The smallest eigenvalue, 0 below `resolution` times the largest; by default the view's own."""
-    values, least = e.eigenvalues, RESOLVED[e.view] if resolution is None else resolution
-    return np.where(values[..., -1] < least * values[..., 0], 0.0, values[..., -1])
-
-
-STATISTICS: dict[str, Callable[[Ensemble], Floats]] = {
-    "mean token norm": lambda e: e.mean_token_norm(),
-    "V11": lambda e: e.covariance[..., 0, 0],
-    "V12": lambda e: np.where(_rho12(e) == 0, 0.0, e.covariance[..., 0, 1]),
-    "rho12": _rho12,
-    SMALLEST: _smallest,
-    "effective rank": lambda e: e.effective_rank(),
-}
-"""What is compared, each (samples, records)."""
+COMPARED = ("mean_token_norm", "V11", "V12", "rho12", "smallest_eigenvalue", "effective_rank")
+"""Observables that are compared."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +48,9 @@ class Comparison:
 
     @property
     def compared(self) -> list[str]:
-        """Names of the statistics that exist: pairs need two tokens."""
-        pairs = {"V12", "rho12"} if self.ensembles["chain"].tokens == 1 else set()
-        return [name for name in STATISTICS if name not in pairs]
+        """Names of the observables that exist: a correlation needs two tokens."""
+        tokens = self.ensembles["chain"].tokens
+        return [name for name in COMPARED if OBSERVABLES[name].tokens <= tokens]
 
     def table(self) -> list[dict[str, Any]]:
         """Return one row per statistic at the last layer.
@@ -84,31 +60,30 @@ class Comparison:
         """
         rows = []
         for name in self.compared:
-            last = {view: STATISTICS[name](e)[:, -1] for view, e in self.ensembles.items()}
-            bands = {view: np.quantile(x, (0.05, 0.5, 0.95)) for view, x in last.items()}
+            last = {view: e.observe(name)[:, -1] for view, e in self.ensembles.items()}
+            bands = {view: np.quantile(x, LEVELS) for view, x in last.items()}
             rows.append(
                 {
-                    "statistic": name,
+                    "statistic": name.replace("_", " "),
                     "views": {v: {"median": b[1], "low": b[0], "high": b[2]} for v, b in bands.items()},
                     "pairs": {
-                        f"{a}-{b}": asdict(statistics.two_sample(*self._comparable(name, a, b)))
-                        for a, b in combinations(last, 2)
+                        f"{a}-{b}": asdict(two_sample(*self._comparable(name, a, b))) for a, b in combinations(last, 2)
                     },
                 }
             )
         return rows
 
     def _comparable(self, name: str, *views: str) -> list[Floats]:
-        """A statistic at the last layer in two views, with the resolution of the coarser one."""
+        """Return an observable at the last layer in two views, with the resolution of the coarser one."""
         ensembles = [self.ensembles[view] for view in views]
-        if name == SMALLEST:
-            coarser = max(RESOLVED[view] for view in views)
-            return [_smallest(e, coarser)[:, -1] for e in ensembles]
-        return [STATISTICS[name](e)[:, -1] for e in ensembles]
+        if name == "smallest_eigenvalue":
+            coarser = max(RESOLUTION[view] for view in views)
+            return [smallest_eigenvalue(e.eigenvalues[:, -1], coarser) for e in ensembles]
+        return [e.observe(name)[:, -1] for e in ensembles]
 
-    def verdict(self) -> statistics.Verdict:
-        """Return the verdict of the chain, whose law is the network's."""
-        return statistics.verdict(self.ensembles["chain"])
+    def verdict(self) -> Verdict:
+        """Return the verdict of the chain, whose distribution is the network's."""
+        return verdict(self.ensembles["chain"])
 
     def speed_up(self) -> float | None:
         """Return seconds per draw of the network over those of the chain, or `None` without networks."""
@@ -118,12 +93,12 @@ class Comparison:
         return per_draw["network"] / per_draw["chain"]
 
     def to_datatree(self) -> "xarray.DataTree":
-        """Return the statistics of every sample and record, one group per view, for saving and drawing."""
+        """Return the observables of every sample and record, one group per view, to be saved and plotted."""
         import xarray as xr
 
         groups = {
             view: xr.Dataset(
-                {name: (("sample", "record"), STATISTICS[name](e)) for name in self.compared},
+                {name: (("sample", "record"), e.observe(name)) for name in self.compared},
                 coords={"depth": ("record", e.depth), "time": ("record", e.time)},
                 attrs=e.attributes(),
             )
@@ -163,11 +138,11 @@ def compare(
         check_count(network_samples, "network_samples")
     v0 = sampling.check_start(architecture, v0)
     largest = float(np.linalg.eigvalsh(v0)[-1])
-    if largest > WINDOW[1]:
+    if largest > FOLLOWED[1]:
         raise InputError(
-            f"the input's largest eigenvalue {largest:.3g} is beyond {WINDOW[1]:g}, where paths are stopped: rescale"
+            f"the input's largest eigenvalue {largest:.3g} is beyond {FOLLOWED[1]:g}, where paths are stopped: rescale"
         )
-    common: dict[str, Any] = {"seed": seed, "record": RECORDS, "workers": workers, "stop": WINDOW}
+    common: dict[str, Any] = {"seed": seed, "record": RECORDS, "workers": workers, "stop": FOLLOWED}
     no_limit = None
     try:
         sde.check_limit(architecture)
@@ -190,5 +165,5 @@ def compare(
         start = time.perf_counter()
         ensembles[view] = run()
         seconds[view] = time.perf_counter() - start
-    order = [view for view in ("network", "chain", "sde") if view in ensembles]
+    order = [view for view in sampling.VIEWS if view in ensembles]
     return Comparison({v: ensembles[v] for v in order}, {v: seconds[v] for v in order}, no_limit)

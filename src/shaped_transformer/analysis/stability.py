@@ -1,23 +1,23 @@
 """How stable a design is at initialisation, and what would change it (a result of this project)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .. import statistics
+from ..checks import check_count
 from ..design.architecture import Architecture
 from ..design.layers import Layer, Residual, ShapedAttention
-from ..errors import DefinitionError, InputError, NoProportionalLimit
+from ..errors import DefinitionError, NoProportionalLimit
+from ..estimates import Estimate, median, normal, share
 from ..numerics.arrays import Floats
+from ..observables import mean_absolute_correlation
 from ..views import chain, sde
 from ..views.ensemble import Ensemble
-from ..views.stopping import Window
+from ..views.stopping import WINDOW, Window
 
-WINDOW: Window = (1e-4, 1e4)
-"""Eigenvalues of V between which a path counts as alive: the window of [ST], as remembered."""
 STEP = 1.1
 """Factor by which a parameter is changed to see its effect: 10 % more."""
 BATCHES = 16
@@ -36,9 +36,9 @@ class Effect:
 
     parameter: str
     factor: float
-    left: tuple[float, float]
-    correlation: tuple[float, float]
-    rank: tuple[float, float]
+    left: Estimate[float]
+    correlation: Estimate[float]
+    rank: Estimate[float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +56,9 @@ class Stability:
     """
 
     window: Window
-    left: statistics.Share
-    correlation: tuple[float, float, float]
-    rank: tuple[float, float, float]
+    left: Estimate[float]
+    correlation: Estimate[float]
+    rank: Estimate[float]
     drift: Floats | None
     effects: tuple[Effect, ...]
 
@@ -71,11 +71,11 @@ class Stability:
         """Return the numbers as JSON values."""
         return {
             "window": list(self.window),
-            "left": {"value": self.left.value, "low": self.left.low, "high": self.left.high},
-            "correlation": list(self.correlation),
-            "rank": list(self.rank),
+            "left": asdict(self.left),
+            "correlation": asdict(self.correlation),
+            "rank": asdict(self.rank),
             "drift": None if self.drift is None else self.drift.tolist(),
-            "effects": [vars(effect) for effect in self.effects],
+            "effects": [asdict(effect) for effect in self.effects],
         }
 
 
@@ -103,8 +103,7 @@ def stability(
 
     **Raises:** `InputError` for arguments out of range.
     """
-    if isinstance(samples, bool) or not isinstance(samples, int) or samples < BATCHES:
-        raise InputError(f"samples must be a whole number of at least {BATCHES} (got {samples!r})")
+    check_count(samples, "samples", least=BATCHES)
 
     def draw(arch: Architecture) -> Floats:
         e = chain.sample(arch, v0, samples, seed, record=1, stop=window, workers=workers)
@@ -123,24 +122,22 @@ def stability(
         drift = sde.drift(architecture, v0)
     except NoProportionalLimit:
         drift = None
-    escaped = statistics.share(base[0] > 0)
-    middle = statistics.median(base[1]), statistics.median(base[2])
-    return Stability(window, escaped, *middle, drift, tuple(effects))
+    return Stability(window, share(base[0] > 0), median(base[1]), median(base[2]), drift, tuple(effects))
 
 
 def _correlation(e: Ensemble) -> Floats:
-    return statistics.mean_absolute_correlation(e.covariance[:, -1])
+    return mean_absolute_correlation(e.covariance[:, -1])
 
 
-def _difference(before: Floats, after: Floats) -> list[tuple[float, float]]:
-    """Differences of the mean (of the first row) and of the medians, with standard errors over batches of samples."""
+def _difference(before: Floats, after: Floats) -> list[Estimate[float]]:
+    """Return how the mean of the first row and the medians of the others changed, with errors from batches."""
     summary: tuple[Callable[[Floats], Any], ...] = (np.mean, np.median, np.median)
     out = []
     for reduce, a, b in zip(summary, before, after, strict=True):
         batches = [
             reduce(y) - reduce(x) for x, y in zip(np.array_split(a, BATCHES), np.array_split(b, BATCHES), strict=True)
         ]
-        out.append((float(reduce(b) - reduce(a)), float(np.std(batches, ddof=1) / np.sqrt(BATCHES))))
+        out.append(normal(float(reduce(b) - reduce(a)), float(np.std(batches, ddof=1) / np.sqrt(BATCHES))))
     return out
 
 

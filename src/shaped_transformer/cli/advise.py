@@ -9,10 +9,10 @@ from ..analysis.advice import Advice, advise
 from ..io.provenance import command_line
 from ..version import __version__
 from .options import Json, MaskOption, Out, Seed, mask_of
-from .output import fill, finish, new_table, results, say, show
+from .output import new_table, print_table, report_results, results, say, write_results
 
 KIND = "advise"
-"""What its report calls itself."""
+"""The kind of its report."""
 
 
 def advise_command(
@@ -50,8 +50,8 @@ def advise_command(
         from ..plotting import frontier
 
         data = frontier.compute(advice)
-        fill(folder, data, frontier.draw(data), report)
-    finish(out, report, as_json=as_json)
+        write_results(folder, data, frontier.plot(data), report)
+    report_results(out, report, as_json=as_json)
 
 
 def _print_advice(advice: Advice) -> None:
@@ -60,5 +60,5 @@ def _print_advice(advice: Advice) -> None:
         gamma = "none" if point.gamma is None else f"{point.gamma:.3g}"
         healthy = point.healthy
         table.add_row(f"{point.tau0:g}", gamma, f"{healthy.value:.3f} [{healthy.low:.3f}, {healthy.high:.3f}]")
-    show(table)
+    print_table(table)
     say(f"Advice: {advice.sentence}.")

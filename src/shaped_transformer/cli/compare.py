@@ -3,9 +3,10 @@
 import platform
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 
 from .. import inputs
 from ..analysis.comparison import Comparison, compare
@@ -13,54 +14,16 @@ from ..analysis.stability import Stability, stability
 from ..design.architecture import Architecture
 from ..io.provenance import command_line
 from ..version import __version__
-from .options import (
-    ArchitectureFile,
-    CMinus,
-    Correlation,
-    CovarianceFile,
-    CPlus,
-    Depth,
-    Gamma,
-    Heads,
-    Json,
-    MaskOption,
-    NetworkSamples,
-    Out,
-    PositionWeight,
-    Preset,
-    Samples,
-    Seed,
-    Steps,
-    Tau0,
-    Text,
-    Tokens,
-    Trust,
-    Vectors,
-    Width,
-    architecture_of,
-    covariance_of,
-)
-from .output import fill, finish, new_table, results, say, show
+from .options import Design, Input, Json, Out, Samples, Seed, Steps, expand_groups
+from .output import new_table, print_table, report_results, results, say, write_results
+
+NetworkSamples = Annotated[int, typer.Option(help="Real networks to draw.")]
 
 
+@expand_groups
 def compare_command(
-    preset: Preset = None,
-    architecture: ArchitectureFile = None,
-    trust: Trust = False,
-    width: Width = None,
-    depth: Depth = None,
-    gamma: Gamma = None,
-    tau0: Tau0 = None,
-    c_plus: CPlus = None,
-    c_minus: CMinus = None,
-    heads: Heads = None,
-    mask: MaskOption = None,
-    text: Text = None,
-    correlation: Correlation = None,
-    vectors: Vectors = None,
-    covariance: CovarianceFile = None,
-    tokens: Tokens = None,
-    position_weight: PositionWeight = None,
+    design: Design,
+    given: Input,
     samples: Samples = 4096,
     network_samples: NetworkSamples = 512,
     seed: Seed = 0,
@@ -68,28 +31,21 @@ def compare_command(
     out: Out = Path("runs/compare"),
     as_json: Json = False,
 ) -> None:
-    """Draw a network three ways (real networks, exact chain, SDE) from one input, and compare their laws."""
-    _compare(locals())
+    """Draw a network three ways (real networks, exact chain, SDE) from one input, and compare their distributions."""
+    definition = design.build()
+    v0 = given.build(definition.width, seed)
+    with results(out, "compare") as folder:
+        result = compare(definition, v0, samples=samples, network_samples=network_samples, seed=seed, steps=steps)
+        report = {"kind": "compare"} | _report(result, definition, v0, seed)
+        _print_tables(result, report)
+        _write(folder, result, report)
+    report_results(out, report, as_json=as_json)
 
 
+@expand_groups
 def predict_command(
-    preset: Preset = None,
-    architecture: ArchitectureFile = None,
-    trust: Trust = False,
-    width: Width = None,
-    depth: Depth = None,
-    gamma: Gamma = None,
-    tau0: Tau0 = None,
-    c_plus: CPlus = None,
-    c_minus: CMinus = None,
-    heads: Heads = None,
-    mask: MaskOption = None,
-    text: Text = None,
-    correlation: Correlation = None,
-    vectors: Vectors = None,
-    covariance: CovarianceFile = None,
-    tokens: Tokens = None,
-    position_weight: PositionWeight = None,
+    design: Design,
+    given: Input,
     samples: Samples = 4096,
     seed: Seed = 0,
     steps: Steps = None,
@@ -97,28 +53,24 @@ def predict_command(
     as_json: Json = False,
 ) -> None:
     """The same without real networks: say within seconds whether a design is stable."""
-    _compare(locals() | {"network_samples": None})
-
-
-def _compare(options: dict[str, Any]) -> None:
-    """The work of both commands: definition and input, draws, report, files."""
-    kind = "predict" if options["network_samples"] is None else "compare"
-    definition = architecture_of(options)
-    v0 = covariance_of(options, definition.width)
-    chosen = {name: options[name] for name in ("samples", "network_samples", "seed", "steps")}
-    with results(options["out"], kind) as folder:
-        result = compare(definition, v0, **chosen)
-        report = {"kind": kind} | _report(result, definition, v0, options["seed"])
+    definition = design.build()
+    v0 = given.build(definition.width, seed)
+    with results(out, "predict") as folder:
+        result = compare(definition, v0, samples=samples, network_samples=None, seed=seed, steps=steps)
+        report = {"kind": "predict"} | _report(result, definition, v0, seed)
         _print_tables(result, report)
-        if kind == "predict":
-            found = stability(definition, v0, samples=options["samples"], seed=options["seed"])
-            report["stability"] = found.to_dict()
-            _print_stability(found, definition.depth)
-        from ..plotting import comparison as figure
+        found = stability(definition, v0, samples=samples, seed=seed)
+        report["stability"] = found.to_dict()
+        _print_stability(found, definition.depth)
+        _write(folder, result, report)
+    report_results(out, report, as_json=as_json)
 
-        data = result.to_datatree()
-        fill(folder, data, figure.draw(data), report)
-    finish(options["out"], report, as_json=options["as_json"])
+
+def _write(folder: Path, result: Comparison, report: dict[str, Any]) -> None:
+    from ..plotting import comparison as picture
+
+    data = result.to_datatree()
+    write_results(folder, data, picture.plot(data), report)
 
 
 def _report(result: Comparison, definition: Architecture, v0: inputs.Covariance, seed: int) -> dict[str, Any]:
@@ -157,9 +109,9 @@ def _print_tables(result: Comparison, report: dict[str, Any]) -> None:
             bands.add_row(name, view, *[f"{band[key]:.3g}" for key in ("median", "low", "high")])
         gaps = [f"{gap['distance']:.3f} ({gap['p_value']:.2g})" for gap in row["pairs"].values()]
         distances.add_row(row["statistic"], *gaps)
-    show(bands)
+    print_table(bands)
     if pairs:
-        show(distances)
+        print_table(distances)
     for view, seconds in result.seconds.items():
         frozen = report["stopped"][view]
         note = f", {frozen} paths stopped early" if frozen else ""
@@ -185,17 +137,18 @@ def _print_stability(found: Stability, depth: int) -> None:
     signs = {effect: "+" if effect.factor > 1 else "−" for effect in found.effects}
     for effect, sign in signs.items():
         table.add_column(f"{effect.parameter} {sign}10 %", justify="right")
-    left = found.left
     rows = (
-        ("left the window", (left.value, left.low, left.high), "left"),
+        ("left the window", found.left, "left"),
         ("median mean |rho|", found.correlation, "correlation"),
         ("median rank", found.rank, "rank"),
     )
-    for name, (value, least, most), field in rows:
+    for name, now, field in rows:
         changes = (getattr(effect, field) for effect in found.effects)
         table.add_row(
-            name, f"{value:.2g} [{least:.2g}, {most:.2g}]", *[f"{d:+.2g} ± {error:.1g}" for d, error in changes]
+            name,
+            f"{now.value:.2g} [{now.low:.2g}, {now.high:.2g}]",
+            *[f"{change.value:+.2g} ± {change.error:.1g}" for change in changes],
         )
-    show(table)
+    print_table(table)
     if found.growth is not None:
         say(f"Expected drift of the mean token norm at the input: {found.growth:+.3g} per unit of depth/width.")

@@ -1,5 +1,6 @@
 """`figure`: every simulation result of the paper and its relatives by one command."""
 
+import json
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +14,7 @@ from ..io.provenance import command_line
 from ..io.yaml import parse_yaml
 from ..version import __version__
 from .options import Json
-from .output import fill, finish, new_table, results, say, see_whose, show
+from .output import check_owner, new_table, print_table, report_results, results, say, write_results
 
 if TYPE_CHECKING:
     import xarray
@@ -35,17 +36,17 @@ def figure_command(
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="Change a setting, KEY=VALUE in YAML; may be repeated.")
     ] = None,
-    dataset: Annotated[Path | None, typer.Option("--from", help="Draw this dataset; compute nothing.")] = None,
+    dataset: Annotated[Path | None, typer.Option("--from", help="Plot this dataset; compute nothing.")] = None,
     out: Folder = None,
     as_json: Json = False,
 ) -> None:
-    """Compute a figure's dataset, draw it, and print its numbers; an interrupted figure goes on where it was."""
+    """Compute a figure's dataset, plot it, and print its numbers; an interrupted figure resumes from its pieces."""
     if sum((name is not None, every, listed)) != 1:
         raise InputError("give the name of a figure, --all or --list (and only one of them)")
     if name is None and (dataset is not None or changes):
         raise InputError("--from and --set go with the name of a figure")
     if dataset is not None and (quick or changes):
-        raise InputError("--from draws what was computed: leave out --quick and --set")
+        raise InputError("--from plots what was computed: leave out --quick and --set")
     if listed:
         _list(as_json=as_json)
     elif every:
@@ -53,12 +54,10 @@ def figure_command(
     else:
         place = out or Path("runs/figures") / str(name)
         report = _make(str(name), place, quick, parsed(changes or []), dataset)
-        finish(place, report, as_json=as_json)
+        report_results(place, report, as_json=as_json)
 
 
 def _list(*, as_json: bool) -> None:
-    import json
-
     shown = {name: catalogue.description(name) for name in catalogue.FIGURES}
     if as_json:
         typer.echo(json.dumps(shown))
@@ -66,15 +65,13 @@ def _list(*, as_json: bool) -> None:
     table = new_table("figure", "what it shows", title="Figures")
     for name, text in shown.items():
         table.add_row(name, text)
-    show(table)
+    print_table(table)
 
 
 def _make_all(quick: bool, out: Path, *, as_json: bool) -> None:
-    import json
-
     reports = {}
     for name in catalogue.FIGURES:
-        see_whose(out / name, _kind(name))
+        check_owner(out / name, _kind(name))
     for name in catalogue.FIGURES:
         place = out / name
         if (found := _finished(name, place, catalogue.settings(name, quick=quick))) is not None:
@@ -89,15 +86,13 @@ def _make_all(quick: bool, out: Path, *, as_json: bool) -> None:
             reports[name] = _make(name, place, quick, {}, None)
         except MissingExtra as error:
             say(f"{name} is left out: {error}")
-    finish(out / "…", reports, as_json=False)
+    report_results(out / "…", reports, as_json=False)
     if as_json:
         typer.echo(json.dumps(reports))
 
 
 def _finished(name: str, place: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     """The report of a figure that an earlier run has finished with these settings and this version."""
-    import json
-
     try:
         report: dict[str, Any] = json.loads((place / "run.json").read_text(encoding="utf-8"))
         catalogue.load(name, place / "dataset.zarr")
@@ -108,9 +103,7 @@ def _finished(name: str, place: Path, settings: dict[str, Any]) -> dict[str, Any
 
 
 def _make(name: str, out: Path, quick: bool, changes: dict[str, Any], dataset: Path | None) -> dict[str, Any]:
-    """Compute or load, draw, print the numbers, write the folder."""
-    import json
-
+    """Compute or load the dataset, plot it, print the numbers, write the folder."""
     start = time.perf_counter()
     module = catalogue.module(name)
     chosen = catalogue.settings(name, quick=quick, changes=changes) if dataset is None else {}
@@ -125,16 +118,16 @@ def _make(name: str, out: Path, quick: bool, changes: dict[str, Any], dataset: P
             "settings": json.loads(data.attrs["settings"]),
             **{key: data.attrs[key] for key in ORIGIN if key in data.attrs},
             "seconds": time.perf_counter() - start,
-            "numbers": [asdict(number) for number in numbers],
+            "numbers": [{"name": name} | asdict(number) for name, number in numbers.items()],
         }
-        fill(folder, data, module.draw(data), report)
+        write_results(folder, data, module.plot(data), report)
     if dataset is None:
         catalogue.unfinished(name, chosen, out).discard()
     interval = getattr(module, "INTERVAL", "95 % interval")
     table = new_table("number", "value", interval, title=f"{name}: {catalogue.description(name)}")
-    for number in numbers:
-        table.add_row(number.name, f"{number.value:.3g}", f"[{number.low:.3g}, {number.high:.3g}]")
-    show(table)
+    for label, number in numbers.items():
+        table.add_row(label, f"{number.value:.3g}", f"[{number.low:.3g}, {number.high:.3g}]")
+    print_table(table)
     return report
 
 
@@ -144,7 +137,7 @@ def _compute(name: str, chosen: dict[str, Any], out: Path) -> "xarray.Dataset":
     try:
         return catalogue.compute(name, chosen, pieces)
     except KeyboardInterrupt:
-        say(f"{pieces.kept} of {pieces.total} pieces are kept in {out}: the same command goes on from there")
+        say(f"{pieces.kept} of {pieces.total} pieces are kept in {out}: the same command resumes from there")
         raise
 
 

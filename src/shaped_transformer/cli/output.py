@@ -1,4 +1,4 @@
-"""What all commands say and leave behind: lines and tables on standard error, one JSON object, a folder of results."""
+"""What all commands print and write: lines and tables on standard error, one JSON object, a folder of results."""
 
 import json
 import sys
@@ -36,7 +36,7 @@ def new_table(*columns: str, title: str) -> "Table":
     return Table(*columns, title=title, box=SIMPLE, title_justify="left")
 
 
-def show(table: "Table") -> None:
+def print_table(table: "Table") -> None:
     """Print a table on standard error."""
     from rich.console import Console
     from rich.measure import Measurement
@@ -58,15 +58,15 @@ def results(out: Path, kind: str) -> Iterator[Path]:
     **Raises:** before the body runs, `InputError` if the folder holds results of another kind, or things of the same
     names that are nobody's results; `StorageError` if it cannot be written.
     """
-    see_whose(out, kind)
+    check_owner(out, kind)
     with filling(out) as folder:
         yield folder
 
 
-def see_whose(out: Path, kind: str) -> None:
-    """See that what a command would replace in a folder are results of the same kind.
+def check_owner(out: Path, kind: str) -> None:
+    """Check that what a command would replace in a folder are results of the same kind.
 
-    **Raises:** `InputError` if not; `StorageError` if the folder cannot be read.
+    **Raises:** `InputError` if they are not; `StorageError` if the folder cannot be read.
     """
     try:
         found = [name for name in NAMES if (out / name).exists() or (out / name).is_symlink()]
@@ -87,7 +87,7 @@ def see_whose(out: Path, kind: str) -> None:
         )
 
 
-def fill(
+def write_results(
     folder: Path,
     data: "xarray.Dataset | xarray.DataTree | None",
     figure: "Figure | None",
@@ -103,8 +103,8 @@ def fill(
     (folder / REPORT).write_text(json.dumps(report, indent=1), encoding="utf-8")
 
 
-def finish(out: Path, report: dict[str, Any], *, as_json: bool, names: Sequence[str] = NAMES) -> None:
-    """Say where the results are, and print the report if asked for."""
+def report_results(out: Path, report: dict[str, Any], *, as_json: bool, names: Sequence[str] = NAMES) -> None:
+    """Print where the results are, and the report as JSON if asked for."""
     say(f"Written to {out}: {', '.join(names)}")
     if as_json:
         typer.echo(json.dumps(report))

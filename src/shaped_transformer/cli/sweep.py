@@ -11,9 +11,10 @@ import typer
 
 from ..analysis import sweeps
 from ..io.provenance import command_line
+from ..observables import OBSERVABLES
 from ..version import __version__
 from .options import Json, search_beside
-from .output import REPORT, fill, finish, new_table, results, say, show
+from .output import REPORT, new_table, print_table, report_results, results, say, write_results
 
 if TYPE_CHECKING:
     import xarray
@@ -22,16 +23,6 @@ PICTURES = ("figure.png", "figure.svg")
 
 ROWS = 40
 """Points that the table shows; all are in the store."""
-HEADERS = {
-    "correlation": "|rho|",
-    "effective_rank": "rank",
-    "mean_token_norm": "norm",
-    "largest_eigenvalue": "λ max",
-    "smallest_eigenvalue": "λ min",
-    "stopping_time": "stopped",
-    "left": "left",
-}
-"""Of the table's columns, short enough for all to fit on a line."""
 FAILED = 1
 """Exit status where no point could be drawn."""
 
@@ -57,7 +48,7 @@ def sweep_command(
     as_json: Json = False,
 ) -> None:
     """Draw a grid or list of designs into one zarr store; finished points are not drawn again."""
-    from ..plotting import sweep as figure
+    from ..plotting import sweep as picture
 
     start = time.perf_counter()
     if trust:
@@ -79,13 +70,13 @@ def sweep_command(
             "seconds": time.perf_counter() - start,
             **asdict(outcome),
         }
-        _print_table(sweeps.arranged(out, sweep), data)
+        _print_table(sweeps.in_store_order(out, sweep), data)
         some = outcome.computed + outcome.done > 0
-        fill(folder, None, figure.draw(data) if some else None, report)
+        write_results(folder, None, picture.plot(data) if some else None, report)
     for failure in outcome.failed:
         say(f"failed: {failure.label}: {failure.error}")
     say(f"{outcome.computed} computed, {outcome.done} already done, {len(outcome.failed)} failed")
-    finish(out, report, as_json=as_json, names=(sweeps.STORE, *(PICTURES if some else ()), REPORT))
+    report_results(out, report, as_json=as_json, names=(sweeps.STORE, *(PICTURES if some else ()), REPORT))
     if not some:
         raise typer.Exit(FAILED)
 
@@ -98,13 +89,14 @@ def _print_table(sweep: sweeps.Sweep, data: "xarray.Dataset") -> None:
     for name in names:
         table.add_column(name, overflow="fold")
     for name in (*sweep.keep, "left"):
-        table.add_column(HEADERS[name], justify="right", no_wrap=True)
+        header = name if name == "left" else OBSERVABLES[name].short
+        table.add_column(header, justify="right", no_wrap=True)
     indices = list(sweep.indices())
     for index in indices[:ROWS]:
         chosen = sweep.chosen(index)
         values = [data[name].to_numpy()[index][0 if name == "left" else 1] for name in (*sweep.keep, "left")]
         numbers = [f"{x:.3g}" if math.isfinite(x) else "—" for x in values]
-        table.add_row(*[str(sweeps.plain(chosen.get(name, ""))) for name in names], *numbers)
-    show(table)
+        table.add_row(*[str(sweeps.as_written(chosen.get(name, ""))) for name in names], *numbers)
+    print_table(table)
     if len(indices) > ROWS:
         say(f"… and {len(indices) - ROWS} more points in the store.")

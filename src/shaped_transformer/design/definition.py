@@ -114,16 +114,18 @@ def _one_line(cls: Any, error: ValidationError) -> str:
     for problem in error.errors():
         place = problem["loc"][0] if problem["loc"] else "definition"
         where = names[place] if isinstance(place, int) and place < len(names) else place
-        parts.append(describe(problem, str(where)) if problem["loc"] else str(problem["msg"]).removeprefix(PREFIX))
+        parts.append(describe(problem, str(where)) if problem["loc"] else reason(problem))
     return f"{cls.__name__}: " + "; ".join(dict.fromkeys(parts))
 
 
-PREFIX = "Value error, "
+def reason(problem: Any) -> str:
+    """Return the message of a validator of ours, without what pydantic puts before it."""
+    return str(problem["msg"]).removeprefix("Value error, ")
 
 
 def describe(problem: Any, where: str) -> str:
     """Say in one line what pydantic found wrong with the field `where`."""
-    message = str(problem["msg"]).removeprefix(PREFIX)
+    message = reason(problem)
     if problem["type"].startswith("missing"):
         return f"{where} is missing: give it"
     if problem["type"] == "value_error":

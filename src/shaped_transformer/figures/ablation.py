@@ -12,10 +12,12 @@ import numpy as np
 from ..design.architecture import Architecture
 from ..design.definition import PositiveFloat, PositiveInt
 from ..design.layers import Residual, ShapedAttention
+from ..estimates import LEVELS, Estimate, median
 from ..inputs import equicorrelated
+from ..observables import OBSERVABLES
 from ..plotting.plots import band
 from ..plotting.style import SERIES
-from .observed import LEVELS, Number, median, observe
+from .observed import observe
 from .pieces import Pieces, Task
 from .settings import AtLeastTwo, Correlation, Samples
 
@@ -34,9 +36,9 @@ PIECES = {
 }
 """Identity gain, uniform gain, and whether the temperature is the shaped one."""
 SKIPS = {False: "without skip", True: "with skip"}
-OBSERVED = {"effective rank": "effective rank", "mean token norm": "mean token norm tr V/m"}
+OBSERVED = ("effective_rank", "mean_token_norm")
 SMALLEST = 1e-12
-"""Norms are drawn from here on."""
+"""Smallest norm that the picture shows."""
 
 
 def compute(
@@ -73,7 +75,7 @@ def compute(
             layer = Residual(attention, scale=gamma) if skip else Residual(attention, scale=1.0, skip=0.0)
             arch = Architecture(width, depth, (layer,))
             tasks[f"{SKIPS[skip]} {name}"] = partial(
-                observe, "chain", arch, v0, samples, seed, list(OBSERVED), record=records
+                observe, "chain", arch, v0, samples, seed, OBSERVED, record=records
             )
     done = pieces(tasks)
     found = {
@@ -102,17 +104,18 @@ def compute(
     return xr.Dataset(found | last, coords=coords, attrs={"gamma": gamma, "tokens": tokens})
 
 
-def headline(data: "xarray.Dataset") -> list[Number]:
+def headline(data: "xarray.Dataset") -> dict[str, Estimate[float]]:
     """Return the median effective rank at the last layer of each variant."""
-    return [
-        median(f"median effective rank, {skip}, {variant}", data["last effective rank"].sel(skip=skip, variant=variant))
+    last = data["last effective_rank"]
+    return {
+        f"median effective rank, {skip}, {variant}": median(last.sel(skip=skip, variant=variant))
         for skip in data["skip"].values
         for variant in data["variant"].values
-    ]
+    }
 
 
-def draw(data: "xarray.Dataset") -> "Figure":
-    """Draw effective rank and norm through depth, without skip on the left and with it on the right."""
+def plot(data: "xarray.Dataset") -> "Figure":
+    """Plot effective rank and norm through depth, without skip on the left and with it on the right."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 7.2), layout="constrained")
@@ -121,13 +124,13 @@ def draw(data: "xarray.Dataset") -> "Figure":
     styles: tuple[LineStyleType, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), "-")
     colours = (*SERIES[1:], SERIES[0])
     for column, skip in zip(axes.T, data["skip"].values, strict=True):
-        for panel, (name, label) in zip(column, OBSERVED.items(), strict=True):
+        for panel, name in zip(column, OBSERVED, strict=True):
             for variant, colour, style in zip(PIECES, colours, styles, strict=True):
                 values = data[name].sel(skip=skip, variant=variant).to_numpy()
-                if name == "mean token norm":
+                if name == "mean_token_norm":
                     values = np.maximum(values, SMALLEST)
                 band(panel, layer, values, colour, variant, style)
-            panel.set_ylabel(label)
+            panel.set_ylabel(OBSERVABLES[name].label)
         with_gamma = f" √(1 − γ²), γ = {data.attrs['gamma']:.3g}" if skip == SKIPS[True] else ""
         column[0].set_title(f"{skip}{with_gamma}", loc="left")
         column[0].set_ylim(0.9, data.attrs["tokens"] + 0.1)

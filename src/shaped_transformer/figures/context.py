@@ -8,10 +8,12 @@ import numpy as np
 from ..design.architecture import shaped_transformer
 from ..design.definition import PositiveFloat, PositiveInt
 from ..design.masks import Mask
+from ..estimates import BOUNDS, LEVELS, Estimate, from_array, median, to_array
 from ..inputs import equicorrelated
+from ..observables import OBSERVABLES
 from ..plotting.plots import legend, plain_ticks, view_band
 from ..plotting.style import LABELS
-from .observed import LEVELS, Number, median, observe
+from .observed import counts, observe
 from .pieces import Pieces, Task
 from .settings import Correlation, PositiveInts, Samples
 
@@ -20,10 +22,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 OBSERVED = {
-    "mean |rho|": "mean |ρ| over pairs",
-    "effective rank": "effective rank / m",
-    "V11": "norm of token 1, V₁₁",
+    "mean_absolute_correlation": OBSERVABLES["mean_absolute_correlation"].title,
+    "effective_rank": f"{OBSERVABLES['effective_rank'].title} / m",
+    "V11": OBSERVABLES["V11"].title,
 }
+"""Observables with their labels; the rank is shown as a share of the number of tokens."""
 
 
 def compute(
@@ -52,7 +55,7 @@ def compute(
     import xarray as xr
 
     arch = shaped_transformer(width, depth, gamma=gamma, tau0=tau0, c_minus=c_minus, mask=mask)
-    counts = {"network": network_samples, "chain": samples, "sde": samples}
+    drawn = counts(samples, network_samples)
     tasks: dict[str, Task] = {
         f"{view} m={m}": partial(
             observe,
@@ -64,35 +67,34 @@ def compute(
             list(OBSERVED),
         )
         for m in tokens
-        for view, count in counts.items()
+        for view, count in drawn.items()
     }
     done = pieces(tasks)
     out: dict[str, Any] = {}
-    for view in counts:
+    for view in drawn:
         for name in OBSERVED:
-            scale = [m if name == "effective rank" else 1 for m in tokens]
+            scale = [m if name == "effective_rank" else 1 for m in tokens]
             last = [done[f"{view} m={m}"][name][:, -1] / s for m, s in zip(tokens, scale, strict=True)]
-            medians = [median("", x) for x in last]
             out[f"{view} {name}"] = (("tokens", "quantile"), [np.quantile(x, LEVELS) for x in last])
-            out[f"{view} median {name}"] = (("tokens", "bound"), [[m.value, m.low, m.high] for m in medians])
-    coords = {"tokens": list(tokens), "quantile": list(LEVELS), "bound": ["value", "low", "high"]}
+            out[f"{view} median {name}"] = (("tokens", "bound"), to_array(median(x) for x in last))
+    coords = {"tokens": list(tokens), "quantile": list(LEVELS), "bound": list(BOUNDS)}
     return xr.Dataset(out, coords=coords, attrs={"width": width, "depth": depth})
 
 
-def headline(data: "xarray.Dataset") -> list[Number]:
+def headline(data: "xarray.Dataset") -> dict[str, Estimate[float]]:
     """Return the medians at the shortest and the longest context."""
-    numbers = []
+    numbers = {}
     for name, label in list(OBSERVED.items())[:2]:
         for at in (0, -1):
             for view in LABELS if at else ("chain",):
                 chosen = data[f"{view} median {name}"].isel(tokens=at)
                 title = f"median {label}, m = {int(chosen['tokens'])}, {LABELS[view]}"
-                numbers.append(Number(title, *(float(x) for x in chosen.values)))
+                numbers[title] = from_array(chosen)
     return numbers
 
 
-def draw(data: "xarray.Dataset") -> "Figure":
-    """Draw medians and bands against the number of tokens."""
+def plot(data: "xarray.Dataset") -> "Figure":
+    """Plot medians and bands against the number of tokens."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 4.2), layout="constrained")

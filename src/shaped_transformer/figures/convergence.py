@@ -5,7 +5,7 @@ much the SDE misses the median of a statistic at a width n, with the rate n^(−
 explosions, rare as they are, weigh in means (theory §4).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,17 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from .. import statistics
 from ..design.architecture import Architecture, shaped_transformer
 from ..design.definition import PositiveFloat, PositiveInt
 from ..design.masks import Mask
+from ..estimates import BOUNDS, Estimate, from_array, median, normal, to_array, two_sample
 from ..inputs import Covariance, equicorrelated
 from ..numerics.arrays import Floats
 from ..plotting.plots import legend
 from ..plotting.style import SERIES
 from ..views.by_name import VIEWS
 from ..views.ensemble import Ensemble
-from .observed import Number
 from .pieces import Arrays, Pieces, Task
 from .settings import AtLeastTwo, Correlation, PositiveInts, Samples
 
@@ -36,11 +35,12 @@ Widths = Annotated[PositiveInts, Field(min_length=2)]
 RATES = np.linspace(-1.0, 4.0, 5001)
 """Where the rate is sought: theory has it at 1 (§4), noise may have it anywhere."""
 
-OBSERVED: dict[str, Callable[[Ensemble], Any]] = {
-    "log norm of token 1, log V₁₁": lambda e: np.log(e.covariance[:, -1, 0, 0]),
-    "correlation ρ₁₂": lambda e: e.correlation()[:, -1, 0, 1],
-    "effective rank": lambda e: e.effective_rank()[:, -1],
+OBSERVED: dict[str, Callable[[Ensemble], Floats]] = {
+    "log norm of token 1, log V₁₁": lambda e: np.log(e.observe("V11")[:, -1]),
+    "correlation ρ₁₂": lambda e: e.observe("rho12")[:, -1],
+    "effective rank": lambda e: e.observe("effective_rank")[:, -1],
 }
+"""What is compared at the last layer, by its title."""
 
 
 def compute(
@@ -63,8 +63,8 @@ def compute(
     **Arguments:** `widths`, `time`: where; `steps`: of the SDE, so many that its own error is small; the rest as in the
     figure `correlation`. τ0 should be large enough that the limit does not explode (theory §4).
 
-    **Returns:** over (width, statistic), the Kolmogorov–Smirnov `distance` and `difference`, that of the medians
-    (value, standard error); `rate`, fitted to the latter (value, standard error), and its constant; `noise`, the
+    **Returns:** over (width, statistic), the Kolmogorov–Smirnov `distance` and `difference`, that of the medians, with
+    its interval; `rate`, fitted to the latter, with its interval, and its constant; `noise`, the
     distance that two samples of one law exceed once in twenty.
     """
     import xarray as xr
@@ -80,18 +80,18 @@ def compute(
     tasks["sde"] = partial(_draws, "sde", at(max(widths)), v0, samples, seed, steps=steps)
     done = pieces(tasks)
     limit = done["sde"]
-    distance = [[statistics.two_sample(done[f"chain {n}"][s], limit[s]).distance for s in OBSERVED] for n in widths]
-    difference = np.array([[_difference(done[f"chain {n}"][s], limit[s]) for s in OBSERVED] for n in widths])
-    fits = [_rate(np.asarray(widths), difference[:, s]) for s in range(len(OBSERVED))]
+    distance = [[two_sample(done[f"chain {n}"][s], limit[s]).distance for s in OBSERVED] for n in widths]
+    differences = [[_difference(done[f"chain {n}"][s], limit[s]) for n in widths] for s in OBSERVED]
+    fits = [fit_rate(np.asarray(widths), of_widths) for of_widths in differences]
     return xr.Dataset(
         {
             "distance": (("width", "statistic"), distance),
-            "difference": (("width", "statistic", "estimate"), difference),
-            "rate": (("statistic", "estimate"), [rate for rate, _ in fits]),
+            "difference": (("statistic", "width", "bound"), to_array(differences)),
+            "rate": (("statistic", "bound"), to_array(rate for rate, _ in fits)),
             "constant": ("statistic", [constant for _, constant in fits]),
             "noise": float(kolmogi(0.05) * np.sqrt(2 / samples)),
         },
-        coords={"width": list(widths), "statistic": list(OBSERVED), "estimate": ["value", "error"]},
+        coords={"width": list(widths), "statistic": list(OBSERVED), "bound": list(BOUNDS)},
         attrs={"time": time, "samples": samples},
     )
 
@@ -101,43 +101,47 @@ def _draws(view: str, arch: Architecture, v0: Covariance, samples: int, seed: in
     return {name: np.asarray(f(drawn)) for name, f in OBSERVED.items()}
 
 
-def _difference(first: Floats, second: Floats) -> tuple[float, float]:
-    """Difference of medians with its standard error, from the widths of their 95 % intervals."""
-    (one, low, high), (other, least, most) = statistics.median(first), statistics.median(second)
-    return one - other, float(np.hypot(high - low, most - least)) / (2 * 1.96)
+def _difference(first: Floats, second: Floats) -> Estimate[float]:
+    """Return the difference of two medians, with an error from the widths of their intervals."""
+    one, other = median(first), median(second)
+    return normal(one.value - other.value, float(np.hypot(one.error, other.error)))
 
 
-def _rate(widths: NDArray[Any], difference: Floats) -> tuple[tuple[float, float], float]:
-    """Weighted least squares of difference = C·(n/n₀)^(−r), n₀ the smallest width: (r, its error) and C.
+def fit_rate(widths: NDArray[Any], differences: Sequence[Estimate[float]]) -> tuple[Estimate[float], float]:
+    """Fit difference = C·(n/n₀)^(−r), n₀ the smallest width, by weighted least squares.
 
-    For each r of `RATES` the best C is known; the error is half the width of where χ² stays within 1 of its minimum.
-    So it is at most half of `RATES`, where the differences tell nothing of a rate.
+    For each r of `RATES` the best C is known. The standard error of r is half the width of the range in which χ² stays
+    within 1 of its minimum: at most half of `RATES`, where the differences say nothing about a rate.
+
+    **Arguments:**
+
+    - `widths`: n, (widths,).
+    - `differences`: at each width, with normal intervals.
+
+    **Returns:** r with its interval, and C.
     """
-    value, error = difference.T
+    value, error = np.array([(d.value, d.error) for d in differences]).T
     shape = (widths / widths.min()) ** -RATES[:, None]
     constants = (shape * value / error**2).sum(1) / (shape**2 / error**2).sum(1)
     chi2 = (((value - constants[:, None] * shape) / error) ** 2).sum(1)
     best = int(chi2.argmin())
     near = RATES[chi2 <= chi2[best] + 1]
-    return (float(RATES[best]), float(np.ptp(near)) / 2), float(constants[best])
+    return normal(float(RATES[best]), float(np.ptp(near)) / 2), float(constants[best])
 
 
-def headline(data: "xarray.Dataset") -> list[Number]:
+def headline(data: "xarray.Dataset") -> dict[str, Estimate[float]]:
     """Return the fitted rates, and the error of the SDE at the largest width."""
-    numbers = []
+    numbers = {}
     for name in OBSERVED:
-        rate, error = (float(x) for x in data["rate"].sel(statistic=name))
-        numbers.append(Number(f"rate r of {name}, error ~ n^(−r)", rate, rate - 1.96 * error, rate + 1.96 * error))
+        numbers[f"rate r of {name}, error ~ n^(−r)"] = from_array(data["rate"].sel(statistic=name))
     for name in OBSERVED:
         last = data["difference"].sel(statistic=name).isel(width=-1)
-        value, error = (float(x) for x in last)
-        label = f"median of {name}, chain of width {int(data['width'][-1])} minus SDE"
-        numbers.append(Number(label, value, value - 1.96 * error, value + 1.96 * error))
+        numbers[f"median of {name}, chain of width {int(data['width'][-1])} minus SDE"] = from_array(last)
     return numbers
 
 
-def draw(data: "xarray.Dataset") -> "Figure":
-    """Draw distances and errors against width.
+def plot(data: "xarray.Dataset") -> "Figure":
+    """Plot distances and errors against width.
 
     How to read it: below the dotted line a distance cannot be told from zero with this many samples; the lines on the
     right are the fitted rates.
@@ -149,18 +153,18 @@ def draw(data: "xarray.Dataset") -> "Figure":
     width = data["width"].to_numpy()
     for name, colour, marker in zip(OBSERVED, SERIES, "os^", strict=False):
         left.loglog(width, data["distance"].sel(statistic=name), color=colour, marker=marker, label=name)
-        value, error = data["difference"].sel(statistic=name).to_numpy().T
-        right.errorbar(width, np.abs(value), 1.96 * error, fmt=marker, color=colour, capsize=2)
+        value, low, high = data["difference"].sel(statistic=name).to_numpy().T
+        right.errorbar(width, np.abs(value), (high - low) / 2, fmt=marker, color=colour, capsize=2)
         rate, constant = float(data["rate"].sel(statistic=name)[0]), float(data["constant"].sel(statistic=name))
         label = f"{name}: n^(−{rate:.2f})"
         right.plot(width, np.abs(constant) * (width / width[0]) ** -rate, color=colour, label=label)
     left.axhline(float(data["noise"]), color="#333333", linestyle=":", label="noise of the samples (5 %)")
     left.set_ylabel("Kolmogorov–Smirnov distance, chain to SDE")
     left.set_ylim(bottom=float(data["noise"]) / 3)
-    left.set_title("distance of the laws", loc="left")
+    left.set_title("distance of the distributions", loc="left")
     right.set(xscale="log", yscale="log", ylabel="|median of the chain − median of the SDE|")
     right.set_title("error of the SDE's medians, with 95 % bars", loc="left")
-    smallest = np.abs(data["difference"].sel(estimate="value")).min()
+    smallest = np.abs(data["difference"].sel(bound="value")).min()
     right.set_ylim(bottom=max(float(smallest) / 3, 1e-5))
     for panel in (left, right):
         panel.set_xlabel(f"width n, at depth/width = {data.attrs['time']:g}")

@@ -11,10 +11,11 @@ import numpy as np
 
 from ..design import architecture as presets
 from ..design.definition import PositiveFloat, PositiveInt
+from ..estimates import LEVELS, Estimate, distance, median
 from ..inputs import equicorrelated
 from ..plotting.plots import band, densities, legend
 from ..plotting.style import LABELS, SERIES
-from .observed import LEVELS, Number, distance, median, observe
+from .observed import counts, observe
 from .pieces import Pieces, Task
 from .settings import AtLeastTwo, Correlation, Samples
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import xarray
     from matplotlib.figure import Figure
 
+SHOWN = "mean_absolute_correlation"
+"""The observable of the left panel."""
 DESIGNS = {
     "skipless": "skipless softmax",
     "post-norm": "post-norm",
@@ -61,36 +64,36 @@ def compute(
         "shaped": shaped,
     }
     v0 = equicorrelated(tokens, correlation)
-    counts = {"network": network_samples, "chain": samples, "sde": samples}
+    drawn = counts(samples, network_samples)
     tasks: dict[str, Task] = {
-        f"design {name}": partial(observe, "chain", arch, v0, samples, seed, ["mean |rho|"], record=records)
+        f"design {name}": partial(observe, "chain", arch, v0, samples, seed, [SHOWN], record=records)
         for name, arch in designs.items()
     }
-    tasks |= {f"view {view}": partial(observe, view, shaped, v0, counts[view], seed, ["rho12"]) for view in counts}
+    tasks |= {f"view {view}": partial(observe, view, shaped, v0, drawn[view], seed, ["rho12"]) for view in drawn}
     done = pieces(tasks)
     paths = {name: done[f"design {name}"] for name in designs}
     return xr.Dataset(
         {
             "path": (
                 ("design", "quantile", "layer"),
-                [np.quantile(p["mean |rho|"], LEVELS, axis=0) for p in paths.values()],
+                [np.quantile(p[SHOWN], LEVELS, axis=0) for p in paths.values()],
             ),
-            "last": (("design", "sample"), [p["mean |rho|"][:, -1] for p in paths.values()]),
+            "last": (("design", "sample"), [p[SHOWN][:, -1] for p in paths.values()]),
         }
-        | {f"rho_{view}": (f"sample_{view}", done[f"view {view}"]["rho12"][:, -1]) for view in counts},
+        | {f"rho_{view}": (f"sample_{view}", done[f"view {view}"]["rho12"][:, -1]) for view in drawn},
         coords={"design": list(designs), "quantile": list(LEVELS), "layer": paths["shaped"]["depth"]},
     )
 
 
-def headline(data: "xarray.Dataset") -> list[Number]:
+def headline(data: "xarray.Dataset") -> dict[str, Estimate[float]]:
     """Return the medians at the last layer."""
-    collapse = [median(f"median |ρ|, {DESIGNS[str(d)]}", data["last"].sel(design=d)) for d in data["design"].values]
-    views = [median(f"median ρ12, {LABELS[view]}", data[f"rho_{view}"]) for view in LABELS]
-    return [*collapse, *views, distance("KS distance, network to chain", data["rho_network"], data["rho_chain"])]
+    collapse = {f"median |ρ|, {DESIGNS[str(d)]}": median(data["last"].sel(design=d)) for d in data["design"].values}
+    views = {f"median ρ12, {LABELS[view]}": median(data[f"rho_{view}"]) for view in LABELS}
+    return collapse | views | {"KS distance, network to chain": distance(data["rho_network"], data["rho_chain"])}
 
 
-def draw(data: "xarray.Dataset") -> "Figure":
-    """Draw |ρ| against layer by design, and the densities of ρ₁₂ by view."""
+def plot(data: "xarray.Dataset") -> "Figure":
+    """Plot |ρ| against layer by design, and the densities of ρ₁₂ by view."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4.2), layout="constrained")

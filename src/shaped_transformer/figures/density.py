@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING
 
 from ..design.architecture import shaped_transformer
 from ..design.definition import PositiveFloat, PositiveInt
+from ..estimates import Estimate, distance, median
 from ..inputs import equicorrelated
+from ..observables import OBSERVABLES
 from ..plotting.plots import densities, legend
 from ..plotting.style import LABELS
-from .observed import Number, distance, median, observe
+from .observed import counts, observe
 from .pieces import Pieces, Task
 from .settings import AtLeastTwo, Correlation, PositiveFloats, Samples
 
@@ -16,11 +18,7 @@ if TYPE_CHECKING:
     import xarray
     from matplotlib.figure import Figure
 
-STATISTICS = {
-    "V11": ("norm of token 1, V₁₁", "log"),
-    "V12": ("covariance of tokens 1 and 2, V₁₂", "linear"),
-    "rho12": ("correlation of tokens 1 and 2, ρ₁₂", "linear"),
-}
+OBSERVED = ("V11", "V12", "rho12")
 
 
 def compute(
@@ -45,61 +43,60 @@ def compute(
     import xarray as xr
 
     v0 = equicorrelated(tokens, correlation)
-    counts = {"network": network_samples, "chain": samples, "sde": samples}
+    drawn = counts(samples, network_samples)
     tasks: dict[str, Task] = {
         f"{view} gamma={gamma:g}": partial(
             observe,
             view,
             shaped_transformer(width, depth, gamma=gamma, tau0=tau0, c_minus=c_minus),
             v0,
-            counts[view],
+            drawn[view],
             seed,
-            list(STATISTICS),
+            OBSERVED,
         )
         for gamma in gammas
-        for view in counts
+        for view in drawn
     }
     done = pieces(tasks)
     return xr.Dataset(
         {
             view: (
                 ("gamma", "statistic", f"sample_{view}"),
-                [[done[f"{view} gamma={gamma:g}"][name][:, -1] for name in STATISTICS] for gamma in gammas],
+                [[done[f"{view} gamma={gamma:g}"][name][:, -1] for name in OBSERVED] for gamma in gammas],
             )
-            for view in counts
+            for view in drawn
         },
-        coords={"gamma": list(gammas), "statistic": list(STATISTICS)},
+        coords={"gamma": list(gammas), "statistic": list(OBSERVED)},
     )
 
 
-def headline(data: "xarray.Dataset") -> list[Number]:
+def headline(data: "xarray.Dataset") -> dict[str, Estimate[float]]:
     """Return for the largest γ the median norm by view, and for each γ the distances between views in ρ₁₂."""
     last = data.isel(gamma=-1)
-    norms = [
-        median(f"median V11 at γ = {float(last['gamma']):g}, {LABELS[v]}", last[v].sel(statistic="V11")) for v in LABELS
-    ]
-    distances = []
+    numbers = {
+        f"median V11 at γ = {float(last['gamma']):g}, {LABELS[v]}": median(last[v].sel(statistic="V11")) for v in LABELS
+    }
     for gamma in data["gamma"].values:
         rho = {view: data[view].sel(gamma=gamma, statistic="rho12").to_numpy() for view in LABELS}
         for view in ("network", "sde"):
             name = f"KS distance of ρ12 at γ = {float(gamma):g}, {LABELS[view]} to chain"
-            distances.append(distance(name, rho[view], rho["chain"]))
-    return [*norms, *distances]
+            numbers[name] = distance(rho[view], rho["chain"])
+    return numbers
 
 
-def draw(data: "xarray.Dataset") -> "Figure":
-    """Draw one column for each γ, one row for each statistic."""
+def plot(data: "xarray.Dataset") -> "Figure":
+    """Plot one column for each γ, one row for each statistic."""
     from matplotlib.figure import Figure
 
     gammas = data["gamma"].values
     figure = Figure(figsize=(3.6 * len(gammas), 8.4), layout="constrained")
-    axes = figure.subplots(len(STATISTICS), len(gammas), squeeze=False)
+    axes = figure.subplots(len(OBSERVED), len(gammas), squeeze=False)
     for column, gamma in zip(axes.T, gammas, strict=True):
         column[0].set_title(f"γ = {float(gamma):g}", loc="left")
-        for panel, (name, (label, scale)) in zip(column, STATISTICS.items(), strict=True):
+        for panel, name in zip(column, OBSERVED, strict=True):
             panels = {view: data[view].sel(gamma=gamma, statistic=name).to_numpy() for view in LABELS}
-            densities(panel, panels, scale)
-            panel.set_xlabel(label)
+            densities(panel, panels, OBSERVABLES[name].scale)
+            panel.set_xlabel(OBSERVABLES[name].label)
     for panel in axes[:, 1:].flat:
         panel.set_ylabel("")
     legend(axes[0, 0])

@@ -12,11 +12,11 @@ import numpy as np
 from ..design import architecture as presets
 from ..design.architecture import Architecture
 from ..design.definition import PositiveFloat, PositiveInt
+from ..estimates import Estimate, median
 from ..inputs import Covariance, equicorrelated
 from ..plotting.plots import band
 from ..plotting.style import SERIES
 from ..views.sampling import initial_factor
-from .observed import Number, median
 from .pieces import Arrays, Pieces, Task
 from .settings import AtLeastTwo, Correlation
 
@@ -32,7 +32,7 @@ DESIGNS = {
 }
 QUANTITIES = {"stream": "gradient of the stream", "query": "gradient of the query weights"}
 SMALLEST = 1e-30
-"""Gradients are drawn from here on; below, they are rounding of double precision."""
+"""Smallest gradient that the picture shows; below it lies rounding of double precision."""
 
 
 def compute(
@@ -109,23 +109,23 @@ def _gradients(architecture: Architecture, v0: Covariance, seed: int) -> Arrays:
     return {"stream": norms[: len(network)], "query": norms[len(network) :]}
 
 
-def headline(data: "xarray.Dataset") -> list[Number]:
+def headline(data: "xarray.Dataset") -> dict[str, Estimate[float]]:
     """Return over how large a factor the gradients of each design range, and how the skipless ones fall."""
-    numbers = []
+    numbers = {}
     for design in ("shaped", "pre-norm"):
         for quantity in QUANTITIES:
             norms = data[quantity].sel(design=design).to_numpy()
             ranges = norms.max(axis=1) / norms.min(axis=1)
-            numbers.append(median(f"largest over smallest, {QUANTITIES[quantity]}, {DESIGNS[design]}", ranges))
+            numbers[f"largest over smallest, {QUANTITIES[quantity]}, {DESIGNS[design]}"] = median(ranges)
     query = data["query"].sel(design="skipless").to_numpy()
     upto = min(5, query.shape[1])
     fall = query.max(axis=1) / np.maximum(query[:, upto - 1], SMALLEST)
-    numbers.append(median(f"largest over that of block {upto}, {QUANTITIES['query']}, {DESIGNS['skipless']}", fall))
+    numbers[f"largest over that of block {upto}, {QUANTITIES['query']}, {DESIGNS['skipless']}"] = median(fall)
     return numbers
 
 
-def draw(data: "xarray.Dataset") -> "Figure":
-    """Draw the gradients' norms against the block, medians and bands over networks."""
+def plot(data: "xarray.Dataset") -> "Figure":
+    """Plot the gradients' norms against the block, medians and bands over networks."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4.6), layout="constrained")

@@ -11,10 +11,12 @@ import numpy as np
 from ..design.architecture import Architecture
 from ..design.definition import PositiveFloat, PositiveInt
 from ..design.layers import Residual, ShapedAttention
+from ..estimates import LEVELS, Estimate, distance, median, share
 from ..inputs import equicorrelated
+from ..observables import OBSERVABLES
 from ..plotting.plots import plain_ticks
 from ..plotting.style import COLOURS, LABELS
-from .observed import LEVELS, Number, distance, median, observe, share
+from .observed import counts, observe
 from .pieces import Pieces, Task
 from .settings import AtLeastTwo, Correlation, PositiveInts, Samples
 
@@ -22,11 +24,7 @@ if TYPE_CHECKING:
     import xarray
     from matplotlib.figure import Figure
 
-OBSERVED = {
-    "mean |rho|": ("mean |ρ| over pairs", "linear"),
-    "V11": ("norm of the first token", "log"),
-    "norm of the last token": ("norm of the last token", "log"),
-}
+OBSERVED = ("mean_absolute_correlation", "V11", "last_token_norm")
 MASKS = ("full", "causal")
 PAPER = "1, no W_O"
 """The design of the paper: one head without output projection."""
@@ -56,14 +54,14 @@ def compute(
 
     v0 = equicorrelated(tokens, correlation)
     designs = {PAPER: (1, False)} | {str(h): (h, True) for h in heads}
-    counts = {"network": network_samples, "chain": samples, "sde": samples}
+    drawn = counts(samples, network_samples)
     tasks: dict[str, Task] = {}
     for mask in MASKS:
         for name, (count, projects) in designs.items():
             attention = ShapedAttention(tau0=tau0, heads=count, output_projection=projects, mask=mask)
             arch = Architecture(width, depth, (Residual(attention, scale=gamma),))
-            for view in counts:
-                tasks[f"{mask} {name} {view}"] = partial(observe, view, arch, v0, counts[view], seed, list(OBSERVED))
+            for view in drawn:
+                tasks[f"{mask} {name} {view}"] = partial(observe, view, arch, v0, drawn[view], seed, OBSERVED)
     done = pieces(tasks)
     return xr.Dataset(
         {
@@ -71,34 +69,34 @@ def compute(
                 ("mask", "design", "statistic", f"sample_{view}"),
                 [[[done[f"{m} {d} {view}"][s][:, -1] for s in OBSERVED] for d in designs] for m in MASKS],
             )
-            for view in counts
+            for view in drawn
         },
         coords={"mask": list(MASKS), "design": list(designs), "statistic": list(OBSERVED)},
     )
 
 
-def headline(data: "xarray.Dataset") -> list[Number]:
+def headline(data: "xarray.Dataset") -> dict[str, Estimate[float]]:
     """Return the medians of |ρ| of the extreme designs, and how often the intervals of the views' medians overlap."""
-    numbers = []
+    numbers: dict[str, Estimate[float]] = {}
     for mask in MASKS:
         for design in (PAPER, str(data["design"].values[-1])):
-            chosen = data["chain"].sel(mask=mask, design=design, statistic="mean |rho|")
+            chosen = data["chain"].sel(mask=mask, design=design, statistic="mean_absolute_correlation")
             heads = "1 head, no projection" if design == PAPER else f"{design} heads"
-            numbers.append(median(f"median mean |ρ|, {mask}, {heads}, exact chain", chosen))
+            numbers[f"median mean |ρ|, {mask}, {heads}, exact chain"] = median(chosen)
     for mask in MASKS:
-        a, b = (data[v].sel(mask=mask, design=PAPER, statistic="mean |rho|") for v in ("chain", "sde"))
-        numbers.append(distance(f"KS distance of mean |ρ|, {mask}, {PAPER}, chain to SDE", a, b))
+        a, b = (data[v].sel(mask=mask, design=PAPER, statistic="mean_absolute_correlation") for v in ("chain", "sde"))
+        numbers[f"KS distance of mean |ρ|, {mask}, {PAPER}, chain to SDE"] = distance(a, b)
     for view in ("network", "sde"):
         flags = []
         for at in np.ndindex(*(data.sizes[d] for d in ("mask", "design", "statistic"))):
-            one, other = (median("", data[v].to_numpy()[at]) for v in (view, "chain"))
-            flags.append(one.low <= other.high and other.low <= one.high)
-        numbers.append(share(f"medians whose intervals overlap, {LABELS[view]} and chain", flags))
+            one, other = (median(data[v].to_numpy()[at]) for v in (view, "chain"))
+            flags.append(one.overlaps(other))
+        numbers[f"medians whose intervals overlap, {LABELS[view]} and chain"] = share(flags)
     return numbers
 
 
-def draw(data: "xarray.Dataset") -> "Figure":
-    """Draw one column for each mask, one row for each statistic, designs along the axis."""
+def plot(data: "xarray.Dataset") -> "Figure":
+    """Plot one column for each mask, one row for each statistic, designs along the axis."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 8.6), layout="constrained")
@@ -106,7 +104,8 @@ def draw(data: "xarray.Dataset") -> "Figure":
     designs = [str(d) for d in data["design"].values]
     markers = {"network": "s", "chain": "o", "sde": "^"}
     for column, mask in zip(axes.T, MASKS, strict=True):
-        for panel, (name, (label, scale)) in zip(column, OBSERVED.items(), strict=True):
+        for panel, name in zip(column, OBSERVED, strict=True):
+            label, scale = OBSERVABLES[name].label, OBSERVABLES[name].scale
             for offset, view in zip((-0.22, 0, 0.22), LABELS, strict=True):
                 draws = data[view].sel(mask=mask, statistic=name).to_numpy()
                 low, middle, high = np.quantile(draws, LEVELS, axis=1)

@@ -13,11 +13,13 @@ import numpy as np
 from ..design.activations import Activation, ShapedReLU, ShapedSmooth, Smooth
 from ..design.architecture import Architecture, shaped_mlp
 from ..design.definition import PositiveFloat, PositiveInt
+from ..estimates import BOUNDS, LEVELS, Estimate, distance, from_array, median, share
 from ..inputs import equicorrelated
 from ..numerics.arrays import Floats
 from ..plotting.plots import band, densities, legend
 from ..plotting.style import COLOURS, LABELS, SERIES
-from .observed import LEVELS, Number, distance, median, observe, share
+from ..views.stopping import WINDOW
+from .observed import counts, observe
 from .pieces import Arrays, Pieces, Task
 from .settings import Correlation, Samples
 
@@ -45,8 +47,6 @@ ACTIVATIONS: dict[str, Smooth] = {
     "balanced, β = 0": Smooth(balanced, WEIGHT / 2, -2 * (1 - WEIGHT)),
     "softplus, β = 3/16": Smooth(bent, 0.5, 0.0),
 }
-EXPLODED = 1e4
-"""Norm above which a path counts as exploded."""
 
 
 def compute(
@@ -80,12 +80,12 @@ def compute(
     two, one = equicorrelated(2, correlation), np.ones((1, 1))
     unshaped = shaped_mlp(width, depth, activation=Activation("relu"))
     shaped = shaped_mlp(width, depth, activation=ShapedReLU(c_plus, c_minus))
-    counts = {"network": network_samples, "chain": samples, "sde": samples}
+    number = counts(samples, network_samples)
     tasks: dict[str, Task] = {}
-    for name, arch, views in (("unshaped", unshaped, ("network", "chain")), ("shaped", shaped, tuple(counts))):
+    for name, arch, views in (("unshaped", unshaped, ("network", "chain")), ("shaped", shaped, tuple(number))):
         for view in views:
             tasks[f"{name} {view}"] = partial(
-                observe, view, arch, two, counts[view], seed, ["rho12"], record=records, **_steps(view, steps)
+                observe, view, arch, two, number[view], seed, ["rho12"], record=records, **_steps(view, steps)
             )
     tasks["two tokens"] = partial(_two_tokens, correlation, c_plus - c_minus, depth / width, samples, steps, seed)
     for name, phi in ACTIVATIONS.items():
@@ -104,8 +104,8 @@ def compute(
         found = [done[f"{name} {view}"] for name in ACTIVATIONS]
         out[f"norm {view}"] = (("activation", "quantile", f"layer_{view}"), [f["quantiles"] for f in found])
         out[f"exploded {view}"] = (("activation", "bound"), [f["exploded"] for f in found])
-    coords: dict[str, Any] = {f"layer_{view}": done[f"shaped {view}"]["depth"] for view in counts}
-    coords |= {"activation": list(ACTIVATIONS), "quantile": list(LEVELS), "bound": ["value", "low", "high"]}
+    coords: dict[str, Any] = {f"layer_{view}": done[f"shaped {view}"]["depth"] for view in number}
+    coords |= {"activation": list(ACTIVATIONS), "quantile": list(LEVELS), "bound": list(BOUNDS)}
     return xr.Dataset(out, coords=coords, attrs={"time": depth / width, "width": width})
 
 
@@ -115,12 +115,12 @@ def _steps(view: str, steps: int) -> dict[str, int]:
 
 def _norms(view: str, arch: Architecture, v0: Floats, samples: int, seed: int, **options: Any) -> Arrays:
     """Quantiles of the norm through depth, and the share of paths that exploded (those that stopped included)."""
-    found = observe(view, arch, v0, samples, seed, ["V11", "stopped"], **options)
+    found = observe(view, arch, v0, samples, seed, ["V11"], **options)
     norm = found["V11"]
-    exploded = share("", (norm > EXPLODED).any(axis=1) | (found["stopped"][:, 0] <= arch.depth))
+    exploded = share((norm > WINDOW[1]).any(axis=1) | (found["stopped"] <= arch.depth))
     return {
         "quantiles": np.quantile(norm, LEVELS, axis=0),
-        "exploded": np.array([exploded.value, exploded.low, exploded.high]),
+        "exploded": exploded.to_array(),
         "depth": found["depth"],
     }
 
@@ -139,21 +139,20 @@ def _two_tokens(correlation: float, bend: float, time: float, samples: int, step
     return {"rho": np.tanh(z)}
 
 
-def headline(data: "xarray.Dataset") -> list[Number]:
+def headline(data: "xarray.Dataset") -> dict[str, Estimate[float]]:
     """Return the medians of ρ, the distance of the two-token SDE, and the shares of exploded paths."""
     rho = {key: data[f"rho {key}"] for key in ("unshaped network", "unshaped chain", "shaped network", "shaped chain")}
-    numbers = [median(f"median ρ, {key}", draws) for key, draws in rho.items()]
-    numbers.append(median("median ρ, shaped SDE", data["rho shaped sde"]))
-    numbers.append(distance("KS distance of ρ, two-token SDE to SDE", data["rho two tokens"], data["rho shaped sde"]))
+    numbers = {f"median ρ, {key}": median(draws) for key, draws in rho.items()}
+    numbers["median ρ, shaped SDE"] = median(data["rho shaped sde"])
+    numbers["KS distance of ρ, two-token SDE to SDE"] = distance(data["rho two tokens"], data["rho shaped sde"])
     for view in ("chain", "sde"):
         for name in ACTIVATIONS:
-            values = (float(x) for x in data[f"exploded {view}"].sel(activation=name))
-            numbers.append(Number(f"exploded, {name}, {LABELS[view]}", *values))
+            numbers[f"exploded, {name}, {LABELS[view]}"] = from_array(data[f"exploded {view}"].sel(activation=name))
     return numbers
 
 
-def draw(data: "xarray.Dataset") -> "Figure":
-    """Draw paths of ρ above, laws below; on the right norms and exploded paths by activation."""
+def plot(data: "xarray.Dataset") -> "Figure":
+    """Plot paths of ρ above, laws below; on the right norms and exploded paths by activation."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 7.4), layout="constrained")
@@ -187,7 +186,7 @@ def draw(data: "xarray.Dataset") -> "Figure":
     top.set_title("smooth activations: median, 5–95 %", loc="left")
     legend(top)
     bottom.set_xticks(range(len(ACTIVATIONS)), [name.replace(", ", "\n") for name in ACTIVATIONS])
-    bottom.set(ylabel=f"share of paths above {EXPLODED:g}", ylim=(-0.01, None), xlim=(-0.5, len(ACTIVATIONS) - 0.5))
+    bottom.set(ylabel=f"share of paths above {WINDOW[1]:g}", ylim=(-0.01, None), xlim=(-0.5, len(ACTIVATIONS) - 0.5))
     bottom.set_title("explosion, with 95 % bars", loc="left")
     legend(bottom, loc="upper left")
     return figure

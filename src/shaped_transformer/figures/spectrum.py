@@ -11,10 +11,11 @@ import numpy as np
 
 from ..design import architecture as presets
 from ..design.definition import PositiveFloat, PositiveInt
+from ..estimates import LEVELS, Estimate, mean, median
 from ..inputs import equicorrelated
 from ..numerics.arrays import Floats
 from ..plotting.plots import band, legend
-from .observed import LEVELS, Number, median, observe
+from .observed import observe
 from .pieces import Pieces, Task
 from .settings import AtLeastTwo, Samples
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 DESIGNS = {"linear": "deep linear network", "shaped": "shaped Transformer"}
 SHOWN = 6
-"""Eigenvalues that are drawn, evenly spaced from the largest to the smallest."""
+"""Eigenvalues that the picture shows, evenly spaced from the largest to the smallest."""
 
 
 def compute(
@@ -95,29 +96,23 @@ def newman(width: int, tokens: int) -> Floats:
     return np.asarray(digamma((width - np.arange(tokens)) / 2) + np.log(2 / width))
 
 
-def headline(data: "xarray.Dataset") -> list[Number]:
+def headline(data: "xarray.Dataset") -> dict[str, Estimate[float]]:
     """Return mean and slopes of the linear network over their closed forms, and the spread of both networks."""
-    numbers = []
-    mean = data["mean log"].sel(design="linear").to_numpy()
-    exact = float(data["exact mean"][-1])
-    error = 1.96 * mean.std(ddof=1) / np.sqrt(len(mean)) / abs(exact)
-    ratio = mean.mean() / exact
-    numbers.append(Number("linear: mean log eigenvalue over the closed form", ratio, ratio - error, ratio + error))
+    numbers = {}
+    ratio = data["mean log"].sel(design="linear") / float(data["exact mean"][-1])
+    numbers["linear: mean log eigenvalue over the closed form"] = mean(ratio)
     slopes = data["slope"].to_numpy()
     spread = slopes[..., 0] - slopes[..., -1]
     exponent = data["exponent"].to_numpy()
-    x = spread[0] / (exponent[0] - exponent[-1])
-    error = 1.96 * x.std(ddof=1) / np.sqrt(len(x))
-    numbers.append(
-        Number("linear: spread of the spectrum per layer over Newman's", x.mean(), x.mean() - error, x.mean() + error)
-    )
+    numbers["linear: spread of the spectrum per layer over Newman's"] = mean(spread[0] / (exponent[0] - exponent[-1]))
     for design, values in zip(data["design"].values, spread, strict=True):
-        numbers.append(median(f"{DESIGNS[str(design)]}: decades per layer, largest over smallest", values / np.log(10)))
+        title = f"{DESIGNS[str(design)]}: decades per layer, largest over smallest"
+        numbers[title] = median(values / np.log(10))
     return numbers
 
 
-def draw(data: "xarray.Dataset") -> "Figure":
-    """Draw eigenvalues on a log scale through depth, with the closed forms over the linear network's."""
+def plot(data: "xarray.Dataset") -> "Figure":
+    """Plot eigenvalues on a log scale through depth, with the closed forms over the linear network's."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

@@ -12,10 +12,11 @@ import numpy as np
 
 from ..design.architecture import shaped_transformer
 from ..design.definition import PositiveFloat, PositiveInt
+from ..estimates import BOUNDS, Estimate, median, share
 from ..inputs import equicorrelated
 from ..plotting.plots import edges, legend
 from ..plotting.style import LABELS
-from .observed import Number, median, observe, share
+from .observed import counts, observe
 from .pieces import Pieces, Task
 from .settings import AtLeastTwo, Correlation, PositiveFloats, Samples
 
@@ -53,53 +54,53 @@ def compute(
     """
     import xarray as xr
 
-    counts = {"network": network_samples, "chain": samples, "sde": samples}
+    number = counts(samples, network_samples)
     shape = (len(norms), len(gammas), len(taus))
 
     def drawn(view: str, i: int, j: int) -> bool:
         return view != "network" or (i % network_every == 0 and j % network_every == 0)
 
-    grid = [(view, *at) for view in counts for at in np.ndindex(shape) if drawn(view, *at[1:])]
+    grid = [(view, *at) for view in number for at in np.ndindex(shape) if drawn(view, *at[1:])]
     tasks: dict[str, Task] = {}
     for view, k, i, j in grid:
         arch = shaped_transformer(width, depth, gamma=gammas[i], tau0=taus[j], c_minus=c_minus)
         v0 = equicorrelated(tokens, correlation, norms[k] ** 2)
-        tasks[f"{view} {k} {i} {j}"] = partial(observe, view, arch, v0, counts[view], seed, ["stopped"], stop=window)
+        tasks[f"{view} {k} {i} {j}"] = partial(
+            observe, view, arch, v0, number[view], seed, ["stopping_time"], stop=window
+        )
     done = pieces(tasks)
-    times = {view: np.full((*shape, 3), -1.0) for view in counts}
+    times = {view: np.full((*shape, 3), -1.0) for view in number}
     alive = np.zeros(shape)
     for view, *at in grid:
-        stopped = done[" ".join(map(str, (view, *at)))]["stopped"][:, 0]
-        found = median("", np.minimum(stopped, depth) / width)
-        times[view][*at] = found.value, found.low, found.high
+        found = done[" ".join(map(str, (view, *at)))]
+        times[view][*at] = median(found["stopping_time"][:, -1]).to_array()
         if view == "chain":
-            alive[*at] = np.mean(stopped > depth)
+            alive[*at] = np.mean(found["stopped"] > depth)
     dims = ("norm", "gamma", "tau0")
     return xr.Dataset(
         {view: ((*dims, "bound"), time) for view, time in times.items()} | {"alive": (dims, alive)},
-        coords={"norm": list(norms), "gamma": list(gammas), "tau0": list(taus), "bound": ["value", "low", "high"]},
+        coords={"norm": list(norms), "gamma": list(gammas), "tau0": list(taus), "bound": list(BOUNDS)},
         attrs={"time": depth / width, "window": list(window)},
     )
 
 
-def headline(data: "xarray.Dataset") -> list[Number]:
+def headline(data: "xarray.Dataset") -> dict[str, Estimate[float]]:
     """Return how large a part of the map is stable in each view, and where they differ most."""
-    numbers = []
+    numbers = {}
     whole = data.attrs["time"] - 1e-9
     for norm in data["norm"].values:
         for view in ("chain", "sde"):
             times = data[view].sel(norm=norm)
-            value, low, high = (float(np.mean(times.sel(bound=b) >= whole)) for b in ("value", "low", "high"))
             name = f"part of the map whose median path stays to the end, norm {norm:g}, {LABELS[view]}"
-            numbers.append(Number(name, value, low, high))
+            numbers[name] = Estimate(*(float(np.mean(times.sel(bound=b) >= whole)) for b in BOUNDS))
     drawn = data["network"].sel(bound="value").to_numpy() >= 0
     seen, chain = (data[view].to_numpy()[drawn] for view in ("network", "chain"))
     overlap = (seen[:, 1] <= chain[:, 2] + 1e-9) & (chain[:, 1] <= seen[:, 2] + 1e-9)
-    return [*numbers, share("points at which intervals of network and chain overlap", overlap)]
+    return numbers | {"points at which intervals of network and chain overlap": share(overlap)}
 
 
-def draw(data: "xarray.Dataset") -> "Figure":
-    """Draw the maps of chain and SDE with common colours, networks as points on the chain's."""
+def plot(data: "xarray.Dataset") -> "Figure":
+    """Plot the maps of chain and SDE with common colours, networks as points on the chain's."""
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 

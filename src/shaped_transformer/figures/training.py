@@ -4,21 +4,18 @@ Every variant gets the same small search over its one learning rate, with the fi
 found. Rates by parameter group are part of the shaped variants, one rate for all parameters part of the baselines.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from importlib import metadata
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..design.definition import Count, PositiveInt
+from ..estimates import Estimate, exact, spread
 from ..plotting.style import SERIES
-from .observed import Number
 from .pieces import Arrays, Pieces, Task
 from .settings import Axis, PositiveFloats, PositiveInts
 
@@ -27,10 +24,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LOG = 10
-"""Steps that each point of a curve is the mean of."""
-ROUNDS, WARM = 24, 2
-"""Steps timed of each network in turn, and how many of them do not count."""
+CELL = ("variant", "depth")
+"""Dimensions of what is trained as a causal language model."""
 REFERENCES = ("pre-norm", "pre-norm-groups")
 """What the shaped Transformer is measured against: pre-norm as usual, and with its own rates."""
 INTERVAL = "range over seeds"
@@ -102,9 +97,7 @@ def compute(
 
     **Raises:** `MissingExtra` without the extra `training`; `StorageError` where the text is not installed.
     """
-    import xarray as xr
-
-    from ..training import VARIANTS, Recipe  # says which extra is missing, before any work
+    from ..training import Recipe  # says which extra is missing, before any work
     from ..training.task import prepare
 
     base = Recipe(
@@ -119,27 +112,17 @@ def compute(
     )
     cells = [replace(base, variant=v, depth=d) for v in variants for d in depths]
     masked = _masked_recipes(base, masked_variants, masked_depth, masked_steps, masked_vocabulary)
-    task = prepare(base)  # what is wrong with any recipe or the text is told by now, before any work
-    cell = ("variant", "depth")
-    shape = (len(variants), len(depths))
+    task = prepare(base)  # reports what is wrong with recipes or text before any work
     timed = pieces({"seconds of a step": partial(_seconds, variants, depths, base)})["seconds of a step"]
-    data = xr.Dataset(
-        {"step_seconds": (cell, timed["seconds"]), "entropy": next(iter(task.facts.values()))},
-        coords={
-            "variant": variants,
-            "title": ("variant", [VARIANTS[v].title for v in variants]),
-            "depth": depths,
-            "seed": seeds,
-            "searched": rates,
-            "step": _points(steps),
-        },
-        attrs={"data": task.source, "sha256": task.sha256, "torch": metadata.version("torch")},
-    )
+    data = _empty(variants, depths, rates, seeds, steps)
+    data = data.assign_attrs(data=task.source, sha256=task.sha256, torch=metadata.version("torch"))
+    data = data.assign(step_seconds=(CELL, timed["seconds"]), entropy=next(iter(task.facts.values())))
+    shape = (len(variants), len(depths))
     for name, values in _search(pieces, cells, rates, seeds).items():
-        data[name] = ((*cell, *AXES[name]), values.reshape(*shape, *values.shape[1:]))
+        data[name] = ((*CELL, *AXES[name]), values.reshape(*shape, *values.shape[1:]))
     if not masked:
         return data
-    data = data.assign_coords(masked_variant=masked_variants, masked_step=_points(masked_steps))
+    data = data.assign_coords(masked_variant=masked_variants, masked_step=_logged_steps(masked_steps))
     data["masked_entropy"] = next(iter(prepare(masked[0]).facts.values()))
     for name, values in _search(pieces, masked, rates, seeds).items():
         axes = ["masked_step" if axis == "step" else axis for axis in AXES[name]]
@@ -147,8 +130,40 @@ def compute(
     return data
 
 
+def _empty(
+    variants: Sequence[str], depths: Sequence[int], rates: Sequence[float], seeds: Sequence[int], steps: int
+) -> "xarray.Dataset":
+    """Return the dataset's coordinates."""
+    import xarray as xr
+
+    from ..training import VARIANTS
+
+    return xr.Dataset(
+        coords={
+            "variant": list(variants),
+            "title": ("variant", [VARIANTS[v].title for v in variants]),
+            "depth": list(depths),
+            "seed": list(seeds),
+            "searched": list(rates),
+            "step": _logged_steps(steps),
+        }
+    )
+
+
+def _logged_steps(steps: int) -> NDArray[np.int64]:
+    from ..training.search import logged_steps
+
+    return logged_steps(steps)
+
+
+def _seconds(variants: Sequence[str], depths: Sequence[int], base: Any) -> Arrays:
+    from ..training.search import step_seconds
+
+    return {"seconds": step_seconds(variants, depths, base)}
+
+
 def _masked_recipes(base: Any, variants: Sequence[str], depth: int, steps: int, vocabulary: int) -> list[Any]:
-    """Those of the masked models, with a schedule that falls; none without steps."""
+    """Return the recipes of the masked models, whose schedule falls to 0; none where there are no steps."""
     if not steps:
         return []
     options = {"depth": depth, "steps": steps, "vocabulary": vocabulary, "schedule": "cosine", "warmup": steps // 20}
@@ -157,10 +172,11 @@ def _masked_recipes(base: Any, variants: Sequence[str], depth: int, steps: int, 
 
 def _search(pieces: Pieces, recipes: list[Any], rates: Sequence[float], seeds: Sequence[int]) -> Arrays:
     """Train each recipe at every rate with the first seed, and at the best with the others; arrays over recipes."""
+    from ..training.search import rank, run_losses
 
     def task(recipe: Any, rate: float, seed: int) -> tuple[str, Task]:
         name = f"{recipe.task} {recipe.variant} depth={recipe.depth} lr={rate:g} seed={seed}"
-        return name, partial(_run, replace(recipe, lr=rate, seed=seed))
+        return name, partial(run_losses, replace(recipe, lr=rate, seed=seed))
 
     found = pieces(dict(task(recipe, rate, seeds[0]) for recipe in recipes for rate in rates))
 
@@ -168,7 +184,7 @@ def _search(pieces: Pieces, recipes: list[Any], rates: Sequence[float], seeds: S
         return found[task(recipe, rate, seed)[0]]
 
     def best(recipe: Any) -> float:
-        return min(rates, key=lambda rate: _rank(run(recipe, rate, seeds[0]), recipe.steps))
+        return min(rates, key=lambda rate: rank(run(recipe, rate, seeds[0]), recipe.steps))
 
     chosen = [(recipe, best(recipe)) for recipe in recipes]
     found |= pieces(dict(task(recipe, rate, seed) for recipe, rate in chosen for seed in seeds[1:]))
@@ -181,118 +197,50 @@ def _search(pieces: Pieces, recipes: list[Any], rates: Sequence[float], seeds: S
     return {name: np.asarray(values) for name, values in arrays.items()}
 
 
-def _points(steps: int) -> NDArray[np.int64]:
-    """The steps at which a loss is written: the first, every so many, the last."""
-    return np.unique([1, *range(LOG, steps + 1, LOG), steps])
-
-
-def _run(recipe: Any) -> Arrays:
-    """The losses of a run."""
-    from ..training.divergence import Diverged
-    from ..training.log import METRICS, read
-    from ..training.run import fit
-    from ..training.task import build, prepare
-
-    recipe = replace(recipe, log=LOG, evaluate=0, save=0, watch=0)
-    task = prepare(recipe)
-    stopped = recipe.steps + 1
-    with TemporaryDirectory() as folder:
-        try:
-            fit(recipe, task, build(recipe, task), Path(folder))
-        except Diverged as error:
-            stopped = error.step
-        lines = read(Path(folder) / METRICS)
-    losses = {line["step"]: line["loss"] for line in lines if "loss" in line}
-    held = np.array([losses.get(step, np.nan) for step in _points(recipe.steps)])
-    if stopped <= recipe.steps:
-        last = held[np.isfinite(held)][-1] if np.isfinite(held).any() else np.log(recipe.vocabulary)
-        held = np.where(np.isfinite(held), held, last)
-    final = next((line["held_out_loss"] for line in lines if "held_out_loss" in line), held[-1])  # none where stopped
-    return {"loss": held, "stopped": np.array(stopped), "final": np.array(final)}
-
-
-def _rank(run: Arrays, steps: int) -> tuple[bool, float]:
-    """Runs that were not stopped come first, then those of lower loss."""
-    return bool(run["stopped"] <= steps), float(run["final"])
-
-
-def _seconds(variants: Sequence[str], depths: Sequence[int], base: Any) -> Arrays:
-    """Median seconds of a training step, (variant, depth): all variants of a depth in turn, in one process."""
-    import torch
-
-    from ..training.run import optimiser
-    from ..training.task import build, prepare
-
-    task = prepare(base)
-    batch = torch.utils.data.default_collate([task.train[i] for i in range(base.batch)])
-    seconds = np.empty((len(variants), len(depths)))
-    for column, depth in enumerate(depths):
-        recipes = [replace(base, variant=variant, depth=depth) for variant in variants]
-        models = [build(recipe, task) for recipe in recipes]
-        optimisers = [optimiser(model, recipe) for model, recipe in zip(models, recipes, strict=True)]
-        taken = np.empty((ROUNDS, len(variants)))
-        for turn in range(ROUNDS):
-            for row, (model, stepper) in enumerate(zip(models, optimisers, strict=True)):
-                start = time.perf_counter()
-                model(**batch).loss.backward()
-                torch.nn.utils.clip_grad_norm_(model.parameters(), base.clip)
-                stepper.step()
-                stepper.zero_grad()
-                taken[turn, row] = time.perf_counter() - start
-        seconds[:, column] = np.median(taken[WARM:], axis=0)
-    return {"seconds": seconds}
-
-
-def headline(data: "xarray.Dataset") -> list[Number]:
+def headline(data: "xarray.Dataset") -> dict[str, Estimate[float]]:
     """Return final held-out losses, losses and step times over those of pre-norm, and the unigram entropies.
 
     A loss is the median of the runs that ended; where none did there is the first step at which one was stopped. The
     intervals are the ranges over seeds; of times, which are one number, there is none.
     """
-    numbers = []
+    numbers: dict[str, Estimate[float]] = {}
     variants, titles = data["variant"].to_numpy(), data["title"].to_numpy()
     steps = int(data["step"][-1])
     for depth in data["depth"].to_numpy():
         at = data.sel(depth=depth)
         for variant, title in zip(variants, titles, strict=True):
             one = at.sel(variant=variant)
-            numbers.append(_end(f"depth {depth}, {title}", "loss", one["final"], one["stopped"], steps))
+            numbers |= _end(f"depth {depth}, {title}", "loss", one["final"], one["stopped"], steps)
         for reference in [r for r in REFERENCES if {r, "shaped-learn"} <= set(variants)]:
             ours, theirs = at.sel(variant="shaped-learn"), at.sel(variant=reference)
             name = f"depth {depth}, shaped, learn over {theirs['title'].item()}"
             if min(int(ours["stopped"].min()), int(theirs["stopped"].min())) > steps:
-                numbers.append(_over_seeds(f"loss, {name}", ours["final"].to_numpy() / theirs["final"].to_numpy()))
-            cost = float(ours["step_seconds"] / theirs["step_seconds"])
-            numbers.append(Number(f"seconds of a step, {name}", cost, cost, cost))
+                numbers[f"loss, {name}"] = spread(ours["final"].to_numpy() / theirs["final"].to_numpy())
+            numbers[f"seconds of a step, {name}"] = exact(float(ours["step_seconds"] / theirs["step_seconds"]))
     entropies = [("causal", "entropy")]
     if "masked_final" in data:
         for variant in data["masked_variant"].to_numpy():
             one = data.sel(masked_variant=variant)
             ends = (one["masked_final"], one["masked_stopped"], int(data["masked_step"][-1]))
-            numbers.append(_end(variant, "masked loss", *ends))
+            numbers |= _end(variant, "masked loss", *ends)
         entropies.append(("masked", "masked_entropy"))
     for name, key in entropies:
-        value = float(data[key])
-        numbers.append(Number(f"unigram entropy of the held-out text, {name} vocabulary", value, value, value))
+        numbers[f"unigram entropy of the held-out text, {name} vocabulary"] = exact(float(data[key]))
     return numbers
 
 
-def _end(of: str, what: str, final: Any, stopped: Any, steps: int) -> Number:
-    """The final losses of the runs that ended, saying how many did not; where none did, when they were stopped."""
+def _end(of: str, what: str, final: Any, stopped: Any, steps: int) -> dict[str, Estimate[float]]:
+    """Return the final losses of the runs that did not diverge; where all did, the steps at which they were stopped."""
     losses, stops = final.to_numpy(), stopped.to_numpy()
     ended = stops > steps
     if not ended.any():
-        return _over_seeds(f"step at which all diverged, {of}", stops)
+        return {f"step at which all diverged, {of}": spread(stops)}
     note = "" if ended.all() else f" ({(~ended).sum()} of {len(ended)} diverged)"
-    return _over_seeds(f"{what}, {of}{note}", losses[ended])
+    return {f"{what}, {of}{note}": spread(losses[ended])}
 
 
-def _over_seeds(name: str, values: NDArray[Any]) -> Number:
-    return Number(name, float(np.median(values)), float(values.min()), float(values.max()))
-
-
-def draw(data: "xarray.Dataset") -> "Figure":
-    """Draw the losses against steps (top) and seconds (below), a column for each depth, and the masked ones."""
+def plot(data: "xarray.Dataset") -> "Figure":
+    """Plot the losses against steps (top) and seconds (below), a column for each depth, and the masked ones."""
     from matplotlib.figure import Figure
 
     depths = data["depth"].to_numpy()
@@ -347,7 +295,7 @@ def _curve(axes: "Axes", one: "xarray.Dataset", variant: str, scale: float, labe
 
 
 def _entropy(axes: "Axes", entropy: float) -> None:
-    """Draw what the loss of a model is that knows the frequencies of the tokens and nothing else."""
+    """Mark the loss of a model that knows the frequencies of the tokens and nothing else."""
     axes.axhline(entropy, color="#bbbbbb", linewidth=0.8, zorder=0)
     place = axes.get_yaxis_transform()
     axes.text(
@@ -356,7 +304,7 @@ def _entropy(axes: "Axes", entropy: float) -> None:
 
 
 def _masked(axes: NDArray[Any], data: "xarray.Dataset") -> None:
-    """Draw the masked models above; below, final losses of what ended against depth, and at the top what diverged."""
+    """Plot the masked models above; below, final losses against depth, and at the top the runs that diverged."""
     curves = data[["masked_loss", "masked_stopped"]].rename(
         masked_loss="loss", masked_stopped="stopped", masked_step="step"
     )

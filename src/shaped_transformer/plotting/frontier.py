@@ -32,8 +32,8 @@ def compute(advice: "Advice") -> "xarray.Dataset":
     )
 
 
-def draw(data: "xarray.Dataset") -> "Figure":
-    """Draw the dataset of `compute`."""
+def plot(data: "xarray.Dataset") -> "Figure":
+    """Plot the dataset of `compute`."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.5, 4), layout="constrained")

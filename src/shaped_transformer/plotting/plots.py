@@ -1,4 +1,4 @@
-"""Drawing that several figures share: densities over each other, bands against a coordinate."""
+"""What several pictures share: densities over each other, bands against a coordinate."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 FEW = 12
-"""Points of real networks that are all drawn; of more, nine are."""
+"""Points of real networks that are all shown; of more, nine are."""
 
 
 def densities(axes: "Axes", values: Mapping[str, Floats], scale: str = "linear") -> None:
-    """Draw histograms of the views' draws with common bins, in the logarithm where the axis is logarithmic.
+    """Plot histograms of the views' draws with common bins, in the logarithm where the axis is logarithmic.
 
     **Arguments:** `values`: draws by view; `scale`: `"linear"` or `"log"`.
     """
@@ -46,7 +46,7 @@ def densities(axes: "Axes", values: Mapping[str, Floats], scale: str = "linear")
 
 
 def view_band(axes: "Axes", view: str, at: Floats, low: Floats, median: Floats, high: Floats) -> None:
-    """Draw a view's median and band against a coordinate: networks as points, the chain shaded, the SDE in lines."""
+    """Plot a view's median and band against a coordinate: networks as points, the chain shaded, the SDE in lines."""
     colour, label = COLOURS[view], LABELS[view]
     if view == "chain":
         axes.fill_between(at, low, high, color=colour, alpha=0.25, linewidth=0)
@@ -62,7 +62,7 @@ def view_band(axes: "Axes", view: str, at: Floats, low: Floats, median: Floats, 
 
 
 def band(axes: "Axes", at: Floats, quantiles: Floats, colour: str, label: str, style: "LineStyleType" = "-") -> None:
-    """Draw a median and a shaded 5–95 % band; `quantiles` is (3, points)."""
+    """Plot a median and a shaded 5–95 % band; `quantiles` is (3, points)."""
     axes.fill_between(at, quantiles[0], quantiles[2], color=colour, alpha=0.2, linewidth=0)
     axes.plot(at, quantiles[1], color=colour, label=label, linestyle=style)
 

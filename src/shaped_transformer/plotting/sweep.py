@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..analysis.sweeps import KEPT
 from ..numerics.arrays import Floats
+from ..observables import OBSERVABLES
 from .plots import band, plain_ticks
 from .style import COLOURS, SERIES
 
@@ -15,31 +17,24 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-TITLES = {
-    "correlation": "mean |ρ|",
-    "effective_rank": "effective rank",
-    "mean_token_norm": "mean token norm tr V / m",
-    "largest_eigenvalue": "largest eigenvalue of V",
-    "smallest_eigenvalue": "smallest eigenvalue of V",
-    "stopping_time": "stopping time, depth / width",
-    "left": "probability of leaving the window",
-}
-LOGARITHMIC = ("mean_token_norm", "largest_eigenvalue", "smallest_eigenvalue")
-"""Statistics that are drawn on a logarithmic scale where all values are positive."""
+TITLES = {name: OBSERVABLES[name].label for name in KEPT} | {"left": "probability of leaving the window"}
+"""Of what a store keeps, in the order of the panels."""
+LOGARITHMIC = [name for name in KEPT if OBSERVABLES[name].scale == "log"]
+"""Observables that are shown on a logarithmic scale where all values are positive."""
 ANNOTATED = 64
 """Most cells of a map whose values are written into it."""
 COLUMNS = 3
 
 
-def statistics_of(data: "xarray.Dataset") -> list[str]:
+def kept(data: "xarray.Dataset") -> list[str]:
     """Return the names of what a store keeps, in the order of `TITLES`."""
     return [name for name in TITLES if name in data]
 
 
 def axes_of(data: "xarray.Dataset") -> tuple[list[str], list[str]]:
-    """Return the one or two axes that are drawn, and the others, over which a median is taken.
+    """Return the one or two axes that the picture has, and the others, over which a median is taken.
 
-    The longest are drawn; `seed` only where there is no other.
+    The longest are shown; `seed` only where there is no other.
     """
     dims = [str(dim) for dim in data["status"].dims]
     longest = sorted(dims, key=lambda d: (d != "seed", data.sizes[d]), reverse=True)
@@ -47,11 +42,11 @@ def axes_of(data: "xarray.Dataset") -> tuple[list[str], list[str]]:
     return sorted(drawn, key=dims.index), [dim for dim in dims if dim not in drawn and data.sizes[dim] > 1]
 
 
-def draw(data: "xarray.Dataset") -> "Figure":
-    """Draw a sweep's store: medians with 5–95 % bands against one axis, or maps of medians over two."""
+def plot(data: "xarray.Dataset") -> "Figure":
+    """Plot a sweep's store: medians with 5–95 % bands against one axis, or maps of medians over two."""
     from matplotlib.figure import Figure
 
-    names, (drawn, others) = statistics_of(data), axes_of(data)
+    names, (drawn, others) = kept(data), axes_of(data)
     reduced = _median_over(data[names], [dim for dim in map(str, data["status"].dims) if dim not in drawn])
     columns = min(COLUMNS, len(names))
     rows = -(-len(names) // columns)
@@ -74,7 +69,7 @@ def draw(data: "xarray.Dataset") -> "Figure":
 
 
 def _median_over(data: "xarray.Dataset", dims: list[str]) -> "xarray.Dataset":
-    """Medians over points that were drawn; a cell of which none was is NaN, and stays empty."""
+    """Return medians over finished points; a cell without any is NaN, and stays empty."""
     import warnings
 
     with warnings.catch_warnings():
@@ -94,7 +89,7 @@ def _labels(values: "xarray.DataArray", dim: str) -> list[str]:
 
 
 def _colour(data: "xarray.Dataset") -> str:
-    """The colour of the view that was drawn; neutral where there are several."""
+    """Return the colour of the view; neutral where there are several."""
     view = json.loads(data.attrs["specification"])["base"].get("view", "chain")
     return SERIES[0] if "view" in data["status"].dims else COLOURS[view]
 

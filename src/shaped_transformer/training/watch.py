@@ -1,4 +1,4 @@
-"""What training does inside: covariance, effective rank, gains and gradients of each block, every so many steps."""
+"""The state of each block during training: token covariance, effective rank, gains and gradients."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,61 +9,66 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from .. import statistics
 from ..nn.block import ShapedBlock
 from ..nn.shaping import Shaping
 from ..nn.skipinit import SkipInitAttention
+from ..observables import effective_rank, mean_token_norm
 
 SEQUENCES, TOKENS = 4, 16
-"""Of each batch the longest so many sequences, and of these so many tokens that lie evenly: their cost is small."""
+"""How much of a batch is watched, so that it costs little: its longest sequences, and evenly spaced tokens of each."""
 DIGITS = 5
+"""Significant digits that are kept."""
 
 
 def blocks_of(model: nn.Module) -> list[ShapedBlock]:
-    """Return the blocks of a model in order."""
+    """Return the blocks of a model, first to last."""
     return [module for module in model.modules() if isinstance(module, ShapedBlock)]
 
 
 @contextmanager
-def watched(model: nn.Module, mask: Tensor | None = None) -> Iterator[dict[str, Any]]:
-    """Watch one forward and backward pass.
+def watch_blocks(model: nn.Module, mask: Tensor | None = None) -> Iterator[dict[str, Any]]:
+    """Watch the blocks of a model during one forward and backward pass.
 
-    **Arguments:** `mask`: (batch, tokens), where there are tokens and not padding at the end; default everywhere.
+    **Arguments:**
 
-    **Returns:** a context whose value is filled when it ends: of each block the `covariance` V = XXᵀ/n of its output,
-    (m, m) as a mean over sequences, `effective_rank` and `token_norm` (tr V / m), each a mean over sequences, the
-    `gradient` norm of its parameters, and its `identity_gain` and `uniform_gain` (or `softmax_gain`), means over heads.
+    - `model`: whose blocks are watched.
+    - `mask`: (batch, tokens), 1 for tokens and 0 for the padding at the end; default no padding.
+
+    **Returns:** a context whose value is a dictionary, filled when the context ends. For each block it holds the
+    `covariance` V = XXᵀ/n of the output, (m, m), `effective_rank` and `token_norm` (tr V / m), each a mean over
+    sequences; the `gradient` norm of the parameters; and the `identity_gain` and `uniform_gain` (or `softmax_gain`),
+    means over heads. It stays empty if a covariance is not finite.
     """
     blocks = blocks_of(model)
     outputs: list[Tensor] = []
-    seen: dict[str, Any] = {}
+    watched: dict[str, Any] = {}
 
-    def look(_: Any, __: Any, x: Tensor) -> None:
-        outputs.append(_covariance(x, mask))
+    def record(_: Any, __: Any, x: Tensor) -> None:
+        outputs.append(_token_covariance(x, mask))
 
-    handles = [block.mlp.register_forward_hook(look) for block in blocks]
+    handles = [block.mlp.register_forward_hook(record) for block in blocks]
     try:
-        yield seen
+        yield watched
     finally:
         for handle in handles:
             handle.remove()
     gains: dict[str, list[float]] = {}
     for block in blocks:
         for name, gain in _gains(block.attention.branch).items():
-            gains.setdefault(name, []).append(float(whole(gain.detach()).mean()))
-    gradients = gradient_norms(blocks)  # and gains: asked for by all processes, whatever each sees below
+            gains.setdefault(name, []).append(float(gather(gain.detach()).mean()))
+    gradients = gradient_norms(blocks)  # gathered, like the gains, by all processes, before one may return
     covariance = torch.stack(outputs[: len(blocks)]).double().cpu().numpy()
     if not np.isfinite(covariance).all():
         return
     eigenvalues = np.maximum(np.linalg.eigvalsh(covariance), 0)
-    seen.update(
+    watched.update(
         {
-            "covariance": _short(covariance.mean(1)),
-            "effective_rank": _short(statistics.effective_rank(eigenvalues).mean(1)),
-            "token_norm": _short(statistics.mean_token_norm(covariance).mean(1)),
-            "gradient": _short(gradients),
+            "covariance": _rounded(covariance.mean(1)),
+            "effective_rank": _rounded(effective_rank(eigenvalues).mean(1)),
+            "token_norm": _rounded(mean_token_norm(covariance).mean(1)),
+            "gradient": _rounded(gradients),
         }
-        | {name: _short(np.array(values)) for name, values in gains.items()}
+        | {name: _rounded(np.array(values)) for name, values in gains.items()}
     )
 
 
@@ -74,16 +79,16 @@ def gradient_norms(blocks: list[ShapedBlock]) -> np.ndarray[Any, Any]:
 
 def gradient_norm(model: nn.Module) -> Tensor:
     """Return the norm of the gradient of all parameters."""
-    return whole(nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None]))
+    return gather(nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None]))
 
 
-def whole(x: Tensor) -> Tensor:
-    """Return a tensor that may lie in parts on several processes; these ask for it together."""
+def gather(x: Tensor) -> Tensor:
+    """Return a whole tensor, also if it is sharded over processes, which must then all call this."""
     return x.full_tensor() if isinstance(x, DTensor) else x
 
 
-def _covariance(x: Tensor, mask: Tensor | None) -> Tensor:
-    """V of evenly spaced tokens of the longest sequences, the first of equals, (sequences, m, m), in float32."""
+def _token_covariance(x: Tensor, mask: Tensor | None) -> Tensor:
+    """V of evenly spaced tokens of the longest sequences (of equal ones the first), (sequences, m, m), in float32."""
     lengths = x.new_full(x.shape[:1], x.shape[1], dtype=torch.long) if mask is None else mask.sum(1)
     rows = lengths.argsort(descending=True, stable=True)[:SEQUENCES]
     tokens = int(lengths[rows].min())
@@ -94,6 +99,7 @@ def _covariance(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _gains(attention: nn.Module) -> dict[str, Tensor]:
+    """The gains of an attention layer by name, one value per head."""
     if isinstance(attention, SkipInitAttention):
         return {"identity_gain": attention.identity_gain, "softmax_gain": attention.softmax_gain}
     shaping = getattr(attention, "shaping", None)
@@ -103,8 +109,8 @@ def _gains(attention: nn.Module) -> dict[str, Tensor]:
     return {"identity_gain": identity, "uniform_gain": uniform}
 
 
-def _short(values: np.ndarray[Any, Any]) -> Any:
-    """Numbers of five digits, as lists; what is not finite becomes `None`, for JSON knows no infinity."""
+def _rounded(values: np.ndarray[Any, Any]) -> Any:
+    """Nested lists of rounded numbers; infinities and NaN become `None`, which JSON can hold."""
     if values.ndim > 1:
-        return [_short(row) for row in values]
+        return [_rounded(row) for row in values]
     return [float(f"{v:.{DIGITS}g}") if np.isfinite(v) else None for v in values]

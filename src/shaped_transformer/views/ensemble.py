@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import statistics
 from ..design.architecture import Architecture
 from ..errors import DefinitionError, InputError, StorageError
+from ..estimates import CONFIDENCE, LEVELS, Estimate, quantiles
 from ..io.files import read_store, replacing
 from ..io.provenance import command_line
-from ..numerics import linalg
 from ..numerics.arrays import Floats
+from ..observables import OBSERVABLES
 from ..version import __version__
 
 if TYPE_CHECKING:
@@ -107,54 +107,59 @@ class Ensemble:
 
     def correlation(self) -> Floats:
         """Return ρ^{αβ} = V^{αβ}/√(V^{αα}V^{ββ}), (samples, records, m, m); 0 for a token of norm 0."""
-        return statistics.correlation(self.covariance)
+        return OBSERVABLES["correlation"].of(self)
 
     def mean_token_norm(self) -> Floats:
         """Return tr V / m, the mean over tokens of ‖x‖²/n, (samples, records)."""
-        return statistics.mean_token_norm(self.covariance)
+        return OBSERVABLES["mean_token_norm"].of(self)
 
     def effective_rank(self) -> Floats:
         """Return exp of the entropy of the normalised eigenvalues, between 1 and m, (samples, records)."""
-        return statistics.effective_rank(self.eigenvalues)
+        return OBSERVABLES["effective_rank"].of(self)
 
     def log_determinant(self) -> Floats:
         """Return log det V, (samples, records).
 
         **Raises:** `InputError` where V is singular as far as float64 factors can tell.
         """
-        smallest = self.eigenvalues[..., -1]
-        if (smallest <= linalg.ROUNDING * self.eigenvalues[..., 0]).any():
-            raise InputError(
-                "V is singular in some samples, so that its log-determinant is minus infinity: use effective_rank(), "
-                "or an input of full rank with at most as many tokens as width"
-            )
-        return np.asarray(np.sum(np.log(self.eigenvalues), axis=-1))
+        return OBSERVABLES["log_determinant"].of(self)
 
     def quantiles(
         self,
         statistic: str,
-        q: Sequence[float] = (0.05, 0.5, 0.95),
+        q: Sequence[float] = LEVELS,
         *,
-        confidence: float = 0.95,
-    ) -> "statistics.Quantiles":
+        confidence: float = CONFIDENCE,
+    ) -> Estimate[Floats]:
         """Return quantiles over the samples at each record, with bootstrap intervals.
 
         **Arguments:**
 
-        - `statistic`: name of a method (`"effective_rank"`, `"correlation"`, …) or of `"covariance"`, `"eigenvalues"`.
+        - `statistic`: name of an observable, such as `"effective_rank"`; `st.statistics.OBSERVABLES` has all.
         - `q`: the quantiles, in [0, 1].
         - `confidence`: of the intervals, default 0.95.
 
-        **Returns:** `Quantiles` with `value`, `low`, `high`, each (quantiles, records, …).
+        **Returns:** an `Estimate` whose `value`, `low`, `high` are (quantiles, records, …).
 
         **Raises:** `InputError` for an unknown statistic or a number out of range.
         """
-        names = ("covariance", "eigenvalues", "correlation", "mean_token_norm", "effective_rank", "log_determinant")
-        if statistic not in names:
-            raise InputError(f"statistic must be one of {', '.join(names)} (got {statistic!r})")
-        values = getattr(self, statistic)
-        values = values() if callable(values) else values
-        return statistics.quantiles(values, q, confidence=confidence)
+        return quantiles(self.observe(statistic), q, confidence=confidence)
+
+    def observe(self, name: str) -> Floats:
+        """Return an observable of every sample at each record, (samples, records, …).
+
+        **Arguments:**
+
+        - `name`: one of `st.statistics.OBSERVABLES`.
+
+        **Raises:** `InputError` for an unknown name, or an observable of pairs where there is one token.
+        """
+        if name not in OBSERVABLES:
+            raise InputError(f"statistic must be one of {', '.join(OBSERVABLES)} (got {name!r})")
+        observable = OBSERVABLES[name]
+        if self.tokens < observable.tokens:
+            raise InputError(f"{name} needs at least {observable.tokens} tokens (got {self.tokens})")
+        return observable.of(self)
 
     def to_xarray(self) -> "xarray.Dataset":
         """Return the ensemble as an `xarray.Dataset` with dimensions sample, record, token and other_token."""

@@ -72,7 +72,7 @@ def sample(
     seed: int,
     *,
     record: int | Sequence[int] | None = None,
-    stop: stopping.Window = (0.0, 1e8),
+    stop: stopping.Window = stopping.FOLLOWED,
     workers: int | None = None,
     client: Any = None,
     dtype: Dtype = "float64",

@@ -31,6 +31,7 @@ from ..numerics.draws import Draws
 from .stopping import Window, check_window
 
 VIEWS = ("network", "chain", "sde")
+"""The views, in the order of their random streams."""
 RECORDS = 11
 BLOCK_NUMBERS = 2**17
 """Numbers in the largest array of a sample-first block: a megabyte, within the cache."""

@@ -106,7 +106,7 @@ def sample(
     steps: int | None = None,
     scheme: Scheme = "wishart",
     record: int | Sequence[int] | None = None,
-    stop: stopping.Window = (0.0, 1e8),
+    stop: stopping.Window = stopping.FOLLOWED,
     workers: int | None = None,
     client: Any = None,
 ) -> Ensemble:

@@ -11,6 +11,11 @@ from ..numerics.arrays import Array
 
 Window = tuple[float, float]
 
+FOLLOWED: Window = (0.0, 1e8)
+"""Window in which paths are followed by default: it stops explosions only, so that collapse can be followed down."""
+WINDOW: Window = (1e-4, 1e4)
+"""Window of eigenvalues in which a path counts as alive: that of [ST], as remembered."""
+
 
 def check_window(stop: Window) -> Window:
     """Return the window (low, high) as floats.

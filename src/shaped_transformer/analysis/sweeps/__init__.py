@@ -5,27 +5,25 @@ sweep loses only the points under way. Points are independent of what draws them
 """
 
 from .scheduling import Failure, Outcome, draw_point, run
-from .specification import Sweep, definitions, from_dict, plain, read
-from .statistics import LEVELS, STATISTICS
-from .store import DONE, FAILED, MISSING, STORE, Store, arranged, load
+from .specification import KEPT, Sweep, as_written, definitions, from_dict, read
+from .store import DONE, FAILED, MISSING, STORE, Store, in_store_order, load
 
 __all__ = [
     "DONE",
     "FAILED",
-    "LEVELS",
+    "KEPT",
     "MISSING",
-    "STATISTICS",
     "STORE",
     "Failure",
     "Outcome",
     "Store",
     "Sweep",
-    "arranged",
+    "as_written",
     "definitions",
     "draw_point",
     "from_dict",
+    "in_store_order",
     "load",
-    "plain",
     "read",
     "run",
 ]

@@ -13,18 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from ... import statistics
 from ...errors import InputError, MissingExtra, ShapedTransformerError
+from ...estimates import LEVELS, share
 from ...io.lock import locked
 from ...io.progress import progress
 from ...numerics import compilation
 from ...numerics.arrays import Floats
 from ...views import sampling
 from ...views.by_name import VIEWS
-from ..stability import WINDOW
-from .specification import Index, Point, Sweep, message_of, prepare
-from .statistics import LEVELS, STATISTICS
-from .store import DONE, Store, arranged, is_finished
+from ...views.stopping import WINDOW
+from .specification import Index, Point, Sweep, check_points, message_of
+from .store import DONE, Store, in_store_order, is_finished
 
 Result = dict[str, Floats] | str
 """The numbers of a point, or in one line why there are none."""
@@ -88,10 +87,10 @@ def run(
     if dashboard and workers is None:
         raise InputError("the dashboard is that of worker processes: give workers, or leave it out")
     folder = Path(folder)
-    sweep = arranged(folder, sweep)
-    points, impossible = prepare(sweep)
+    sweep = in_store_order(folder, sweep)
+    points, impossible = check_points(sweep)
     with locked(folder), ExitStack() as stack:
-        if arranged(folder, sweep).order != sweep.order:
+        if in_store_order(folder, sweep).order != sweep.order:
             raise InputError(f"{folder} was changed by another process: give the same command again")
         if is_finished(folder, sweep):
             return Outcome(0, len(points) + len(impossible), ())
@@ -102,10 +101,10 @@ def run(
         todo = {index: point for index, point in points.items() if status[index] != DONE}
         failed = {index: message for index, message in impossible.items() if status[index] != DONE}
         for index, message in failed.items():
-            store.land(index, message)
+            store.write_point(index, message)
         with progress("points", len(todo)) as advance:
             for index, result in draw(todo, sweep.keep):
-                store.land(index, result)
+                store.write_point(index, result)
                 if isinstance(result, str):
                     failed[index] = result
                 advance(1)
@@ -123,9 +122,8 @@ def draw_point(point: Point, keep: Sequence[str], workers: int | None = None) ->
     e = VIEWS[point.view].sample(
         point.architecture, point.v0, point.samples, point.seed, record=1, stop=WINDOW, workers=workers
     )
-    out = {name: np.quantile(STATISTICS[name](e), LEVELS) for name in keep}
-    left = statistics.share(e.stopped <= point.architecture.depth)
-    return out | {"left": np.array([left.value, left.low, left.high])}
+    out = {name: np.quantile(e.observe(name)[:, -1], LEVELS) for name in keep}
+    return out | {"left": share(e.stopped <= point.architecture.depth).to_array()}
 
 
 def _attempt(point: Point, keep: Sequence[str]) -> Result:

@@ -2,42 +2,120 @@
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import numpy as np
-from numpy.typing import NDArray
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
+from pydantic.fields import FieldInfo
 
 from ... import inputs
 from ...checks import check_count, check_seed
 from ...design.architecture import PRESETS, Architecture
+from ...design.definition import reason
 from ...errors import InputError, ShapedTransformerError, StorageError
 from ...io.yaml import read_yaml
+from ...numerics.arrays import Floats
 from ...views import sampling, sde
 from ...views.by_name import VIEWS
-from .statistics import STATISTICS
 
 Index = tuple[int, ...]
 
-DEFAULTS: dict[str, Any] = {
-    "architecture": None,
-    "preset": "shaped_transformer",
-    "width": 128,
-    "depth": 64,
-    "tokens": 8,
-    "correlation": 0.2,
-    "text": None,
-    "view": "chain",
-    "samples": 1024,
-    "seed": 0,
-}
-"""What a point is where the specification is silent; the preset's own parameters have the preset's defaults."""
+KEPT = (
+    "mean_absolute_correlation",
+    "effective_rank",
+    "mean_token_norm",
+    "largest_eigenvalue",
+    "smallest_eigenvalue",
+    "stopping_time",
+)
+"""Observables that a sweep may keep of each point, at the last layer, or where a path left the window."""
+
+
+def _scalar(value: Any) -> Any:
+    if isinstance(value, dict | list):
+        raise ValueError(f"must be one value (got {type(value).__name__}); lists of values belong in grid")
+    if isinstance(value, bool):
+        raise ValueError(f"must be a number or a name (got {value})")
+    return value
+
+
+def _number(value: Any) -> Any:
+    if not isinstance(_scalar(value), int | float):
+        raise ValueError(f"must be a number (got {value!r})")
+    return value
+
+
+def _whole(value: Any) -> Any:
+    """Accept whole numbers written as 1e3."""
+    return int(value) if isinstance(_number(value), float) and value.is_integer() else value
+
+
+def _file(kind: str) -> Any:
+    def check(value: Any) -> Any:
+        if value is not None and not isinstance(value, str):
+            raise ValueError(f"must name a {kind} (got {value!r})")
+        return value
+
+    return BeforeValidator(check)
+
+
+Number = Annotated[Any, BeforeValidator(_number)]
+Whole = Annotated[Any, BeforeValidator(_whole)]
+Name = Annotated[Any, BeforeValidator(_scalar)]
+_STRICT = ConfigDict(extra="forbid", frozen=True)
+
+
+class Parameters(BaseModel):
+    """The parameters of a point. `None` is the default of the preset; the others have the defaults given here."""
+
+    model_config = _STRICT
+
+    architecture: Annotated[Any, _file("JSON file")] = None
+    preset: Name = "shaped_transformer"
+    width: Whole = 128
+    depth: Whole = 64
+    gamma: Number = None
+    tau0: Number = None
+    c_plus: Number = None
+    c_minus: Number = None
+    heads: Whole = None
+    mask: Any = None
+    tokens: Whole = 8
+    correlation: Number = 0.2
+    text: Annotated[Any, _file("file")] = None
+    view: Name = "chain"
+    samples: Whole = 1024
+    seed: Whole = 0
+
+
+PARAMETERS = Parameters.model_fields
 DESIGN = ("gamma", "tau0", "c_plus", "c_minus", "heads", "mask")
-"""Parameters of presets that a point may set."""
-WHOLE = ("width", "depth", "tokens", "samples", "seed", "heads")
-"""Parameters that are whole numbers, and may be written as 1e3."""
+"""Parameters that a point passes on to its preset."""
+DEFAULTS = {name: field.default for name, field in PARAMETERS.items() if name not in DESIGN}
+
+
+def _axis(field: FieldInfo) -> Any:
+    """Return the type of an axis: at least one value of a parameter."""
+    value: Any = Annotated[Any, *field.metadata] if field.metadata else Any
+    return Annotated[list[value], Field(min_length=1)]
+
+
+_AXES: dict[str, Any] = {name: (_axis(field), ()) for name, field in PARAMETERS.items()}
+Grid: Any = create_model("Grid", __config__=_STRICT, **_AXES)
+"""A list of values for each parameter that is an axis."""
+
+
+class Specification(BaseModel):
+    """What the YAML file holds: `base` (optional), one of `grid` and `list`, and `keep` (default: all of `KEPT`)."""
+
+    model_config = _STRICT
+
+    base: Parameters = Field(default_factory=Parameters)
+    grid: Grid = Field(default_factory=Grid)
+    list: tuple[Parameters, ...] = ()
+    keep: tuple[Any, ...] = KEPT
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +124,7 @@ class Point:
 
     view: str
     architecture: Architecture
-    v0: NDArray[np.float64]
+    v0: Floats
     samples: int
     seed: int
 
@@ -56,7 +134,7 @@ class Sweep:
     """What is to be drawn.
 
     **Arguments:** `base`: what all points share; `axes`: name and values of each axis of the grid, or `points`: the
-    points of a list, without axes; `keep`: names of `STATISTICS`; `folder`: where the texts that are named lie.
+    points of a list, without axes; `keep`: names of observables; `folder`: where the texts that are named lie.
     """
 
     base: dict[str, Any]
@@ -92,7 +170,7 @@ class Sweep:
 
     def label(self, index: Index) -> str:
         """Return the same in words, such as `gamma=0.2, width=8`."""
-        return ", ".join(f"{name}={plain(value)}" for name, value in self.chosen(index).items())
+        return ", ".join(f"{name}={as_written(value)}" for name, value in self.chosen(index).items())
 
     def point(self, index: Index) -> Point:
         """Return the point at an index of the store.
@@ -126,17 +204,29 @@ class Sweep:
         }
 
 
-def plain(value: Any) -> Any:
+def as_written(value: Any) -> Any:
     """Return the value of a parameter as it was written: files by their names."""
     return value["file"] if isinstance(value, dict) else value
 
 
 @dataclass(frozen=True)
 class _Source:
-    """Where the files of a specification lie, and whether functions that they name may be imported."""
+    """Where the files of a specification are, and whether functions that they name may be imported."""
 
     folder: Path
     trust: bool
+
+    def resolved(self, name: str, value: Any) -> Any:
+        """Return a value in its full form: files by name and content."""
+        if value is None or name not in ("architecture", "text"):
+            return value
+        file = self.folder / value
+        if name == "architecture":
+            return {"file": value, "definition": Architecture.read(file, trust=self.trust).to_dict()}
+        try:
+            return {"file": value, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+        except OSError as error:
+            raise StorageError(f"cannot read {file}: {error.strerror or error}") from None
 
 
 def read(path: Path, *, trust: bool = False) -> Sweep:
@@ -163,99 +253,93 @@ def definitions(path: Path) -> list[Path]:
 
 
 def from_dict(spec: Any, folder: Path = Path(), *, trust: bool = False) -> Sweep:
-    """Check a specification: `base` (optional), one of `grid` and `list`, and `keep` (default: all statistics).
+    """Check a specification: `base` (optional), one of `grid` and `list`, and `keep` (default: all of `KEPT`).
 
-    **Arguments:** `spec`: its values; `folder`: where architectures and texts lie. They are read now, so that the store
-    knows what was drawn, and notices a changed file. `trust`: as in `read`.
+    **Arguments:**
+
+    - `spec`: its values, as the YAML file holds them.
+    - `folder`: where architectures and texts are. They are read now, so that the store records what was drawn, and a
+      changed file is noticed.
+    - `trust`: as in `read`.
 
     **Raises:** `InputError` naming the key that is wrong, what was expected and what came.
     """
-    _check_mapping(spec, "the specification", ("base", "grid", "list", "keep"))
-    known = (*DEFAULTS, *DESIGN)
-    base = _check_mapping(spec.get("base") or {}, "base", known)
-    grid = _check_mapping(spec.get("grid") or {}, "grid", known)
-    points = spec.get("list") or []
-    if not isinstance(points, list):
-        raise InputError(f"list must be a sequence of points (got {type(points).__name__})")
-    for i, point in enumerate(points):
-        _check_mapping(point, f"list[{i}]", known)
+    checked = _validated(spec)
+    base, grid = _given(checked.base, spec.get("base")), _given(checked.grid, spec.get("grid"))
+    points = [_given(point, raw) for point, raw in zip(checked.list, spec.get("list") or (), strict=True)]
     if bool(grid) == bool(points):
         raise InputError("give either grid (values of each parameter) or list (points), with at least one entry")
-    for name, value in base.items():
-        _check_scalar(value, f"base.{name}")
+    if both := [name for name in grid if name in base]:
+        raise InputError(f"{both[0]} stands in both base and grid: leave one out")
     _check_whole_definitions(base, grid, points)
     source = _Source(folder, trust)
-    base, *points = ({name: _resolved(name, v, source) for name, v in values.items()} for values in (base, *points))
-    axes = {name: _axis(name, values, base, source) for name, values in grid.items()}
-    for i, point in enumerate(points):
-        if point in points[:i]:
-            raise InputError(f"list[{i}] stands twice: leave one out")
-    return Sweep(base, axes, tuple(points), _kept(spec.get("keep")), folder)
+    base, *points = ({name: source.resolved(name, v) for name, v in part.items()} for part in (base, *points))
+    axes = {name: tuple(source.resolved(name, value) for value in values) for name, values in grid.items()}
+    for name, axis in axes.items():
+        if (at := _repeated(axis)) is not None:
+            raise InputError(f"grid.{name} has {as_written(axis[at])!r} twice: leave one out")
+    if (at := _repeated(points)) is not None:
+        raise InputError(f"list[{at}] stands twice: leave one out")
+    return Sweep(base, axes, tuple(points), tuple(dict.fromkeys(checked.keep)), folder)
 
 
-def _check_mapping(value: Any, where: str, known: Sequence[str]) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise InputError(f"{where} must be a mapping with keys from {', '.join(known)} (got {type(value).__name__})")
-    for key in value:
-        if key not in known:
-            raise InputError(f"{where} has an unknown key {key!r}: choose from {', '.join(known)}")
-    return value
+def _validated(spec: Any) -> Specification:
+    """Return a specification in its form.
+
+    **Raises:** `InputError` with the first thing that is wrong.
+    """
+    if not isinstance(spec, dict):
+        raise InputError(
+            f"the specification must be a mapping with keys from {', '.join(Specification.model_fields)} "
+            f"(got {type(spec).__name__})"
+        )
+    given = {key: value for key, value in spec.items() if value is not None or key not in Specification.model_fields}
+    try:
+        made = Specification(**given)
+    except ValidationError as error:
+        raise InputError(_message(error.errors()[0])) from None
+    if not made.keep or any(name not in KEPT for name in made.keep):
+        raise InputError(f"keep must be a list from {', '.join(KEPT)} (got {spec['keep']!r})")
+    return made
 
 
-def _check_scalar(value: Any, where: str) -> None:
-    if isinstance(value, dict | list) and not where.endswith("mask"):
-        raise InputError(f"{where} must be one value (got {type(value).__name__}); lists of values belong in grid")
+def _message(problem: Any) -> str:
+    """Say in one line what pydantic found wrong with a specification."""
+    *outer, key = problem["loc"]
+    at = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"]).lstrip(".")
+    kind, got = problem["type"], problem["input"]
+    if kind == "extra_forbidden":
+        known = PARAMETERS if outer else Specification.model_fields
+        place = at.rpartition(".")[0] or "the specification"
+        return f"{place} has an unknown key {key!r}: choose from {', '.join(known)}"
+    if kind == "value_error":
+        return f"{at.partition('[')[0] if at.startswith('grid') else at} {reason(problem)}"
+    if problem["loc"] == ("keep",):
+        return f"keep must be a list from {', '.join(KEPT)} (got {got!r})"
+    if problem["loc"] == ("list",):
+        return f"list must be a sequence of points (got {type(got).__name__})"
+    if outer == ["grid"]:
+        return f"{at} must be a list of at least one value (got {got!r})"
+    return f"{at} must be a mapping with keys from {', '.join(PARAMETERS)} (got {type(got).__name__})"
+
+
+def _given(part: BaseModel, raw: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the checked values of a part of the file in its order, without defaults."""
+    return {name: getattr(part, name) for name in raw or ()}
+
+
+def _repeated(values: Any) -> int | None:
+    """Return the place of the first value that stands a second time."""
+    return next((i for i, value in enumerate(values) if value in values[:i]), None)
 
 
 def _check_whole_definitions(base: dict[str, Any], grid: dict[str, Any], points: list[dict[str, Any]]) -> None:
-    """See that nothing stands beside an architecture that it holds already."""
+    """Refuse parameters beside an architecture that already contains them."""
     groups = [("base and grid", [*base, *grid]), *((f"list[{i}]", [*base, *p]) for i, p in enumerate(points))]
     for where, given in groups:
         extra = [name for name in ("preset", "width", "depth", *DESIGN) if name in given]
         if "architecture" in given and extra:
             raise InputError(f"{where}: architecture is a whole definition: leave out {', '.join(extra)}")
-
-
-def _axis(name: str, values: Any, base: dict[str, Any], source: _Source) -> tuple[Any, ...]:
-    """The values of an axis, checked."""
-    if not isinstance(values, list) or not values:
-        raise InputError(f"grid.{name} must be a list of at least one value (got {values!r})")
-    if name in base:
-        raise InputError(f"{name} stands in both base and grid: leave one out")
-    axis = tuple(_resolved(name, value, source) for value in values)
-    for i, value in enumerate(axis):
-        if value in axis[:i]:
-            raise InputError(f"grid.{name} has {plain(value)!r} twice: leave one out")
-    return axis
-
-
-def _kept(keep: Any) -> tuple[str, ...]:
-    """The names of the statistics to keep, checked."""
-    names = keep or list(STATISTICS)
-    if not isinstance(names, list) or any(name not in STATISTICS for name in names):
-        raise InputError(f"keep must be a list from {', '.join(STATISTICS)} (got {keep!r})")
-    return tuple(dict.fromkeys(names))
-
-
-def _resolved(name: str, value: Any, source: _Source) -> Any:
-    """A value in its one full form: whole numbers as such, files by name and content."""
-    if isinstance(value, bool):
-        raise InputError(f"{name} must be a number or a name (got {value})")
-    if name in WHOLE and isinstance(value, float) and value.is_integer():
-        return int(value)
-    if name == "architecture" and value is not None:
-        if not isinstance(value, str):
-            raise InputError(f"architecture must name a JSON file (got {value!r})")
-        return {"file": value, "definition": Architecture.read(source.folder / value, trust=source.trust).to_dict()}
-    if name == "text" and value is not None:
-        if not isinstance(value, str):
-            raise InputError(f"text must name a file (got {value!r})")
-        file = source.folder / value
-        try:
-            return {"file": value, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
-        except OSError as error:
-            raise StorageError(f"cannot read {file}: {error.strerror or error}") from None
-    return value
 
 
 def _architecture(values: dict[str, Any]) -> Architecture:
@@ -271,7 +355,7 @@ def _architecture(values: dict[str, Any]) -> Architecture:
         raise InputError(f"preset {preset} does not take all of {', '.join(design)}") from None
 
 
-def prepare(sweep: Sweep) -> tuple[dict[Index, Point], dict[Index, str]]:
+def check_points(sweep: Sweep) -> tuple[dict[Index, Point], dict[Index, str]]:
     """Return the points that can be drawn, and why the others cannot, before any is drawn.
 
     **Raises:** `InputError` if none can, as when `base` is wrong.

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError, StorageError
+from ...estimates import BOUNDS, LEVELS
 from ...io.files import check_codecs, read_store, replacing
 from ...numerics.arrays import Floats
 from ...version import __version__
-from .specification import Index, Sweep, plain
-from .statistics import LEVELS
+from .specification import Index, Sweep, as_written
 
 if TYPE_CHECKING:
     import xarray
@@ -36,7 +36,7 @@ class Store:
     def open(cls, folder: Path, sweep: Sweep) -> "Store":
         """Open the store of a sweep; make it if there is none, and extend it if values were added to its axes.
 
-        **Arguments:** `folder`; `sweep`: as `arranged` returns it.
+        **Arguments:** `folder`; `sweep`: as `in_store_order` returns it.
 
         **Raises:** `InputError` if the folder holds another sweep, or one of another version; `StorageError` for a
         store that cannot be read or written.
@@ -44,14 +44,14 @@ class Store:
         if not (folder / STORE).exists():
             _write(folder, _empty(sweep))
         elif _as_json(sweep) != (found := _specification(folder)):
-            _write(folder, _extended(folder, found, arranged(folder, sweep)))
+            _write(folder, _extended(folder, found, in_store_order(folder, sweep)))
         return cls(folder)
 
     def status(self) -> NDArray[np.int8]:
         """Return which points are missing, done and failed."""
         return np.asarray(self._array("status")[...])
 
-    def land(self, index: Index, result: dict[str, Floats] | str) -> None:
+    def write_point(self, index: Index, result: dict[str, Floats] | str) -> None:
         """Put a point in its place; its status comes last, so that half a point counts as missing."""
         if isinstance(result, str):
             self._array("error")[index] = result[:LONGEST_MESSAGE]
@@ -67,7 +67,7 @@ class Store:
 
 
 def is_finished(folder: Path, sweep: Sweep) -> bool:
-    """Return whether all points of a sweep, as `arranged` returns it, are in the folder's store."""
+    """Return whether all points of a sweep, as `in_store_order` returns it, are in the folder's store."""
     if not (folder / STORE).exists() or _as_json(sweep) != _specification(folder):
         return False
     return bool((Store(folder).status() == DONE).all())
@@ -107,7 +107,7 @@ def _specification(folder: Path) -> dict[str, Any]:
     return found
 
 
-def arranged(folder: Path, sweep: Sweep) -> Sweep:
+def in_store_order(folder: Path, sweep: Sweep) -> Sweep:
     """Return the sweep in the order of a folder's store, which it must equal or extend; as it is where there is none.
 
     Axes keep the store's order; their values too, unless some were added.
@@ -127,7 +127,7 @@ def arranged(folder: Path, sweep: Sweep) -> Sweep:
         changes.append(f"grid: {_names(found['grid'])} there, {_names(wanted['grid'])} now")
     else:
         for name, values in found["grid"].items():
-            if missing := [plain(v) for v in values if v not in wanted["grid"][name]]:
+            if missing := [as_written(v) for v in values if v not in wanted["grid"][name]]:
                 changes.append(f"grid.{name}: {_short(missing)} there, not now")
     if lost := [point for point in found["list"] if point not in wanted["list"]]:
         changes.append(f"list: {_short(lost)} there, not now")
@@ -168,10 +168,10 @@ def _empty(sweep: Sweep) -> "xarray.Dataset":
     left = ((*sweep.dims, "bound"), np.full((*sweep.shape, 3), np.nan))
     status = (sweep.dims, np.full(sweep.shape, MISSING, dtype=np.int8))
     error = (sweep.dims, np.full(sweep.shape, "", dtype=f"U{LONGEST_MESSAGE}"))
-    coords: dict[str, Any] = {"quantile": list(LEVELS), "bound": ["value", "low", "high"]}
+    coords: dict[str, Any] = {"quantile": list(LEVELS), "bound": list(BOUNDS)}
     for name, values in sweep.axes.items():
         numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-        coords[name] = list(values) if numeric else [str(plain(v)) for v in values]
+        coords[name] = list(values) if numeric else [str(as_written(v)) for v in values]
     return xr.Dataset(
         {**numbers, "left": left, "status": status, "error": error},
         coords=coords,

@@ -1,31 +1,10 @@
-"""Statistics and the verdict."""
+"""The verdict: its word, its numbers, and whether it is sure of them."""
 
 import numpy as np
 import pytest
 
 import shaped_transformer as st
-from shaped_transformer.statistics import correlation, effective_rank, mean_absolute_correlation, share, verdict
-
-
-def test_correlation_of_a_zero_token_is_zero() -> None:
-    v = np.array([[4.0, 2.0, 0.0], [2.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
-    np.testing.assert_allclose(correlation(v), [[1, 1, 0], [1, 1, 0], [0, 0, 0]])
-
-
-def test_effective_rank_runs_from_one_to_m() -> None:
-    values = np.array([[1.0, 0, 0], [2, 2, 2], [0, 0, 0], [1, 1, 0]])
-    np.testing.assert_allclose(effective_rank(values), [1, 3, 1, 2])
-
-
-def test_mean_absolute_correlation_of_one_token_is_zero() -> None:
-    assert mean_absolute_correlation(np.ones((5, 1, 1))).shape == (5,)
-    np.testing.assert_allclose(mean_absolute_correlation(st.inputs.equicorrelated(4, -0.2)), 0.2)
-
-
-def test_wilson_interval() -> None:
-    none = share(np.zeros(100, dtype=bool))
-    assert none.value == none.low == 0
-    assert 0.03 < none.high < 0.05
+from shaped_transformer.statistics import verdict
 
 
 @pytest.mark.parametrize(
@@ -62,16 +41,9 @@ def test_few_samples_of_a_clear_collapse_are_enough() -> None:
     assert found.certain
 
 
-def test_rounding_around_a_fixed_value_is_no_difference() -> None:
-    generator = np.random.default_rng(0)
-    noisy = 3.0 * (1 + 1e-15 * generator.standard_normal((2, 500)))
-    assert st.statistics.two_sample(noisy[0], noisy[1]).distance == 0
-    assert st.statistics.two_sample(noisy[0], noisy[1] * (1 + 1e-8)).distance == 1
-
-
 def test_verdict_says_when_it_is_too_close_to_call() -> None:
     """Half of the paths on either side of a threshold, and few of them."""
     ensemble = st.chain.sample(st.shaped_mlp(16, 5, activation=st.ShapedReLU(0, -6)), np.eye(2), samples=9, seed=0)
     found = verdict(ensemble)
-    assert found.correlation[1] < 0.9 < found.correlation[2]
+    assert found.correlation.low < 0.9 < found.correlation.high
     assert not found.certain

@@ -1,0 +1,233 @@
+"""Numbers with intervals, estimated from samples: quantiles, shares, means, two-sample distances."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Self, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .errors import InputError
+from .numerics.arrays import Floats
+
+LEVELS = (0.05, 0.5, 0.95)
+"""Quantiles of every band: its lower end, the median, its upper end."""
+CONFIDENCE = 0.95
+"""Confidence of every interval, unless a function says otherwise."""
+NORMAL = 1.96
+"""Half the width of a normal 95 % interval, in standard errors."""
+BOUNDS = ("value", "low", "high")
+"""Coordinate of an estimate in a dataset, along a dimension `bound`."""
+
+Value = TypeVar("Value", float, Floats)
+
+
+@dataclass(frozen=True)
+class Estimate(Generic[Value]):
+    """An estimated number, or an array of them, with the ends of its interval.
+
+    ```python
+    median = st.statistics.median([0.1, 0.2, 0.4])
+    print(median.value, median.low, median.high)
+    ```
+
+    **Attributes:**
+
+    - `value`: the estimate.
+    - `low`, `high`: the interval, at 95 % unless the function that made it says otherwise.
+    """
+
+    value: Value
+    low: Value
+    high: Value
+
+    def __str__(self) -> str:
+        """Return a number as `value [low, high]`, with three digits."""
+        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
+
+    @property
+    def error(self) -> Value:
+        """The standard error of a normal estimate whose interval has this width."""
+        return (self.high - self.low) / (2 * NORMAL)
+
+    def scaled(self, factor: float) -> Self:
+        """Return the estimate of `factor` times the number."""
+        ends = (self.low, self.high) if factor >= 0 else (self.high, self.low)
+        return type(self)(factor * self.value, *(factor * end for end in ends))
+
+    def overlaps(self, other: "Estimate[float]") -> bool:
+        """Return whether the two intervals have a point in common."""
+        return bool(self.low <= other.high and other.low <= self.high)
+
+    def straddles(self, threshold: float) -> bool:
+        """Return whether the interval holds numbers on both sides of a threshold."""
+        return bool(self.low <= threshold < self.high)
+
+    def to_array(self) -> Floats:
+        """Return value, low and high along a last axis, as a dataset keeps them (`BOUNDS`)."""
+        return np.stack([self.value, self.low, self.high], axis=-1)
+
+
+def from_array(bounds: ArrayLike) -> Estimate[float]:
+    """Return the estimate of a number that a dataset keeps as (value, low, high)."""
+    value, low, high = (float(x) for x in np.asarray(bounds, dtype=np.float64))
+    return Estimate(value, low, high)
+
+
+def to_array(estimates: Iterable[Any]) -> Floats:
+    """Return estimates, or nested sequences of them, as an array whose last axis is `BOUNDS`."""
+    return np.stack([e.to_array() if isinstance(e, Estimate) else to_array(e) for e in estimates])
+
+
+def exact(value: float) -> Estimate[float]:
+    """Return a number without uncertainty."""
+    return Estimate(value, value, value)
+
+
+def normal(value: float, error: float) -> Estimate[float]:
+    """Return a normal estimate from its standard error."""
+    return Estimate(value, value - NORMAL * error, value + NORMAL * error)
+
+
+def mean(values: ArrayLike) -> Estimate[float]:
+    """Return the mean of independent numbers, with a normal interval."""
+    x = np.asarray(values, dtype=np.float64)
+    return normal(float(x.mean()), float(x.std(ddof=1) / np.sqrt(len(x))))
+
+
+def spread(values: ArrayLike) -> Estimate[float]:
+    """Return the median of a few numbers, with their range in place of an interval."""
+    x = np.asarray(values, dtype=np.float64)
+    return Estimate(float(np.median(x)), float(x.min()), float(x.max()))
+
+
+def quantiles(values: ArrayLike, q: Sequence[float] = LEVELS, *, confidence: float = CONFIDENCE) -> Estimate[Floats]:
+    """Return quantiles over the first axis, with percentile bootstrap intervals.
+
+    The quantile of a resample is an order statistic of the data whose rank has a known distribution, P(rank ≤ j) =
+    P(Binomial(N, j/N) ≥ k), k = ⌈qN⌉: so no resampling is needed, and no seed. The value itself is interpolated between
+    order statistics, as by `numpy.quantile`, and the interval is widened to contain it.
+
+    ```python
+    band = st.statistics.quantiles([[0.1, 1.0], [0.2, 3.0], [0.4, 2.0]], (0.5,))
+    print(band.value)  # [[0.2 2. ]]
+    ```
+
+    **Arguments:**
+
+    - `values`: (samples, …).
+    - `q`: the quantiles, in [0, 1]; default 5, 50 and 95 %.
+    - `confidence`: of the intervals, in (0, 1), default 0.95.
+
+    **Returns:** an `Estimate` whose `value`, `low` and `high` are (quantiles, …).
+
+    **Raises:** `InputError` for numbers out of range or no samples.
+    """
+    from scipy.special import betaincinv
+
+    try:
+        x, levels = np.asarray(values, dtype=np.float64), np.asarray(q, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"values and quantiles must be numbers (quantiles: {q!r})") from None
+    if x.ndim == 0 or len(x) == 0:
+        raise InputError("quantiles need at least one sample along the first axis")
+    if levels.ndim != 1 or not ((levels >= 0) & (levels <= 1)).all():
+        raise InputError(f"quantiles must be numbers in [0, 1] (got {q!r})")
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence must lie in (0, 1) (got {confidence:g})")
+    ordered, count = np.sort(x, axis=0), len(x)
+    k = np.clip(np.ceil(levels * count), 1, count)
+    tails = ((1 - confidence) / 2, (1 + confidence) / 2)
+    ranks = [np.clip(np.ceil(count * betaincinv(k, count - k + 1, tail)), 1, count).astype(int) for tail in tails]
+    low, high = (ordered[rank - 1] for rank in ranks)
+    value = np.quantile(ordered, levels, axis=0)
+    return Estimate(value, np.minimum(low, value), np.maximum(high, value))
+
+
+def median(values: ArrayLike) -> Estimate[float]:
+    """Return the median of independent numbers, with its percentile bootstrap interval.
+
+    ```python
+    print(st.statistics.median([0.1, 0.2, 0.4]))
+    ```
+
+    **Arguments:**
+
+    - `values`: (samples,).
+
+    **Raises:** `InputError` if there are no numbers.
+    """
+    found = quantiles(values, (0.5,))
+    return Estimate(float(found.value[0]), float(found.low[0]), float(found.high[0]))
+
+
+def share(events: ArrayLike, confidence: float = CONFIDENCE) -> Estimate[float]:
+    """Return the share of true entries with its Wilson interval.
+
+    ```python
+    print(st.statistics.share([True, False, True, True]))
+    ```
+
+    **Arguments:**
+
+    - `events`: truth values, of any shape.
+    - `confidence`: of the two-sided interval, default 0.95.
+
+    **Raises:** `InputError` if there are no entries.
+    """
+    from scipy.stats import binomtest
+
+    flags = np.asarray(events, dtype=bool)
+    if flags.size == 0:
+        raise InputError("a share needs at least one event")
+    test = binomtest(int(flags.sum()), flags.size)
+    interval = test.proportion_ci(confidence, method="wilson")
+    return Estimate(float(test.statistic), float(interval.low), float(interval.high))
+
+
+@dataclass(frozen=True)
+class Distance:
+    """Two-sample Kolmogorov–Smirnov distance of two distributions, and its p-value if they are equal."""
+
+    distance: float
+    p_value: float
+
+
+def two_sample(first: ArrayLike, second: ArrayLike) -> Distance:
+    """Return the two-sample Kolmogorov–Smirnov distance and its p-value.
+
+    Numbers that agree to ten digits count as equal, so that rounding errors around a fixed value make no difference.
+
+    ```python
+    print(st.statistics.two_sample([0.1, 0.2, 0.4], [0.3, 0.5, 0.6]).p_value)
+    ```
+
+    **Arguments:**
+
+    - `first`, `second`: samples of one number each, (samples,).
+    """
+    from scipy.stats import ks_2samp
+
+    result = ks_2samp(_ten_digits(first), _ten_digits(second), method="auto")
+    return Distance(float(result.statistic), float(result.pvalue))
+
+
+def distance(first: ArrayLike, second: ArrayLike) -> Estimate[float]:
+    """Return the Kolmogorov–Smirnov distance of two distributions with an interval, from samples of each.
+
+    The interval is that of Dvoretzky, Kiefer, Wolfowitz and Massart for each of the two distribution functions, at
+    97.5 %. It is conservative, and contains 0 where it cannot tell the distributions apart.
+
+    **Arguments:**
+
+    - `first`, `second`: samples of one number each, (samples,).
+    """
+    found = two_sample(first, second).distance
+    error = sum(np.sqrt(np.log(2 / 0.025) / (2 * len(np.asarray(draws)))) for draws in (first, second))
+    return Estimate(found, max(0.0, found - error), min(1.0, found + error))
+
+
+def _ten_digits(values: ArrayLike) -> Floats:
+    x = np.asarray(values, dtype=np.float64)
+    mantissa, exponent = np.frexp(x)
+    return np.ldexp(np.round(mantissa, 10), exponent)
