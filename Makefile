@@ -24,7 +24,9 @@ test-core: # the quick tests where no extra is installed
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports
 	$(VENV)/bin/flowmark --check .
+	$(VENV)/bin/python tools/figure_tables.py --check
 
 wrap: $(VENV)/.dev # wrap Markdown as `make lint` wants it
 	$(VENV)/bin/flowmark --inplace --nobackup .
