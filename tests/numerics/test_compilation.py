@@ -1,4 +1,4 @@
-"""Compiled kernels are kept: where nothing can be written, in a folder of this process alone, and that is told once."""
+"""Compiled kernels are cached on disk, where no folder can be written in a temporary one, with a single notice."""
 
 import os
 import subprocess
@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shaped_transformer.errors import StorageError
-from shaped_transformer.numerics.compilation import HOMELESS, _temporary_cache
+from shaped_transformer.numerics.compilation import NO_CACHE_NOTICE
 
 KERNELS = """
 import os, stat, subprocess, sys
@@ -24,64 +23,88 @@ def thrice(x):
     return 3 * x
 
 if __name__ == "__main__":
-    place = Path(os.environ["NUMBA_CACHE_DIR"])
-    print(twice(1.5), thrice(1.5), place, oct(stat.S_IMODE(place.stat().st_mode)), len(list(place.rglob("*.nbi"))))
+    cache = Path(os.environ["NUMBA_CACHE_DIR"])
+    print(twice(1.5), thrice(1.5), cache, oct(stat.S_IMODE(cache.stat().st_mode)), len(list(cache.rglob("*.nbi"))))
     if len(sys.argv) < 2:
         sys.stdout.flush()
         subprocess.run([sys.executable, __file__, "again"], check=True)
         if hasattr(os, "fork") and os.fork() == 0:
             sys.exit()
         hasattr(os, "wait") and os.wait()
-        print(place.is_dir())
+        print(cache.is_dir())
+"""
+
+Run = tuple[Path, "subprocess.CompletedProcess[str]"]
+
+WITHOUT_TEMPORARY_FOLDER = """
+import runpy, sys, tempfile
+
+def refuse(**_):
+    raise OSError(30, "Read-only file system")
+
+tempfile.mkdtemp = refuse
+runpy.run_path(sys.argv[1], run_name="__main__")
 """
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """A folder with a module of kernels that nothing can be written beside, not even by root."""
-    (tmp_path / "kernels_here.py").write_text(KERNELS, encoding="utf-8")
-    (tmp_path / "__pycache__").write_text("", encoding="utf-8")
-    (tmp_path / "temporary").mkdir()
-    return tmp_path
+def unwritable_folder(parent: Path) -> Path:
+    """Return a folder with a module of kernels beside which not even root can write."""
+    (parent / "some_kernels.py").write_text(KERNELS, encoding="utf-8")
+    (parent / "__pycache__").write_text("", encoding="utf-8")
+    (parent / "temporary").mkdir()
+    return parent
 
 
-def run(place: Path, **changes: str) -> "subprocess.CompletedProcess[str]":
-    """Run the module with a home and a cache that cannot be made."""
-    nowhere = str(place / "__pycache__" / "below")
-    homeless = {"HOME": nowhere, "XDG_CACHE_HOME": nowhere, "TMPDIR": str(place / "temporary")}
+def run_without_home(folder: Path, *command: str, **changes: str) -> "subprocess.CompletedProcess[str]":
+    """Run Python with a home and a cache folder that cannot be made."""
+    nowhere = str(folder / "__pycache__" / "below")
+    homeless = {"HOME": nowhere, "XDG_CACHE_HOME": nowhere, "TMPDIR": str(folder / "temporary")}
     environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"} | homeless | changes
-    command = [sys.executable, str(place / "kernels_here.py")]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    return subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False, env=environment)
 
 
-@pytest.mark.parametrize("changes", [{}, {"NUMBA_CACHE_DIR": "/dev/null/below"}])
-def test_without_a_home_kernels_are_kept_for_this_process_and_its_children(
-    place: Path, changes: dict[str, str]
-) -> None:
-    done = run(place, **changes)
+@pytest.fixture(scope="module", params=[{}, {"NUMBA_CACHE_DIR": "/dev/null/below"}], ids=["unset", "impossible"])
+def without_cache(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A folder, and the run of its kernels where no cache folder can be made."""
+    folder = unwritable_folder(tmp_path_factory.mktemp("kernels"))
+    done = run_without_home(folder, str(folder / "some_kernels.py"), **request.param)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == HOMELESS + "\n"
-    assert "NUMBA_CACHE_DIR" in HOMELESS
-    first, again, kept = done.stdout.splitlines()
-    folder = Path(first.split()[2])
-    assert first == f"3.0 4.5 {folder} 0o700 2"
-    assert again == first  # the child finds them, and says nothing
-    assert folder.parent == place / "temporary"
-    assert kept == "True"  # a forked child leaves the folder to its owner
-    assert list((place / "temporary").iterdir()) == []
+    return folder, done
 
 
-def test_a_folder_that_is_named_is_used_and_nothing_is_said(place: Path) -> None:
-    done = run(place, NUMBA_CACHE_DIR=str(place / "kept"))
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    assert len(list((place / "kept").rglob("*.nbi"))) == 2
+def test_without_a_cache_folder_one_notice_names_the_way_out(without_cache: Run) -> None:
+    _, done = without_cache
+    assert done.stderr == NO_CACHE_NOTICE + "\n"
+    assert "NUMBA_CACHE_DIR" in NO_CACHE_NOTICE
 
 
-def test_without_even_a_temporary_folder_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(**_: str) -> str:
-        raise OSError(30, "Read-only file system")
+def test_without_a_cache_folder_a_process_shares_a_private_one_with_its_children(without_cache: Run) -> None:
+    folder, done = without_cache
+    first, of_child, _ = done.stdout.splitlines()
+    cache = Path(first.split()[2])
+    assert first == f"3.0 4.5 {cache} 0o700 2"
+    assert of_child == first
+    assert cache.parent == folder / "temporary"
 
-    monkeypatch.setattr("tempfile.mkdtemp", refused)
-    with pytest.raises(StorageError, match=r"\(Read-only file system\): set NUMBA_CACHE_DIR"):
-        _temporary_cache()
+
+def test_the_temporary_folder_outlives_a_forked_child_but_not_its_owner(without_cache: Run) -> None:
+    folder, done = without_cache
+    *_, exists_after_child = done.stdout.splitlines()
+    assert exists_after_child == "True"
+    assert list((folder / "temporary").iterdir()) == []
+
+
+def test_the_folder_of_the_environment_is_used_without_a_notice(tmp_path: Path) -> None:
+    folder = unwritable_folder(tmp_path)
+    done = run_without_home(folder, str(folder / "some_kernels.py"), NUMBA_CACHE_DIR=str(folder / "kept"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(list((folder / "kept").rglob("*.nbi"))) == 2
+
+
+def test_without_even_a_temporary_folder_the_error_names_the_way_out(tmp_path: Path) -> None:
+    folder = unwritable_folder(tmp_path)
+    done = run_without_home(folder, "-c", WITHOUT_TEMPORARY_FOLDER, str(folder / "some_kernels.py"))
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("shaped_transformer.errors.StorageError: no folder to keep compiled kernels in")
+    assert "(Read-only file system): set NUMBA_CACHE_DIR" in last

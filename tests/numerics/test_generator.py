@@ -1,4 +1,4 @@
-"""The random numbers: words against their definition, normals and chi variables against their laws, streams apart."""
+"""Random words follow their definition, normals and chi variables their distributions; streams are independent."""
 
 from functools import partial
 from typing import Any
@@ -6,21 +6,20 @@ from typing import Any
 import numpy as np
 import pytest
 from assertions import FALSE_ALARM, z_limit
-from numpy.typing import NDArray
 from scipy.special import log_ndtr, ndtr
 from scipy.stats import chi, kstest, norm, poisson
 
 from shaped_transformer.numerics import compilation
+from shaped_transformer.numerics.arrays import Floats
 from shaped_transformer.numerics.draws import Draws
 
-Floats = NDArray[np.float64]
 generator: Any = compilation.load("generator")
 MASK = 2**64 - 1
 
 
-def normals(count: int, seed: int = 0, block: int = 0) -> Floats:
+def normals(count: int, seed: int = 0) -> Floats:
     out = np.empty(count)
-    generator.fill_normals(*generator.new_state(np.random.SeedSequence(seed, spawn_key=(1, block))), out)
+    generator.fill_normals(*generator.new_state(np.random.SeedSequence(seed, spawn_key=(1, 0))), out)
     return out
 
 
@@ -35,7 +34,7 @@ def rotate(x: int, k: int) -> int:
 
 
 def xoshiro(state: list[int]) -> int:
-    """One step of xoshiro256++ as its authors define it."""
+    """Return the next word of xoshiro256++ as its authors define it, and advance the state."""
     out = (rotate((state[0] + state[3]) & MASK, 23) + state[0]) & MASK
     shifted = (state[1] << 17) & MASK
     state[2] ^= state[0]
@@ -47,7 +46,7 @@ def xoshiro(state: list[int]) -> int:
     return out
 
 
-def test_words_are_those_of_xoshiro_lane_by_lane() -> None:
+def test_each_lane_follows_the_definition_of_xoshiro() -> None:
     lanes, _ = generator.new_state(np.random.SeedSequence(3))
     reference = [[int(word) for word in lanes[:, lane]] for lane in range(generator.LANES)]
     out = np.empty(3 * generator.LANES, np.uint64)
@@ -57,14 +56,14 @@ def test_words_are_those_of_xoshiro_lane_by_lane() -> None:
 
 
 def test_words_follow_the_published_vector() -> None:
-    """The state 1, 2, 3, 4 begins with 41943041 and 58720359 in every implementation of xoshiro256++."""
+    """From the state (1, 2, 3, 4), every implementation of xoshiro256++ returns 41943041 and 58720359."""
     lanes = np.repeat(np.arange(1, 5, dtype=np.uint64)[:, None], generator.LANES, axis=1)
     out = np.empty(2 * generator.LANES, np.uint64)
     generator.fill_words(lanes, out)
     assert [int(out[0]), int(out[generator.LANES])] == [41943041, 58720359]
 
 
-def test_layers_have_equal_area_and_close_at_the_top() -> None:
+def test_layers_of_the_ziggurat_have_equal_area_and_end_at_zero() -> None:
     x, height = generator.ENDS, generator.HEIGHT
     areas = x[1:-1] * np.diff(height)[1:]
     tail = x[1] * height[1] + np.sqrt(2 * np.pi) * ndtr(-x[1])
@@ -74,7 +73,7 @@ def test_layers_have_equal_area_and_close_at_the_top() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 31, 511, 513, 5000])
-def test_any_count_is_filled_and_repeats(count: int) -> None:
+def test_exactly_the_given_array_is_filled_and_a_seed_repeats_it(count: int) -> None:
     out = np.full(count + 2, np.nan)
     state = partial(generator.new_state, np.random.SeedSequence(1))
     generator.fill_normals(*state(), out[1:-1])
@@ -85,14 +84,14 @@ def test_any_count_is_filled_and_repeats(count: int) -> None:
     assert np.isnan(out[[0, -1]]).all()
 
 
-def test_single_precision_is_the_same_rounded() -> None:
+def test_normals_in_single_precision_are_those_in_double_rounded() -> None:
     single = np.empty(10_000, np.float32)
     generator.fill_normals(*generator.new_state(np.random.SeedSequence(0, spawn_key=(1, 0))), single)
     np.testing.assert_array_equal(single, normals(10_000).astype(np.float32))
 
 
 def moment_scores(x: Floats) -> list[float]:
-    """z-scores of the raw moments 1 to 8 of normals: E x^k = (k − 1)!! for even k, else 0."""
+    """Return z-scores of the raw moments 1 to 8 of normals: E x^k = (k − 1)!! for even k, else 0."""
     exact = {k: float(np.prod(np.arange(k - 1, 0, -2))) if k % 2 == 0 else 0.0 for k in range(1, 17)}
     scores, power = [], np.ones_like(x)
     for k in range(1, 9):
@@ -101,14 +100,14 @@ def moment_scores(x: Floats) -> list[float]:
     return scores
 
 
-def test_moments_up_to_the_eighth() -> None:
+def test_moments_of_normals_are_exact_up_to_the_eighth() -> None:
     x = normals(10_000_000, seed=1)
     assert np.abs(moment_scores(x)).max() < z_limit(8)
     assert np.abs(moment_scores(1.001 * x)).max() > z_limit(8)
 
 
 @pytest.mark.slow
-def test_normals_by_kolmogorov_and_smirnov_at_a_hundred_million() -> None:
+def test_a_hundred_million_normals_pass_a_kolmogorov_smirnov_test() -> None:
     x = normals(100_000_000, seed=2)
     uniform = np.sort(ndtr(x))
     steps = np.arange(len(x) + 1) / len(x)
@@ -122,8 +121,8 @@ def test_normals_by_kolmogorov_and_smirnov_at_a_hundred_million() -> None:
 
 
 @pytest.mark.slow
-def test_tails_up_to_six_sigma() -> None:
-    """Counts beyond 3, 4, 5, 5.5 and 6 σ are Poisson; beyond the last layer the law is that of the normal tail."""
+def test_tails_are_normal_up_to_six_sigma() -> None:
+    """Counts beyond 3, 4, 5, 5.5 and 6 σ are Poisson; numbers beyond the base layer follow the normal tail."""
     batches, size = 125, 8_000_000
     edges = np.array([3, 4, 5, 5.5, 6.0])
     found, tail = np.zeros(len(edges)), []
@@ -146,7 +145,7 @@ def test_tails_up_to_six_sigma() -> None:
 
 
 @pytest.mark.parametrize("freedom", [0.5, 1, 1.5, 2, 2.5, 3, 10, 1000.5])
-def test_chi_variables(freedom: float) -> None:
+def test_chi_variables_have_their_distribution(freedom: float) -> None:
     x = chis(300_000, freedom, seed=7)
     assert kstest(x, chi(freedom).cdf).pvalue > FALSE_ALARM / 8
     assert kstest(x, chi(1.03 * freedom).cdf).pvalue < FALSE_ALARM / 8
@@ -163,8 +162,8 @@ def correlation_score(x: Floats, y: Floats) -> float:
     return float(np.mean(x * y) / np.std(x) / np.std(y) * np.sqrt(len(x)))
 
 
-def test_neighbours_in_a_stream_are_independent() -> None:
-    """At all lags up to beyond the lanes and the chunk, the numbers and their squares are uncorrelated."""
+def test_numbers_of_a_stream_are_independent() -> None:
+    """Numbers and their squares are uncorrelated at lags of up to two rounds of lanes, and about the chunk's length."""
     x = normals(2_000_000, seed=8)
     lags = [*range(1, 2 * generator.LANES + 2), generator.CHUNK - 1, generator.CHUNK, generator.CHUNK + 1]
     scores = [correlation_score(y[:-lag], y[lag:]) for y in (x, x**2 - 1) for lag in lags]
@@ -173,7 +172,7 @@ def test_neighbours_in_a_stream_are_independent() -> None:
 
 
 def test_streams_are_independent_of_each_other() -> None:
-    """Of neighbouring seeds, views and blocks: uncorrelated, and their sum is again normal."""
+    """Streams of neighbouring seeds, views and batches are uncorrelated, and their sum is again normal."""
     count = 200_000
     first = Draws(0, 1, 0, count).normal(1, 1).ravel()
     others = [Draws(*key, count).normal(1, 1).ravel() for key in ((1, 1, 0), (0, 2, 0), (0, 1, 1), (0, 1, 2))]

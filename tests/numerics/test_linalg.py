@@ -1,4 +1,4 @@
-"""The kernels, against their definitions and at the edge of precision."""
+"""Linear algebra: results against their definitions and at the limits of double precision."""
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from scipy.special import expit
 from scipy.stats import chi2, kstest
 
 from shaped_transformer.numerics import linalg
+from shaped_transformer.numerics.arrays import Floats
 from shaped_transformer.numerics.draws import Draws
 from shaped_transformer.views.stopping import leaves
 
@@ -40,7 +41,7 @@ def test_semidefinite_factor_takes_any_rank(size: int, rank: int, seed: int) -> 
     np.testing.assert_allclose(linalg.gram(factor), v, atol=1e-6 if rank < size else 1e-12)
 
 
-def test_masked_softmax_is_safe_for_large_logits() -> None:
+def test_masked_softmax_does_not_overflow_for_large_logits() -> None:
     logits = np.array([[[1e4, -1e4], [3.0, 5.0]]])
     weights = linalg.masked_softmax(logits, 1.0, np.tri(2, dtype=bool), np.zeros((2, 2)))
     np.testing.assert_allclose(weights[0], [[1.0, 0.0], [float(expit(-2)), float(expit(2))]])
@@ -51,20 +52,37 @@ def test_unit_rows_neither_overflow_nor_divide_by_zero() -> None:
     np.testing.assert_allclose(rows, [[2.0**0.5, 2.0**0.5], [0.0, 0.0], [2.0, 0.0]])
 
 
-@pytest.mark.parametrize("freedom", [2, 4, 9, 6.5])
-def test_bartlett_factor_is_wishart(freedom: float) -> None:
-    """The first diagonal entry is χ²_p, the last Schur complement χ²_{p−k+1}; the trace is χ²_{kp}."""
-    rows = 4
-    factor = Draws(0, 1, 0, 20_000).bartlett(rows, freedom)
-    assert factor.shape == (20_000, rows, min(rows, int(freedom)))
-    w = linalg.gram(factor)
+ROWS = 4
+
+
+@pytest.fixture(scope="module", params=[2, 4, 9, 6.5])
+def wishart(request: pytest.FixtureRequest) -> tuple[float, Floats]:
+    """Degrees of freedom p, and T·Tᵀ of 20,000 Bartlett factors with k = 4 rows."""
+    factor = Draws(0, 1, 0, 20_000).bartlett(ROWS, request.param)
+    assert factor.shape == (20_000, ROWS, min(ROWS, int(request.param)))
+    return request.param, linalg.gram(factor)
+
+
+def test_first_entry_of_a_wishart_matrix_is_chi_squared(wishart: tuple[float, Floats]) -> None:
+    freedom, w = wishart
     assert kstest(w[:, 0, 0], chi2(freedom).cdf).pvalue > 1e-4
-    assert kstest(np.trace(w, axis1=1, axis2=2), chi2(rows * freedom).cdf).pvalue > 1e-4
-    assert kstest(np.trace(w, axis1=1, axis2=2), chi2(rows * freedom * 1.1).cdf).pvalue < 1e-4
-    if freedom > rows:
+
+
+def test_trace_of_a_wishart_matrix_is_chi_squared(wishart: tuple[float, Floats]) -> None:
+    """With kp degrees of freedom, and 10 % more are noticed."""
+    freedom, w = wishart
+    trace = np.trace(w, axis1=1, axis2=2)
+    assert kstest(trace, chi2(ROWS * freedom).cdf).pvalue > 1e-4
+    assert kstest(trace, chi2(ROWS * freedom * 1.1).cdf).pvalue < 1e-4
+
+
+def test_last_schur_complement_of_a_wishart_matrix_is_chi_squared(wishart: tuple[float, Floats]) -> None:
+    """With p − k + 1 degrees of freedom, where the matrix is invertible, and 10 % more are noticed."""
+    freedom, w = wishart
+    if freedom > ROWS:
         last = 1 / np.linalg.inv(w)[:, -1, -1]
-        assert kstest(last, chi2(freedom - rows + 1).cdf).pvalue > 1e-4
-        assert kstest(last, chi2(1.1 * (freedom - rows + 1)).cdf).pvalue < 1e-4
+        assert kstest(last, chi2(freedom - ROWS + 1).cdf).pvalue > 1e-4
+        assert kstest(last, chi2(1.1 * (freedom - ROWS + 1)).cdf).pvalue < 1e-4
 
 
 def test_frame_has_orthonormal_rows_in_random_directions() -> None:
@@ -75,7 +93,7 @@ def test_frame_has_orthonormal_rows_in_random_directions() -> None:
 
 
 @given(some.integers(1, 5), some.integers(0, 4), some.floats(0, 2), some.floats(0.1, 4), some.integers(0, 50))
-def test_leaving_a_window_is_decided_as_by_eigenvalues(
+def test_a_sample_is_outside_the_window_exactly_if_an_eigenvalue_is(
     size: int, missing: int, low: float, width: float, seed: int
 ) -> None:
     rank = max(1, size - missing)
@@ -87,7 +105,7 @@ def test_leaving_a_window_is_decided_as_by_eigenvalues(
 
 
 @pytest.mark.parametrize("last", [False, True])
-def test_a_singular_covariance_leaves_a_window_above_zero(last: bool) -> None:
+def test_a_singular_covariance_is_outside_a_window_above_zero(last: bool) -> None:
     factor = np.stack([np.eye(3), np.diag([1.0, 0.0, 1.0]), np.tri(3)])
     factor = linalg.sample_last(factor) if last else factor
     np.testing.assert_array_equal(leaves(factor, (1e-9, 10.0), 3), [False, True, False])

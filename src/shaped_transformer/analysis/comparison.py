@@ -160,7 +160,7 @@ def compare(
     if network_samples is not None:
         draws["network"] = lambda: network.sample(architecture, v0, network_samples, **common)
     ensembles, seconds = {}, {}
-    compilation.prepare()
+    compilation.load_all()
     for view, run in draws.items():
         start = time.perf_counter()
         ensembles[view] = run()

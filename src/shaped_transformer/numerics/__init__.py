@@ -1,1 +1,1 @@
-"""Arrays and random numbers: batched linear algebra, compiled kernels, generators. It knows no network."""
+"""Arrays and random numbers: batched linear algebra, compiled kernels, generators. Nothing here refers to a network."""

@@ -1,4 +1,4 @@
-"""The array types that annotations name."""
+"""Type aliases of arrays, for annotations."""
 
 from typing import Any
 
@@ -7,5 +7,6 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 """An array of numbers of any type."""
+
 Floats = NDArray[np.float64]
-"""An array of double precision."""
+"""An array in double precision."""

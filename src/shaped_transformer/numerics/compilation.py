@@ -1,4 +1,4 @@
-"""How the kernels are compiled: once per machine, outside Python's lock, kept on disk, and with a word to who waits."""
+"""Compilation of the kernels: once per machine, without Python's global lock, cached on disk, with a notice to wait."""
 
 import atexit
 import functools
@@ -14,44 +14,52 @@ from typing import Any
 
 from ..errors import StorageError
 
-PATIENCE = 2.0
-"""Seconds after which whoever waits for the kernels is told why; from the disk they come in less."""
+NOTICE_DELAY = 2.0
+"""Seconds of waiting for the kernels after which `COMPILING_NOTICE` is printed; loading from disk takes less."""
 
-NOTICE = "shaped-transformer: compiling its kernels, once after installation; later runs find them on disk"
-HOMELESS = (
+COMPILING_NOTICE = "shaped-transformer: compiling its kernels, once after installation; later runs find them on disk"
+NO_CACHE_NOTICE = (
     "shaped-transformer: no folder to keep compiled kernels in; set NUMBA_CACHE_DIR to one that can be written, so "
     "that later runs start faster"
 )
 
 
 def compiled(*signatures: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Return a decorator that compiles a function for these signatures, when its module is imported.
+    """Return a decorator that compiles a function for these signatures when its module is imported.
 
-    Products may be fused with sums (`contract`); apart from this the arithmetic is IEEE's, infinities and NaN included.
+    A product may be fused with a sum (`contract`). Otherwise the arithmetic follows IEEE 754, infinities and NaN
+    included.
     """
     from numba import njit
 
     compile_ = njit(list(signatures), nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
 
-    def kept(function: Callable[..., Any]) -> Any:
+    def compile_cached(function: Callable[..., Any]) -> Any:
         try:
             return compile_(function)
         except RuntimeError as error:
-            if "cannot cache" not in str(error):  # so says Numba where it finds no folder that can be written
+            if "cannot cache" not in str(error):  # Numba's message where it finds no folder that can be written
                 raise
-        _temporary_cache()
+        _use_temporary_cache()
         return compile_(function)
 
-    return kept
+    return compile_cached
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Compile a function by inserting its code into the compiled functions that call it, before they are optimised."""
+    from numba import njit
+
+    return njit(function, inline="always")
 
 
 @functools.cache
-def _temporary_cache() -> None:
-    """Keep the kernels of this process, and of those it starts, in a fresh folder that is removed at its end.
+def _use_temporary_cache() -> None:
+    """Cache the kernels of this process and its children in a fresh folder, which is removed when the process ends.
 
-    The folder is this user's alone, with a name that nobody can know before: compiled code is loaded from it.
+    Only this user can access the folder, and its name cannot be predicted, because compiled code is loaded from it.
 
-    **Raises:** `StorageError` if not even that can be made.
+    **Raises:** `StorageError` if the folder cannot be made.
     """
     import numba
 
@@ -61,38 +69,34 @@ def _temporary_cache() -> None:
         reason = error.strerror or error
         raise StorageError(f"no folder to keep compiled kernels in ({reason}): set NUMBA_CACHE_DIR to one") from None
     os.environ["NUMBA_CACHE_DIR"] = numba.config.CACHE_DIR = folder  # type: ignore[attr-defined]
-    atexit.register(_remove, folder, os.getpid())
-    print(HOMELESS, file=sys.stderr, flush=True)  # noqa: T201
+    atexit.register(_remove_own_folder, folder, os.getpid())
+    print(NO_CACHE_NOTICE, file=sys.stderr, flush=True)  # noqa: T201
 
 
-def _remove(folder: str, owner: int) -> None:
-    if os.getpid() == owner:  # a forked process leaves it to who made it
+def _remove_own_folder(folder: str, owner: int) -> None:
+    """Remove a folder if this process made it: a forked child also runs the exit handlers of its parent."""
+    if os.getpid() == owner:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def inlined(function: Callable[..., Any]) -> Any:
-    """Return a function to be written into the compiled functions that call it, before they are optimised."""
-    from numba import njit
-
-    return njit(function, inline="always")
 
 
 @functools.cache
 def load(name: str) -> ModuleType:
-    """Import a module of kernels of this package.
+    """Import a module of kernels of this package, which compiles it or loads it from disk.
 
-    **Arguments:** `name`: `"kernels"` or `"generator"`.
+    **Arguments:**
+
+    - `name`: `"kernels"` or `"generator"`.
     """
     return importlib.import_module(f".{name}", __package__)
 
 
 @functools.cache
-def prepare() -> None:
-    """Load all kernels now, so that no thread waits for them and no measurement counts them.
+def load_all() -> None:
+    """Load all kernels now, so that no thread waits for them and no time measurement includes them.
 
-    If that takes long, whoever waits is told why on standard error.
+    After `NOTICE_DELAY` seconds, a notice on standard error explains the wait.
     """
-    notice = threading.Timer(PATIENCE, _explain)
+    notice = threading.Timer(NOTICE_DELAY, _print_compiling_notice)
     notice.daemon = True
     notice.start()
     try:
@@ -103,6 +107,7 @@ def prepare() -> None:
         notice.join()
 
 
-def _explain() -> None:
-    if not _temporary_cache.cache_info().currsize:  # then it was told already, and nothing stays on disk
-        print(NOTICE, file=sys.stderr, flush=True)  # noqa: T201
+def _print_compiling_notice() -> None:
+    """Print `COMPILING_NOTICE`, unless `NO_CACHE_NOTICE` was printed: then later runs find nothing on disk."""
+    if not _use_temporary_cache.cache_info().currsize:
+        print(COMPILING_NOTICE, file=sys.stderr, flush=True)  # noqa: T201

@@ -1,4 +1,4 @@
-"""The randomness of one block of samples: normals, Bartlett factors and random weights, from one seeded stream."""
+"""Random matrices for one batch of samples, from one seeded stream: normals, Bartlett factors, weights of networks."""
 
 import math
 from collections.abc import Iterator
@@ -9,33 +9,36 @@ from . import compilation, linalg
 from .arrays import Array
 
 WEIGHTS = 2**21
-"""Weights of real networks held at a time: 16 megabytes."""
+"""Number of weights of real networks in memory at a time: 16 megabytes."""
+
 HIDDEN = 2**15
-"""Hidden units held at a time in the sample-last layout: a quarter of a megabyte, within the cache."""
+"""Number of hidden units in memory at a time in the sample-last layout: 256 kilobytes, which fit into the cache."""
 
 
 class Draws:
-    """A stream of random matrices for a block of `size` samples.
+    """A stream of random matrices for a batch of `size` samples.
 
     **Arguments:**
 
-    - `seed`: the user's seed; `view` and `block` (small integers) make the stream independent of all others.
-    - `size`: samples in the block. Every draw is for the whole block, so that a stream never depends on how many of
-      them a caller keeps.
-    - `dtype`: of the normals, float64 by default; float32 halves the memory of real networks.
-    - `sample_last`: the layout of what is drawn (`linalg`), which is also the order in which the stream is used.
+    - `seed`: the user's seed.
+    - `view`, `batch`: small whole numbers. Streams that differ in either of them are independent.
+    - `size`: number of samples in the batch. Every matrix is drawn for the whole batch, so that the stream does not
+      depend on how many samples the caller keeps.
+    - `dtype`: of the normals, default float64; float32 halves the memory of real networks.
+    - `sample_last`: the memory layout of the matrices (`linalg`), which is also the order in which the stream is used.
     """
 
     def __init__(
-        self, seed: int, view: int, block: int, size: int, dtype: str = "float64", sample_last: bool = False
+        self, seed: int, view: int, batch: int, size: int, dtype: str = "float64", sample_last: bool = False
     ) -> None:
         self._generator = compilation.load("generator")
-        self._state = self._generator.new_state(np.random.SeedSequence(seed, spawn_key=(view, block)))
+        self._state = self._generator.new_state(np.random.SeedSequence(seed, spawn_key=(view, batch)))
         self.size = size
         self.dtype = np.dtype(dtype)
         self.sample_last = sample_last
 
     def _normals(self, count: int) -> Array:
+        """Return the next `count` normals of the stream."""
         out = np.empty(count, self.dtype)
         self._generator.fill_normals(*self._state, out)
         return out
@@ -45,16 +48,16 @@ class Draws:
         numbers = self._normals(self.size * rows * columns)
         return linalg.batch(numbers, self.size, rows, columns, self.sample_last)
 
-    def normal_blocks(self, rows: int, columns: int) -> Iterator[Array]:
-        """Yield what `normal` returns some columns at a time (not fewer than rows), for those who need not hold all."""
+    def normal_chunks(self, rows: int, columns: int) -> Iterator[Array]:
+        """Yield a normal matrix a few columns at a time, at least as many as it has rows, to save memory."""
         step = max(2 * rows, HIDDEN // (rows * self.size)) if self.sample_last else columns
         for start in range(0, columns, step):
             yield self.normal(rows, min(step, columns - start))
 
     def linear(self, x: Array, out: int) -> Array:
-        """Return x·W/√fan-in with a fresh Gaussian weight matrix per sample, (size, rows, out).
+        """Return x·W/√fan-in with a fresh Gaussian weight matrix W per sample, (size, rows, out).
 
-        A large W is drawn and used a few columns at a time, so that memory stays bounded at any width.
+        A large W is drawn and used a few columns at a time, so that the memory is bounded at any width.
         """
         fan_in = x.shape[-1]
         step = max(1, WEIGHTS // (self.size * fan_in))
@@ -63,16 +66,17 @@ class Draws:
         return product / self.dtype.type(np.sqrt(fan_in))
 
     def bartlett(self, rows: int, freedom: float) -> Array:
-        """Return T_k(p), k = `rows`, p = `freedom`: (size, k, min(k, p)), with T·Tᵀ ~ Wishart_k(p).
+        """Return Bartlett factors T_k(p), k = `rows`, p = `freedom`: (size, k, min(k, p)), with T·Tᵀ ~ Wishart_k(p).
 
-        N(0, 1) below the diagonal, √χ²_{p−i} on it (theory §3). p need not be whole where it exceeds k − 1.
+        Entries are N(0, 1) below the diagonal and √χ²_{p−i} on it (theory §3). p need not be whole if p > k − 1.
         """
         return self.wide_normal(rows, freedom, 0)
 
     def wide_normal(self, rows: int, width: float, full: int) -> Array:
-        """Return [G T], G (k, full) normal and T = T_k(p), k = `rows`, p = `width` − full; no T where p = 0.
+        """Return [G T], G (k, full) normal and T = T_k(p), k = `rows`, p = `width` − full; without T if p = 0.
 
-        So many columns of a normal matrix of k rows and `width` columns, and the others shortened by a rotation.
+        These are the first `full` columns of a normal matrix with `width` columns, and the other columns shortened to T
+        by a rotation, which keeps their Gram matrix.
         """
         freedom = width - full
         columns = full + min(rows, math.ceil(freedom - 1e-9))

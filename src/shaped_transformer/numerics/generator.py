@@ -1,11 +1,11 @@
-"""Random numbers at the speed of the arithmetic: words in lanes, and normals and chi variables made from them.
+"""Fast random numbers: 64-bit words in parallel lanes, and normals and chi variables made from them.
 
 - Words: xoshiro256++ (Blackman, Vigna, *Scrambled linear pseudorandom number generators*, 2021), `LANES` copies with
   independent seeds side by side, so that the compiler can put them into vector registers.
 - Normals: the ziggurat (Marsaglia, Tsang, *The ziggurat method for generating random variables*, 2000). The layer and
-  the place in it come from different bits, which cures the method's known flaw (Doornik, 2005). With 1024 layers,
-  99.7 % of the normals lie well inside a layer and are made without a branch; the others are mended one by one, with
-  words of a stream of their own.
+  the position in it come from different bits, which removes the method's known flaw (Doornik, 2005). With 1024 layers,
+  99.7 % of the normals fall into the part of a layer that is certainly under the density, and need no branch. The
+  others are accepted or drawn again one by one, with words of a separate stream.
 - Chi variables: square roots of gamma variables by Marsaglia, Tsang, *A simple method for generating gamma variables*,
   2000.
 """
@@ -22,11 +22,16 @@ from .compilation import compiled, inlined
 Words = NDArray[np.uint64]
 
 LANES = 32
+"""Number of copies of the word generator."""
+
 LAYERS = 1024
+"""Number of layers of the ziggurat."""
+
 TAIL = 4.038849846109505
-"""Where the base layer ends and the tail begins, such that the layers come out at 0 together."""
+"""Where the base layer ends and the tail begins, chosen so that the top layer ends at 0."""
+
 CHUNK = 512
-"""Normals made at a time, so that the words stay in the innermost cache."""
+"""Number of normals made at a time, so that the words stay in the innermost cache."""
 
 _STATE, _ONE, _ALL = uint64[:, ::1], np.uint64(0x3FF0000000000000), np.uint64(LAYERS - 1)
 
@@ -46,11 +51,11 @@ ENDS = _layers()
 HEIGHT = np.exp(-(ENDS**2) / 2)
 WIDTH = ENDS[:-1].copy()
 INSIDE = ENDS[1:] / ENDS[:-1]
-"""The part of each layer that lies wholly under the density."""
+"""Fraction of each layer that is entirely under the density."""
 
 
 def new_state(key: np.random.SeedSequence) -> tuple[Words, Words]:
-    """Return the states of the lanes, (4, LANES), and of the stream for mending, (4, 1)."""
+    """Return the states of the lanes, (4, LANES), and of the stream for rejected normals, (4, 1)."""
     words: Words = key.generate_state(4 * (LANES + 1), np.uint64).astype(np.uint64).reshape(4, LANES + 1)
     return words[:, :LANES].copy(), words[:, LANES:].copy()
 
@@ -72,7 +77,7 @@ def _next(a: Words, b: Words, c: Words, d: Words, lane: int) -> Any:
 
 @compiled(void(_STATE, uint64[::1]))
 def fill_words(state: Words, out: Words) -> None:
-    """Fill with random 64-bit words; what is left of the last round of lanes is thrown away."""
+    """Fill with random 64-bit words; the unused words of the last round of lanes are discarded."""
     a, b, c, d = state[0], state[1], state[2], state[3]
     whole = out.size // LANES * LANES
     for start in range(0, whole, LANES):
@@ -85,6 +90,7 @@ def fill_words(state: Words, out: Words) -> None:
 
 @compiled(uint64(_STATE))
 def _word(spare: Words) -> Any:
+    """The next word of the separate stream."""
     return _next(spare[0], spare[1], spare[2], spare[3], 0)
 
 
@@ -96,12 +102,13 @@ def _unit(word: Any) -> float:
 
 @compiled(float64(_STATE))
 def _uniform(spare: Words) -> float:
+    """The next uniform number in (0, 1] of the separate stream."""
     return _unit(_word(spare))
 
 
 @compiled(float64(_STATE, float64, int64))
 def _mended(spare: Words, x: float, layer: Any) -> float:
-    """A normal where x fell outside the safe part of its layer: x itself if it lies under the density, or a new one."""
+    """A normal where x fell outside the safe part of its layer: x itself if it is under the density, else a new one."""
     while True:
         if layer == 0:
             while True:
@@ -149,6 +156,7 @@ def fill_normals(state: Words, spare: Words, out: NDArray[Any]) -> None:
 
 @inlined
 def _gamma_candidate(x: float, c: float, d: float) -> float:
+    """The proposal d·(1 + c·x)³ of Marsaglia and Tsang for a gamma variable."""
     return d * (1 + c * x) * (1 + c * x) * (1 + c * x)
 
 
@@ -186,7 +194,7 @@ def fill_chi(state: Words, spare: Words, freedom: float, out: NDArray[np.float64
 
 @compiled(void(_STATE, _STATE, int64, float64, float64[:, :, ::1]))
 def fill_bartlett(state: Words, spare: Words, full: int, freedom: float, out: NDArray[np.float64]) -> None:
-    """Fill (rows, columns, samples) with `full` columns of normals and, beside them, a Bartlett factor.
+    """Fill (rows, columns, samples) with `full` columns of normals, followed by a Bartlett factor.
 
     A Bartlett factor has normals below the diagonal, χ_{p−i} on it, p = `freedom`, and zeros above.
     """

@@ -1,8 +1,7 @@
 """Compiled batched kernels for small matrices, sample index last: (rows, columns, samples).
 
-The innermost loop runs over the samples, so that it fills the vector registers whatever the size of the matrices. What
-is asked for lower-triangular factors, of which there are many here, falls out of skipping the entries that are zero in
-all samples.
+The innermost loop runs over the samples, so that it fills the vector registers at any matrix size. Products skip
+entries that are zero in all samples, which makes lower-triangular factors cheap without a kernel of their own.
 """
 
 import math
@@ -20,11 +19,12 @@ _MASK = types.Array(boolean, 2, "C", readonly=True)
 _MATRIX = types.Array(float64, 2, "C", readonly=True)
 
 TINY = 1e-280
-"""Squared lengths below this count as zero, so that nothing is divided by what has underflowed."""
+"""Squared lengths below this count as zero, which avoids a division by a number that has underflowed."""
 
 
 @compiled(boolean(float64[::1]))
 def _all_zero(a: Array) -> bool:
+    """Whether an entry is zero in all samples."""
     for x in a:  # noqa: SIM110 (a loop that compiles)
         if x != 0:
             return False
@@ -57,7 +57,7 @@ def _column_starts(a: Array) -> NDArray[np.int64]:
 
 @compiled(void(_ROW, _ROW, int64, float64[::1]))
 def _add_dot(x: Array, y: Array, stop: int, out: Array) -> None:
-    """Add Σ_q x[q]·y[q], q < `stop`, to `out`; four at a time, to spare `out` the traffic."""
+    """Add Σ_q x[q]·y[q], q < `stop`, to `out`; four terms at a time, so that `out` is read and written less often."""
     q = 0
     while q + 4 <= stop:
         x0, x1, x2, x3 = x[q], x[q + 1], x[q + 2], x[q + 3]
@@ -101,7 +101,7 @@ def product(a: Array, b: Array, out: Array) -> None:
 
 @compiled(void(float64, _BATCH, float64, _BATCH, _BATCH, _BATCH))
 def skip_and_product(skip: float, x: Array, scale: float, a: Array, b: Array, out: Array) -> None:
-    """out = skip·x + scale·a·b, where x may have fewer columns."""
+    """out = skip·x + scale·a·b, where `x` may have fewer columns than `out`."""
     ends, starts = _row_ends(a), _column_starts(b)
     for i in range(a.shape[0]):
         for j in range(b.shape[1]):
@@ -147,11 +147,11 @@ def squared_norm(a: Array, out: Array) -> None:
 
 @compiled(void(_BATCH, _BATCH))
 def absorb(factor: Array, a: Array) -> None:
-    """Replace L = `factor` by a lower-triangular factor of L·Lᵀ + a·aᵀ; `a` is used up.
+    """Replace the square L = `factor` by a lower-triangular factor of L·Lᵀ + a·aᵀ; `a` is overwritten.
 
-    By Householder reflections of [L a] from the right, one per row, each of which leaves the diagonal entry of L and
-    zeros in the row of `a`; on the factors themselves, so that small eigenvalues keep their digits. L is square: a row
-    that depends on those above it gets a zero on the diagonal.
+    One Householder reflection of [L a] from the right per row leaves the diagonal entry of L and zeros in the row of
+    `a`. The reflections act on the factors themselves, so that small eigenvalues keep their digits. A row that depends
+    on the rows above it gets a zero on the diagonal.
     """
     rows, samples = a.shape[0], a.shape[2]
     pivot, scale, dot = np.empty(samples), np.empty(samples), np.empty(samples)
@@ -185,7 +185,7 @@ def absorb(factor: Array, a: Array) -> None:
 
 @compiled(void(_BATCH))
 def make_diagonal_positive(factor: Array) -> None:
-    """Turn the sign of the columns whose diagonal entry is negative, in place."""
+    """Flip the sign of the columns whose diagonal entry is negative, in place."""
     for i in range(factor.shape[1]):
         diagonal = factor[i, i]
         for r in range(factor.shape[0] - 1, i - 1, -1):
@@ -196,7 +196,7 @@ def make_diagonal_positive(factor: Array) -> None:
 
 @compiled(void(_BATCH, float64, _BATCH))
 def cholesky(v: Array, rounding: float, factor: Array) -> None:
-    """Lower-triangular factor of a positive semi-definite v; pivots below `rounding`·v[j, j] count as zero."""
+    """factor = lower-triangular factor of the semi-definite v; pivots below `rounding`·v[j, j] count as zero."""
     size, samples = v.shape[0], v.shape[2]
     scale = np.empty(samples)
     factor[:] = 0
@@ -219,7 +219,7 @@ def cholesky(v: Array, rounding: float, factor: Array) -> None:
 
 @compiled(void(_BATCH, float64, _MASK, _BATCH))
 def shifted_logits(logits: Array, scale: float, allowed: NDArray[np.bool_], out: Array) -> None:
-    """out = scale·logits minus the largest allowed one of the row; −∞ where not allowed."""
+    """out = scale·logits minus the largest allowed one of the row; −∞ where not allowed by the mask."""
     largest = np.empty(logits.shape[2])
     for i in range(logits.shape[0]):
         largest[:] = -math.inf

@@ -1,12 +1,13 @@
-"""The verbs by which layers speak to arrays: batched small-matrix kernels in two layouts.
+"""Batched linear algebra on small matrices, in two memory layouts.
 
-A batch of matrices has the shape (samples, rows, columns). Its layout in memory decides by which path the work goes:
+A batch of matrices has the shape (samples, rows, columns). Its memory layout decides how it is computed:
 
-- *sample first*, the usual one: NumPy, and so BLAS and LAPACK matrix by matrix. For large matrices, and the reference.
-- *sample last* (`sample_last`): the samples are contiguous, so that the compiled `kernels` work on many at once. For
-  small matrices, `SMALL` tells up to which size. Elementwise arithmetic of NumPy keeps this layout.
+- *sample first*, NumPy's usual layout: BLAS and LAPACK, matrix by matrix. For large matrices, and as the reference.
+- *sample last* (`sample_last`): the samples are contiguous, and the compiled `kernels` work on many at once. For
+  matrices of up to `MAX_KERNEL_TOKENS` rows. NumPy's elementwise arithmetic keeps this layout.
 
-Both give the same numbers up to rounding. Layers use these verbs and elementwise arithmetic only, and never notice.
+Both layouts give the same numbers up to rounding. Layers use only these functions and elementwise arithmetic, so that
+the same code serves both.
 """
 
 from collections.abc import Iterable
@@ -19,81 +20,82 @@ from numpy.typing import NDArray
 from . import compilation
 from .arrays import Array
 
-SMALL = 24
-"""Most tokens for which the compiled kernels are the faster path (measured: benchmarks/README.md)."""
+MAX_KERNEL_TOKENS = 24
+"""Largest number of tokens for which the compiled kernels are faster than BLAS (measured: benchmarks/README.md)."""
+
 SAFE_PIVOT = 1e-4
-"""Squared pivots of a correlation matrix above this cost Cholesky's decomposition at most four digits of sixteen."""
+"""Cholesky's decomposition of a correlation matrix loses at most 4 of 16 digits if its squared pivots exceed this."""
 
 ROUNDING = 1e-28
-"""Ratio to the largest below which an eigenvalue of L·Lᵀ is rounding of L in float64."""
+"""An eigenvalue of L·Lᵀ below this fraction of the largest is rounding error of L in float64."""
 
 
-def is_small(tokens: int) -> bool:
-    """Return whether the sample-last layout is the faster one for so many tokens."""
-    return tokens <= SMALL
+def prefers_kernels(tokens: int) -> bool:
+    """Return whether the sample-last layout is the faster one for this number of tokens."""
+    return tokens <= MAX_KERNEL_TOKENS
 
 
 def sample_last(a: Array) -> Array:
     """Return the same batch with its samples contiguous in memory."""
-    return _batch(_bare(a))
+    return _from_kernel(_to_kernel(a))
 
 
 def batch(numbers: Array, samples: int, rows: int, columns: int, last: bool) -> Array:
-    """Return a batch in one of the two layouts whose entries lie in memory in the order of `numbers`."""
-    return _batch(numbers.reshape(rows, columns, samples)) if last else numbers.reshape(samples, rows, columns)
+    """Return a batch made of `numbers`, which keep their order in memory; `last` chooses the sample-last layout."""
+    return _from_kernel(numbers.reshape(rows, columns, samples)) if last else numbers.reshape(samples, rows, columns)
 
 
 def is_sample_last(a: Array) -> bool:
-    """Return whether this is a batch with its samples contiguous."""
+    """Return whether this is a batch in the sample-last layout."""
     return a.ndim == 3 and a.strides[0] == a.itemsize == 8 and len(a) > 1
 
 
-def _bare(a: Array) -> Array:
-    """The batch as the kernels see it: (rows, columns, samples), contiguous."""
-    bare = a.transpose(1, 2, 0)
-    return bare if bare.flags.c_contiguous else np.ascontiguousarray(bare)
+def _to_kernel(a: Array) -> Array:
+    """Return the batch as the kernels take it: (rows, columns, samples), contiguous."""
+    array = a.transpose(1, 2, 0)
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
 
 
-def _batch(bare: Array) -> Array:
-    """The converse of `_bare`."""
-    return bare.transpose(2, 0, 1)
+def _from_kernel(array: Array) -> Array:
+    """Return a kernel's (rows, columns, samples) as a batch: the inverse of `_to_kernel`."""
+    return array.transpose(2, 0, 1)
 
 
 _kernels = partial(compilation.load, "kernels")
 
 
 def product(a: Array, b: Array) -> Array:
-    """Return a·b; a may be one matrix for all samples."""
+    """Return a·b; `a` may be one matrix for all samples."""
     if not (is_sample_last(a) or is_sample_last(b)):
         return a @ b
     if a.ndim == 2:
         rest = b.shape[-1], len(b)
-        return _batch((a @ _bare(b).reshape(b.shape[-2], -1)).reshape(len(a), *rest))
-    bare = np.empty((a.shape[-2], b.shape[-1], len(b)))
-    _kernels().product(_bare(a), _bare(b), bare)
-    return _batch(bare)
+        return _from_kernel((a @ _to_kernel(b).reshape(b.shape[-2], -1)).reshape(len(a), *rest))
+    out = np.empty((a.shape[-2], b.shape[-1], len(b)))
+    _kernels().product(_to_kernel(a), _to_kernel(b), out)
+    return _from_kernel(out)
 
 
 def skip_and_product(skip: float, x: Array, scale: float, a: Array, b: Array) -> Array:
-    """Return skip·x + scale·a·b; x may have fewer columns than b."""
+    """Return skip·x + scale·a·b; `x` may have fewer columns than `b`."""
     if is_sample_last(a):
-        bare = np.empty((a.shape[-2], b.shape[-1], len(a)))
-        _kernels().skip_and_product(skip, _bare(x), scale, _bare(a), _bare(b), bare)
-        return _batch(bare)
+        entries = np.empty((a.shape[-2], b.shape[-1], len(a)))
+        _kernels().skip_and_product(skip, _to_kernel(x), scale, _to_kernel(a), _to_kernel(b), entries)
+        return _from_kernel(entries)
     out = product(scale * a, b)
-    out[..., : columns(x)] += skip * x
+    out[..., : column_count(x)] += skip * x
     return out
 
 
 def product_t(a: Array, b: Array) -> Array:
-    """Return a·bᵀ; b may be one matrix for all samples."""
+    """Return a·bᵀ; `b` may be one matrix for all samples."""
     if not (is_sample_last(a) or is_sample_last(b)):
         return a @ b.swapaxes(-1, -2)
     if b.ndim == 2:
         return product(b, a.swapaxes(-1, -2)).swapaxes(-1, -2)
-    bare = np.empty((a.shape[-2], b.shape[-2], len(a)))
-    _kernels().product_t(_bare(a), _bare(b), bare)
-    return _batch(bare)
+    out = np.empty((a.shape[-2], b.shape[-2], len(a)))
+    _kernels().product_t(_to_kernel(a), _to_kernel(b), out)
+    return _from_kernel(out)
 
 
 def plus_transpose(a: Array) -> Array:
@@ -105,17 +107,17 @@ def gram(a: Array) -> Array:
     """Return a·aᵀ."""
     if not is_sample_last(a):
         return product_t(a, a)
-    bare = np.empty((a.shape[-2], a.shape[-2], len(a)))
-    _kernels().gram(_bare(a), bare)
-    return _batch(bare)
+    out = np.empty((a.shape[-2], a.shape[-2], len(a)))
+    _kernels().gram(_to_kernel(a), out)
+    return _from_kernel(out)
 
 
 def squared_norm(a: Array) -> Array:
-    """Return the sum of all squares of each matrix, (samples,)."""
+    """Return the sum of the squared entries of each matrix, (samples,)."""
     if not is_sample_last(a):
         return np.sum(np.square(a, dtype=np.float64), axis=(-1, -2))
     out = np.empty(len(a))
-    _kernels().squared_norm(_bare(a), out)
+    _kernels().squared_norm(_to_kernel(a), out)
     return out
 
 
@@ -123,7 +125,7 @@ def inverse_squared_norm(factor: Array) -> Array:
     """Return ‖L⁻¹‖² = tr (L·Lᵀ)⁻¹ of square lower-triangular matrices, (samples,); infinite or NaN where singular."""
     if is_sample_last(factor):
         out = np.empty(len(factor))
-        _kernels().inverse_squared_norm(_bare(factor), out)
+        _kernels().inverse_squared_norm(_to_kernel(factor), out)
         return out
     inverse = np.zeros_like(factor)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -139,7 +141,7 @@ def diagonal(a: Array) -> Array:
     return np.diagonal(a, axis1=-2, axis2=-1)
 
 
-def columns(a: Array) -> int:
+def column_count(a: Array) -> int:
     """Return the number of columns."""
     return int(a.shape[-1])
 
@@ -149,28 +151,28 @@ def rows(a: Array, start: int = 0, stop: int | None = None) -> Array:
     return a[..., start:stop, :]
 
 
-def beside(*blocks: Array) -> Array:
-    """Put blocks of equal height side by side."""
-    return np.concatenate(blocks, axis=-1)
+def hstack(*parts: Array) -> Array:
+    """Join matrices with equal numbers of rows side by side."""
+    return np.concatenate(parts, axis=-1)
 
 
-def above(*blocks: Array) -> Array:
-    """Put blocks on top of each other; narrower ones are padded with zero columns on the right."""
-    width = max(columns(block) for block in blocks)
-    return np.concatenate([pad(block, width) for block in blocks], axis=-2)
+def vstack(*parts: Array) -> Array:
+    """Stack matrices on top of each other; narrower ones are padded with zero columns on the right."""
+    width = max(column_count(part) for part in parts)
+    return np.concatenate([pad(part, width) for part in parts], axis=-2)
 
 
 def pad(a: Array, width: int) -> Array:
     """Add zero columns on the right up to `width`."""
-    if columns(a) == width:
+    if column_count(a) == width:
         return a
     out = np.zeros_like(a, shape=(*a.shape[:-1], width))
-    out[..., : columns(a)] = a
+    out[..., : column_count(a)] = a
     return out
 
 
 def row_products(a: Array, b: Array) -> Array:
-    """Return the inner product of each row of a with the same row of b (or with its only row), (…, rows)."""
+    """Return the inner product of each row of `a` with the same row of `b`, or with its only row, (…, rows)."""
     return np.sum(a * b, axis=-1)
 
 
@@ -187,70 +189,75 @@ def unit_rows(a: Array, length: float = 1.0) -> Array:
     return scale_rows(np.divide(length, norm, out=np.zeros_like(norm), where=norm > 0), a)
 
 
-def factor_of_sum(blocks: Iterable[Array]) -> Array:
-    """Return L, lower triangular with a diagonal that is not negative: L·Lᵀ = Σ a·aᵀ over blocks of equal height.
+def factor_of_sum(parts: Iterable[Array]) -> Array:
+    """Return the lower-triangular L with non-negative diagonal and L·Lᵀ = Σ a·aᵀ, summed over the parts a.
 
-    It has min(rows, columns of all blocks) columns. By Householder reflections on the blocks themselves (an LQ
-    decomposition of the blocks side by side), so that small eigenvalues keep their digits down to the square of the
-    machine precision relative to the largest (theory §3, step 4).
+    The parts have equal numbers of rows; L has min(rows, columns of all parts) columns. It is the LQ decomposition of
+    the parts side by side, by Householder reflections on the parts themselves. So small eigenvalues of L·Lᵀ keep their
+    digits down to the square of the machine precision relative to the largest (theory §3, step 4).
 
-    In the sample-last layout each block is used up before the next is asked for, if the first is not higher than wide:
-    what yields them need not hold all.
+    In the sample-last layout, if the first part has at least as many columns as rows, each part is consumed before the
+    next one is requested: a generator need not hold them all.
     """
-    iterator = iter(blocks)
+    iterator = iter(parts)
     first = next(iterator)
     samples, height, width = first.shape if first.ndim == 3 else (1, *first.shape)
     if not is_sample_last(first) or width < height:
         out = _lq(np.concatenate([first, *iterator], axis=-1))
         return sample_last(out) if is_sample_last(first) else out
     factor = np.zeros((height, height, samples))
-    for block in chain([first], iterator):
-        _kernels().absorb(factor, np.array(block.transpose(1, 2, 0), order="C"))
+    for part in chain([first], iterator):
+        _kernels().absorb(factor, np.array(part.transpose(1, 2, 0), order="C"))
     _kernels().make_diagonal_positive(factor)
-    return _batch(factor)
+    return _from_kernel(factor)
 
 
 def _lq(a: Array) -> Array:
-    wide = SMALL < a.shape[-2] <= a.shape[-1] // 2
-    return _lq_by_gram(a) if wide and a.ndim == 3 else _lq_by_reflections(a)
+    """Return L of the LQ decomposition in the sample-first layout, by the faster of the two ways that is accurate."""
+    wide = MAX_KERNEL_TOKENS < a.shape[-2] <= a.shape[-1] // 2
+    return _lq_by_gram(a) if wide and a.ndim == 3 else lq_by_reflections(a)
 
 
-def _lq_by_reflections(a: Array) -> Array:
+def lq_by_reflections(a: Array) -> Array:
+    """Return L of the LQ decomposition by LAPACK's Householder reflections: accurate for every matrix."""
     factor = np.asarray(np.linalg.qr(a.swapaxes(-1, -2), mode="r")).swapaxes(-1, -2)
     signs = np.copysign(np.ones((), a.dtype), diagonal(factor))
     return factor * signs[..., None, :]
 
 
 def _lq_by_gram(a: Array) -> Array:
-    """The same by a Cholesky decomposition of a·aᵀ, much faster for wide matrices, where its pivots show it is safe."""
+    """Return L by a Cholesky decomposition of a·aᵀ, or by reflections where its pivots show that digits were lost.
+
+    For wide matrices this is much faster than reflections.
+    """
     squares = gram(a)
     try:
         factor = np.linalg.cholesky(squares)
     except np.linalg.LinAlgError:
-        return _lq_by_reflections(a)
+        return lq_by_reflections(a)
     unsafe = np.any(diagonal(factor) ** 2 < SAFE_PIVOT * diagonal(squares), axis=-1)
-    factor[unsafe] = _lq_by_reflections(a[unsafe])
+    factor[unsafe] = lq_by_reflections(a[unsafe])
     return factor
 
 
 def lq(a: Array) -> Array:
-    """Return L of the LQ decomposition: `factor_of_sum` of one block."""
+    """Return L of the LQ decomposition: `factor_of_sum` of one matrix."""
     return factor_of_sum([a])
 
 
 def shorten(a: Array) -> Array:
     """Return a factor of the same Gram matrix with at most as many columns as rows."""
-    return lq(a) if columns(a) > a.shape[-2] else a
+    return lq(a) if column_count(a) > a.shape[-2] else a
 
 
 def masked_softmax(logits: Array, scale: float, allowed: NDArray[np.bool_], plus: Array) -> Array:
-    """Return softmax(scale·logits) over each row's allowed columns (0 in the others) plus one matrix for all."""
+    """Return softmax(scale·logits) over the allowed columns of each row, 0 elsewhere, plus the matrix `plus`."""
     if is_sample_last(logits):
         weights = np.empty((*logits.shape[1:], len(logits)))
-        _kernels().shifted_logits(_bare(logits), scale, allowed, weights)
+        _kernels().shifted_logits(_to_kernel(logits), scale, allowed, weights)
         np.exp(weights, out=weights)
         _kernels().normalise_rows(weights, plus)
-        return _batch(weights)
+        return _from_kernel(weights)
     logits = logits.dtype.type(scale) * logits
     if not allowed.all():
         logits = np.where(allowed, logits, -np.inf)
@@ -265,15 +272,15 @@ def centre(y: Array, weights: Array) -> Array:
 
 
 def semidefinite_factor(v: Array) -> Array:
-    """Return a lower-triangular L with L·Lᵀ = v for positive semi-definite v, singular ones included.
+    """Return a lower-triangular L with L·Lᵀ = v for positive semi-definite v, which may be singular.
 
-    Cholesky's elimination, in which pivots below rounding error count as zero.
+    Cholesky's elimination; pivots below rounding error count as zero.
     """
     rounding = 4 * v.shape[-1] * np.finfo(v.dtype).eps
     if is_sample_last(v):
-        bare = np.empty((*v.shape[1:], len(v)))
-        _kernels().cholesky(_bare(v), rounding, bare)
-        return _batch(bare)
+        out = np.empty((*v.shape[1:], len(v)))
+        _kernels().cholesky(_to_kernel(v), rounding, out)
+        return _from_kernel(out)
     try:
         return np.linalg.cholesky(v)
     except np.linalg.LinAlgError:
@@ -281,6 +288,7 @@ def semidefinite_factor(v: Array) -> Array:
 
 
 def _clamped_cholesky(v: Array, rounding: float) -> Array:
+    """Return the Cholesky factor in which pivots below `rounding` times the diagonal entry count as zero."""
     least = rounding * diagonal(v)
     factor = np.zeros_like(v)
     for j in range(v.shape[-1]):
@@ -291,12 +299,12 @@ def _clamped_cholesky(v: Array, rounding: float) -> Array:
 
 
 def rank(factor: Array) -> int:
-    """Return the rank of one factor, (m, k): how many of its squared singular values are above rounding."""
+    """Return the rank of one factor, (m, k): the number of squared singular values above rounding."""
     values = squared_singular_values(factor)
     return int(np.sum(values > ROUNDING * values[0]))
 
 
 def squared_singular_values(a: Array) -> Array:
-    """Return the eigenvalues of a·aᵀ from the factor itself, (…, rows), largest first; missing ones are 0."""
+    """Return the eigenvalues of a·aᵀ, computed from `a` itself, (…, rows), largest first; missing ones are 0."""
     values = np.linalg.svd(a, compute_uv=False) ** 2
     return pad(values, a.shape[-2])

@@ -47,14 +47,14 @@ class ChainWalk:
         factor = np.broadcast_to(self.factor, (self.size, *self.factor.shape))
         if not self.lead:
             return linalg.sample_last(factor) if self.sample_last else factor
-        n, k = self.architecture.width, linalg.columns(self.factor)
+        n, k = self.architecture.width, linalg.column_count(self.factor)
         # A uniform unit vector of R^n in a basis whose first k members span the tokens (theory §3, step 5).
         ones = draws.frame(1, n)
         inside = ones[..., :k]
         if n > k:
             outside = ones[..., k:]
-            inside = linalg.beside(inside, np.sqrt(linalg.row_products(outside, outside))[..., None])
-        factor = linalg.lq(linalg.above(inside, factor)) if n > k else linalg.above(inside, factor)
+            inside = linalg.hstack(inside, np.sqrt(linalg.row_products(outside, outside))[..., None])
+        factor = linalg.lq(linalg.vstack(inside, factor)) if n > k else linalg.vstack(inside, factor)
         return linalg.sample_last(factor) if self.sample_last else factor
 
     def step(self, state: Array, draws: Draws) -> Array:
@@ -78,7 +78,7 @@ def new_walk(architecture: Architecture, factor: Array, sample_last: bool | None
     **Arguments:** `sample_last`: the layout, and so the path (`linalg`); `None` takes the faster one.
     """
     n, tokens = architecture.width, len(factor)
-    last = linalg.is_small(tokens) if sample_last is None else sample_last
+    last = linalg.prefers_kernels(tokens) if sample_last is None else sample_last
     hidden = tokens * max(layer.hidden_width_of(n) for layer in architecture.block)
     if last:
         largest = max(LEAST_BLOCK, HIDDEN_NUMBERS // max(hidden, 1))

@@ -37,7 +37,7 @@ class NetworkWalk:
     def start(self, draws: Draws) -> Array:
         """X0 = √n·L0·Q with L0·L0ᵀ = V0 and Q uniform with orthonormal rows: V0 fixes X0 up to a rotation."""
         n = self.architecture.width
-        frame = draws.frame(linalg.columns(self.factor), n)
+        frame = draws.frame(linalg.column_count(self.factor), n)
         return linalg.product(self.factor.astype(frame.dtype), frame) * frame.dtype.type(np.sqrt(n))
 
     def step(self, state: Array, draws: Draws) -> Array:

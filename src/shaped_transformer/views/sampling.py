@@ -204,7 +204,7 @@ def draw(
     check_count(1 if workers is None else workers, "workers")
     m = len(walk.factor)
     check_memory(samples, len(records), m)
-    compilation.prepare()
+    compilation.load_all()
     task = partial(draw_block, walk, check_seed(seed), tuple(int(r) for r in records), check_window(stop))
     blocks = -(-samples // walk.size)
     results = _on_cluster(task, blocks, client) if client is not None else _in_threads(task, blocks, workers)
@@ -301,7 +301,7 @@ def _keep_freed_memory() -> None:
 def _advance(old: Array, new: Array, running: NDArray[np.bool_]) -> tuple[Array, NDArray[np.bool_]]:
     """The next state, in which stopped paths stay and a step to infinity is not taken; and who moves."""
     if old.shape != new.shape:  # the factor may gain or lose columns that are zero
-        width = max(linalg.columns(old), linalg.columns(new))
+        width = max(linalg.column_count(old), linalg.column_count(new))
         old, new = linalg.pad(old, width), linalg.pad(new, width)
     moves = running & np.isfinite(linalg.squared_norm(new))
     if not moves.all():

@@ -144,7 +144,7 @@ def new_walk(
 
     **Arguments:** `sample_last`: the layout, and so the path (`linalg`); `None` takes the faster one.
     """
-    last = linalg.is_small(len(factor)) if sample_last is None else sample_last
+    last = linalg.prefers_kernels(len(factor)) if sample_last is None else sample_last
     size = sampling.block_size(len(factor) ** 2, sampling.SMALL_NUMBERS if last else sampling.BLOCK_NUMBERS // 4)
     kind = WishartWalk if scheme == "wishart" else EulerWalk
     return kind(architecture, factor, size, steps, last)

@@ -49,7 +49,7 @@ def leaves(factor: Array, stop: Window, rank: int) -> NDArray[np.bool_]:
         factor, open_question = linalg.shorten(factor), ~out
     elif low > 0:
         factor = linalg.lq(factor)
-        if linalg.columns(factor) < tokens:
+        if linalg.column_count(factor) < tokens:
             return np.ones(len(factor), dtype=bool)
         inverse = linalg.inverse_squared_norm(factor)
         beyond = inverse * low > tokens

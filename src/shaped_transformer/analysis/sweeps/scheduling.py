@@ -159,7 +159,7 @@ def _threads() -> Iterator[Draw]:
     from threadpoolctl import threadpool_limits
 
     given_up = threading.Event()
-    compilation.prepare()
+    compilation.load_all()
 
     def task(point: Point, keep: Sequence[str]) -> Result:
         with sampling.given_up_when(given_up.is_set):

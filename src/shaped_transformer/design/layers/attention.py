@@ -95,7 +95,7 @@ class Attention(Branch):
         return np.moveaxis(x.reshape(*x.shape[:-1], self.heads, -1), 2, 0)
 
     def chain_factor(self, factor: Array, n: int, draws: Draws) -> Array:
-        k, scale = linalg.columns(factor), self.logit_gain / self.temperature(n)
+        k, scale = linalg.column_count(factor), self.logit_gain / self.temperature(n)
         heads = []
         for head in range(self.heads):
             queries = linalg.product(factor, draws.bartlett(k, self.keys(n)))
@@ -107,8 +107,8 @@ class Attention(Branch):
         """A factor of K from those A_h·B of the heads (theory §3, step 2); `freedom` is n_v."""
         if not self.projects:
             return heads[0]
-        parts = [linalg.product(head, draws.bartlett(linalg.columns(head), freedom)) for head in heads]
-        return linalg.shorten(linalg.beside(*parts)) / math.sqrt(self.heads * freedom)
+        parts = [linalg.product(head, draws.bartlett(linalg.column_count(head), freedom)) for head in heads]
+        return linalg.shorten(linalg.hstack(*parts)) / math.sqrt(self.heads * freedom)
 
     def _projection_strength(self, n: int) -> float:
         """n/(H n_v), the fluctuation that the value and output weights add where both are drawn, else 0."""
@@ -170,7 +170,7 @@ class ShapedAttention(Attention):
 
     def _first_order(self, factor: Array, draws: Draws) -> Array:
         """√n times the logits, which row by row and centred by the mask are M (theory §4)."""
-        k = linalg.columns(factor)
+        k = linalg.column_count(factor)
         return linalg.product_t(linalg.product(self._strength() * factor, draws.normal(k, k)), factor)
 
     def _second_order(self, v: Array) -> Array:

@@ -114,6 +114,6 @@ def linear_diffusion(v: Array) -> Array:
 
 def linear_noise(factor: Array, strength: float, draws: Draws) -> Array:
     """Return √(κ/2)·L(G + Gᵀ)Lᵀ, whose covariance is κ·Σ_lin(L·Lᵀ), κ = `strength` (theory §4)."""
-    k = linalg.columns(factor)
+    k = linalg.column_count(factor)
     half = linalg.product_t(linalg.product(factor, draws.normal(k, k)), factor)
     return np.sqrt(strength / 2) * linalg.plus_transpose(half)

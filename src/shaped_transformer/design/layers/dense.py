@@ -40,13 +40,13 @@ class Dense(Layer):
 
     def chain_step(self, factor: Array, n: int, draws: Draws, lead: int) -> Array:
         tokens = linalg.rows(factor, lead)
-        k = linalg.columns(tokens)
+        k = linalg.column_count(tokens)
         if self.activation.linear_slope(n) is not None and not lead:
             return linalg.product(tokens, draws.bartlett(k, n)) / math.sqrt(n)
         gain = self._gain(n)
-        units = (self.activation.value(linalg.product(tokens, g), n) for g in draws.normal_blocks(k, n))
+        units = (self.activation.value(linalg.product(tokens, g), n) for g in draws.normal_chunks(k, n))
         if lead:  # the coordinates are those of the network, in which the leading row is (1, …, 1)
-            units = (linalg.above(np.full_like(linalg.rows(block, 0, 1), 1 / gain), block) for block in units)
+            units = (linalg.vstack(np.full_like(linalg.rows(block, 0, 1), 1 / gain), block) for block in units)
         return gain / math.sqrt(n) * linalg.factor_of_sum(units)
 
     def limit_rate(self) -> float:
@@ -57,7 +57,7 @@ class Dense(Layer):
 
     def limit_step(self, factor: Array, h: float, n: int, draws: Draws) -> Array:
         kernel = self.activation.limit_kernel(factor, h)
-        return linalg.product(kernel, draws.bartlett(linalg.columns(kernel), 1 / h)) * math.sqrt(h)
+        return linalg.product(kernel, draws.bartlett(linalg.column_count(kernel), 1 / h)) * math.sqrt(h)
 
     def drift(self, v: Array, n: int) -> Array:
         return self.activation.drift(v)

@@ -54,12 +54,12 @@ class MLP(Branch):
         return gain * draws.linear(self._hidden(draws.linear(x, self.hidden_width_of(n)), n), n)
 
     def chain_factor(self, factor: Array, n: int, draws: Draws) -> Array:
-        hidden, k = self.hidden_width_of(n), linalg.columns(factor)
+        hidden, k = self.hidden_width_of(n), linalg.column_count(factor)
         slope = self.activation.linear_slope(n)
         if slope is not None:
             scale = self._gain(n) / math.sqrt(hidden) * slope * self.input_gain
             return scale * linalg.product(factor, draws.bartlett(k, hidden))
-        units = (self._hidden(linalg.product(factor, g), n) for g in draws.normal_blocks(k, hidden))
+        units = (self._hidden(linalg.product(factor, g), n) for g in draws.normal_chunks(k, hidden))
         return self._gain(n) / math.sqrt(hidden) * linalg.factor_of_sum(units)
 
     def limit_rate(self) -> float:
@@ -74,7 +74,7 @@ class MLP(Branch):
         """V first follows the drift of the whole layer; the rest of the step is that of a linear network."""
         moved = self.activation.with_input_gain(self.input_gain).limit_kernel(factor, share * h)
         freedom = self.hidden_width_of(n) / n / h
-        return moved, linalg.product(moved, draws.bartlett(linalg.columns(moved), freedom)) / math.sqrt(freedom)
+        return moved, linalg.product(moved, draws.bartlett(linalg.column_count(moved), freedom)) / math.sqrt(freedom)
 
     def drift(self, v: Array, n: int) -> Array:
         return self.activation.with_input_gain(self.input_gain).drift(v)

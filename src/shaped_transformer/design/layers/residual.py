@@ -82,16 +82,16 @@ class Residual(Layer):
         inner = self._normalised_rows(factor, lead) if self.norm == "pre" else linalg.rows(factor, lead)
         out = self._with_skip(linalg.rows(factor, lead), self.branch.chain_factor(inner, n, draws), n, draws)
         if lead:
-            out = linalg.above(linalg.rows(factor, 0, lead), out)
+            out = linalg.vstack(linalg.rows(factor, 0, lead), out)
         out = linalg.lq(out)
         if self.norm == "post":
             tokens = self._normalised_rows(out, lead)
-            out = linalg.above(linalg.rows(out, 0, lead), tokens) if lead else tokens
+            out = linalg.vstack(linalg.rows(out, 0, lead), tokens) if lead else tokens
         return out
 
     def _with_skip(self, factor: Array, branch: Array, n: float, draws: Draws) -> Array:
         """[F₁ F₂] of theory §3, step 4."""
-        outputs = draws.wide_normal(linalg.columns(branch), n, linalg.columns(factor))
+        outputs = draws.wide_normal(linalg.column_count(branch), n, linalg.column_count(factor))
         return linalg.skip_and_product(self.skip_scale, factor, self.scale / math.sqrt(n), branch, outputs)
 
     def _normalised_rows(self, factor: Array, lead: int) -> Array:
