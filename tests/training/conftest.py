@@ -8,7 +8,7 @@ import pytest
 
 from shaped_transformer import inputs
 
-if not all(find_spec(name) for name in ("torch", "transformers", "tokenizers", "tensorboard")):
+if not all(find_spec(name) for name in ("torch", "transformers", "tokenizers", "tensorboard", "platformdirs")):
     collect_ignore_glob = ["test_*.py"]
 
 YEARS = (1790, 1795, 1861, 1900, 1946, 1950)
@@ -24,7 +24,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def recipe(texts: str) -> Callable[..., Any]:
     """Make a small recipe; arguments replace its values."""
     from shaped_transformer.training import Recipe

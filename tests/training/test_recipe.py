@@ -1,4 +1,4 @@
-"""Recipes: those that come with the library, and what is said of bad ones."""
+"""Recipes: those that come with the library, and the errors of bad ones."""
 
 import re
 from dataclasses import fields
@@ -6,37 +6,43 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import shaped_transformer as st
 from shaped_transformer.cli.figure import parsed
 from shaped_transformer.training import VARIANTS, Recipe, read
-from shaped_transformer.training.recipe import packaged
+from shaped_transformer.training.recipe import packaged_recipes
 from shaped_transformer.training.text import read_text
 
+PAGE = Path(__file__).parents[2] / "docs" / "training.md"
 
-@pytest.mark.parametrize("name", packaged())
-def test_packaged_recipes_are_recipes(name: str) -> None:
+
+@pytest.mark.parametrize("name", packaged_recipes())
+def test_packaged_recipes_can_be_read(name: str) -> None:
     assert read(name) == read(name.removesuffix(".yaml"))
     assert st.training.Recipe.from_dict(read(name).to_dict()) == read(name)
 
 
-def test_the_page_lists_every_key_with_its_default_and_a_recipe(tmp_path: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
-    told: dict[str, str] = {}
+def test_the_page_lists_every_key_with_its_default() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    documented: dict[str, str] = {}
     for keys, defaults in re.findall(r"^\| (`[^|]+`) \|[^|]+\| ([^|]+) \|$", page, flags=re.MULTILINE):
         names = re.findall(r"`(\w+)`", keys)
-        told |= dict(zip(names, defaults.split(", "), strict=False))
+        documented |= dict(zip(names, defaults.split(", "), strict=False))
     for field in fields(Recipe):
-        assert field.name in told
+        assert field.name in documented
         if isinstance(field.default, int | float):
-            assert told[field.name] == f"{field.default:g}", field.name
-    (example,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+            assert documented[field.name] == f"{field.default:g}", field.name
+
+
+def test_the_example_of_the_page_can_be_read(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
     (tmp_path / "mine.yaml").write_text(example, encoding="utf-8")
     assert read(tmp_path / "mine.yaml").data == str(tmp_path / "my-texts")
 
 
 def test_every_task_has_a_recipe() -> None:
-    assert {read(name).task for name in packaged()} == {"causal-lm", "masked-lm", "classification", "images"}
+    assert {read(name).task for name in packaged_recipes()} == {"causal-lm", "masked-lm", "classification", "images"}
 
 
 @pytest.mark.parametrize(
@@ -62,8 +68,6 @@ def test_every_task_has_a_recipe() -> None:
     ],
 )
 def test_bad_recipes_name_the_key(values: dict[str, Any], message: str, tmp_path: Path) -> None:
-    import yaml
-
     file = tmp_path / "r.yaml"
     file.write_text(yaml.safe_dump({"task": "causal-lm"} | values), encoding="utf-8")
     with pytest.raises(st.ShapedTransformerError, match=message) as error:
@@ -71,22 +75,30 @@ def test_bad_recipes_name_the_key(values: dict[str, Any], message: str, tmp_path
     assert "\n" not in str(error.value)
 
 
-def test_files_that_are_no_recipes(tmp_path: Path) -> None:
-    for name in ("none.yaml", "quick.yml", "folder/quick.yaml"):
-        with pytest.raises(st.StorageError, match=rf"no recipe {name}: .*quick\.yaml"):
-            read(name)
+@pytest.mark.parametrize("name", ["none.yaml", "quick.yml", "folder/quick.yaml"])
+def test_a_missing_recipe_lists_the_packaged_ones(name: str) -> None:
+    with pytest.raises(st.StorageError, match=rf"no recipe {name}: .*quick\.yaml"):
+        read(name)
+
+
+def test_a_folder_is_not_a_recipe(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(st.StorageError, match=r"no recipe .*folder: "):
         read(tmp_path / "folder")
-    (tmp_path / "list.yaml").write_text("- 1\n", encoding="utf-8")
-    with pytest.raises(st.InputError, match="must be a mapping"):
-        read(tmp_path / "list.yaml")
-    (tmp_path / "cut.yaml").write_text("a: [1,\n", encoding="utf-8")
-    with pytest.raises(st.InputError, match="is not YAML"):
-        read(tmp_path / "cut.yaml")
-    (tmp_path / "empty.yaml").write_text("{}", encoding="utf-8")
-    with pytest.raises(st.DefinitionError, match="task is missing"):
-        read(tmp_path / "empty.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        ("- 1\n", st.InputError, "must be a mapping"),
+        ("a: [1,\n", st.InputError, "is not YAML"),
+        ("{}", st.DefinitionError, "task is missing"),
+    ],
+)
+def test_a_file_without_a_recipe_is_an_error(content: str, error: type, message: str, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(content, encoding="utf-8")
+    with pytest.raises(error, match=message):
+        read(tmp_path / "r.yaml")
 
 
 def test_changes_replace_values_and_1e3_is_a_number(tmp_path: Path) -> None:
@@ -100,11 +112,13 @@ def test_changes_replace_values_and_1e3_is_a_number(tmp_path: Path) -> None:
 def test_a_key_that_stands_twice_is_an_error(tmp_path: Path) -> None:
     file = tmp_path / "r.yaml"
     file.write_text("task: causal-lm\nlr: 2e-3\nlr: 1e-3\n", encoding="utf-8")
-    with pytest.raises(st.InputError, match="line 3: the key 'lr' stands twice"):
+    with pytest.raises(st.InputError, match="line 3: the key 'lr' appears twice"):
         read(file)
 
 
-def test_data_lie_beside_the_recipe_that_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_data_folder_is_relative_to_the_recipe_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     texts = tmp_path / "recipes" / "texts"
     texts.mkdir(parents=True)
     (texts / "a.txt").write_text("A first text.\n\nA second paragraph of it.\n", encoding="utf-8")
@@ -116,12 +130,12 @@ def test_data_lie_beside_the_recipe_that_names_them(tmp_path: Path, monkeypatch:
     assert read(file, {"data": "elsewhere"}).data == "elsewhere"
 
 
-def test_gamma_keeps_the_noise_at_all_depths() -> None:
+def test_gamma_defaults_to_the_same_noise_at_all_depths() -> None:
     assert Recipe(task="causal-lm", depth=100).branch_scale == pytest.approx(0.05)
     assert Recipe(task="causal-lm", depth=4).branch_scale == pytest.approx(0.25)
     assert Recipe(task="causal-lm", depth=1, gamma=0.9).branch_scale == 0.9
 
 
-def test_variants_hold_what_was_asked_for() -> None:
+def test_the_shaped_variants_and_the_baselines_exist() -> None:
     shaped = {f"shaped-{mode}{norm}" for mode in ("fixed", "learn", "recover") for norm in ("", "-pre")}
     assert shaped | {"pre-norm", "post-norm", "skipless", "unit-skips", "value-skipinit"} <= set(VARIANTS)

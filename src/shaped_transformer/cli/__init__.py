@@ -10,7 +10,7 @@ from ..errors import ShapedTransformerError
 from ..version import __version__
 from .advise import advise_command
 from .compare import compare_command, predict_command
-from .ending import end
+from .ending import exit_process
 from .figure import figure_command
 from .output import say
 from .sweep import sweep_command
@@ -58,10 +58,10 @@ def main() -> None:
         status = INTERRUPTED
     if status == INTERRUPTED:  # Typer turns an interrupt inside a command into this status
         _fail("interrupted; nothing is left half-written", INTERRUPTED)
-    end(status if isinstance(status, int) else 0)
+    exit_process(status if isinstance(status, int) else 0)
 
 
 def _fail(message: str, status: int) -> NoReturn:
     if message:  # empty where the help was printed because there was no command
         say("shaped-transformer: " + " ".join(message.split()))
-    end(status)
+    exit_process(status)

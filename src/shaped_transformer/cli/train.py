@@ -1,4 +1,4 @@
-"""`train`: a recipe into a folder."""
+"""`train`: train a recipe's network."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from .output import say
 
 def train_command(
     recipe: Annotated[str, typer.Argument(help="YAML file, or a packaged recipe such as quick.yaml.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run; one that was interrupted goes on there.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; an interrupted run resumes there.")],
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="Change a key, KEY=VALUE in YAML; may be repeated.")
     ] = None,
@@ -25,7 +25,7 @@ def train_command(
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from ..training import read
 
-    chosen = read(recipe, parsed(changes or []))  # what is wrong is told at once, before PyTorch is imported
+    chosen = read(recipe, parsed(changes or []))  # a wrong value fails before PyTorch is imported
     from ..training.processes import is_first_process, leave_group
     from ..training.run import train
 

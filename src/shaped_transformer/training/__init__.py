@@ -1,4 +1,4 @@
-"""Training on real text and images (extra `training`): recipes, data, runs that can be killed, and their reports.
+"""Training on real text and images (extra `training`): recipes, data, runs that can be resumed, and their reports.
 
 Recipes are read and checked without PyTorch, which is imported when a run begins.
 """
@@ -11,8 +11,8 @@ from ..errors import MissingExtra
 from .recipe import Recipe, read
 from .variants import VARIANTS
 
-PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "tensorboard")
-"""What the extra brings."""
+PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "tensorboard", "platformdirs")
+"""Packages of the extra that this part cannot do without."""
 
 try:
     _complete = all(find_spec(package) for package in PACKAGES)
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .run import train as train
 
 LAZY = {"Outcome": ".folder", "train": ".run"}
-"""What imports PyTorch, and where it is."""
+"""Names whose modules import PyTorch, imported when first used."""
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Examples by number: the i-th is the same whoever asks, whatever the processes and restarts."""
+"""Numbered examples: the i-th depends on the seed and i alone, not on processes or restarts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,20 +12,29 @@ from ..errors import InputError
 from .vocabulary import END, MASK, PAD, SPECIAL
 
 IGNORED = -100
-"""Label of what is not to be guessed."""
-KEPT, REPLACED = 0.1, 0.1
-"""Of the tokens to be guessed these shares are left as they are, or replaced by another; the rest is masked (BERT)."""
+"""Label of tokens that the loss ignores."""
+KEPT_SHARE, REPLACED_SHARE = 0.1, 0.1
+"""Of the tokens to predict, these shares are kept or replaced by random tokens; the rest is masked (BERT)."""
 HELD_OUT_STREAM = 1
+"""Held-out windows have random numbers of their own."""
 
 Example = dict[str, torch.Tensor]
 
 
 class Windows(Dataset[Example]):
-    """Windows of text: the i-th begins at a place drawn from (seed, i); held-out ones lie evenly.
+    """Windows of text: the start of the i-th is drawn from (seed, i), or the windows are evenly spaced.
 
-    **Arguments:** `documents`: tokens of each; `length`: of a window; `count`: how many examples there are; `masking`:
-    share of tokens to be guessed, or `None` for the next token everywhere; `vocabulary`: how many tokens there are;
-    `even`: whether the windows lie evenly instead of at random.
+    **Arguments:**
+
+    - `documents`: the tokens of each document.
+    - `length`: tokens of a window.
+    - `count`: number of examples.
+    - `seed`: of the windows and masks.
+    - `vocabulary`: number of different tokens.
+    - `masking`: share of tokens to predict; default `None`, the next token at every position.
+    - `even`: whether the windows are evenly spaced, as held-out ones are; default random.
+
+    **Raises:** `InputError` if the text is shorter than a window.
     """
 
     def __init__(
@@ -52,35 +61,40 @@ class Windows(Dataset[Example]):
         return self.count
 
     def __getitem__(self, index: int) -> Example:
-        places = len(self.stream) - self.length + 1
+        starts = len(self.stream) - self.length + 1
         rng = np.random.default_rng([self.seed, HELD_OUT_STREAM if self.even else 0, index])
-        start = index * (places - 1) // max(self.count - 1, 1) if self.even else int(rng.integers(places))
+        start = index * (starts - 1) // max(self.count - 1, 1) if self.even else int(rng.integers(starts))
         tokens = self.stream[start : start + self.length]
         if self.masking is None:
             return {"input_ids": torch.from_numpy(tokens.copy()), "labels": torch.from_numpy(tokens.copy())}
-        shown, labels = _masked(tokens, self.masking, self.vocabulary, rng)
+        shown, labels = _mask_tokens(tokens, self.masking, self.vocabulary, rng)
         return {"input_ids": torch.from_numpy(shown), "labels": torch.from_numpy(labels)}
 
 
-def _masked(
+def _mask_tokens(
     tokens: NDArray[np.int64], share: float, vocabulary: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """What is shown, and what is to be guessed: always the same number of tokens, at least one."""
+    """Input tokens and labels: a fixed number of tokens, at least one, is to be predicted."""
     chosen = rng.permutation(len(tokens))[: max(1, round(share * len(tokens)))]
     labels = np.full(len(tokens), IGNORED)
     labels[chosen] = tokens[chosen]
-    how = rng.random(len(chosen))
+    choice = rng.random(len(chosen))
     others = rng.integers(len(SPECIAL), vocabulary, len(chosen))
     shown = tokens.copy()
-    shown[chosen] = np.where(how < KEPT, tokens[chosen], np.where(how < KEPT + REPLACED, others, MASK))
+    shown[chosen] = np.where(
+        choice < KEPT_SHARE, tokens[chosen], np.where(choice < KEPT_SHARE + REPLACED_SHARE, others, MASK)
+    )
     return shown, labels
 
 
 class Table(Dataset[Example]):
-    """Labelled examples: passes over all of them, each in an order drawn from (seed, pass).
+    """Labelled examples: passes over all rows, each in an order drawn from (seed, pass).
 
-    **Arguments:** `columns`: arrays with one row an example, by the names that the model knows; `count`: how many
-    examples there are, passes counted; `seed`: of the order, or `None` for the order as it is.
+    **Arguments:**
+
+    - `columns`: arrays with one row per example, by the names of the model's inputs.
+    - `count`: number of examples over all passes.
+    - `seed`: of the orders; `None` keeps the order of the rows.
     """
 
     def __init__(self, columns: Mapping[str, Any], count: int, seed: int | None) -> None:
@@ -92,16 +106,16 @@ class Table(Dataset[Example]):
         return self.count
 
     def __getitem__(self, index: int) -> Example:
-        turn, place = divmod(index, self.rows)
+        epoch, row = divmod(index, self.rows)
         if self.seed is not None:
-            if self.order is None or self.order[0] != turn:
-                self.order = (turn, np.random.default_rng([self.seed, turn]).permutation(self.rows))
-            place = int(self.order[1][place])
-        return {name: torch.as_tensor(column[place]) for name, column in self.columns.items()}
+            if self.order is None or self.order[0] != epoch:
+                self.order = (epoch, np.random.default_rng([self.seed, epoch]).permutation(self.rows))
+            row = int(self.order[1][row])
+        return {name: torch.as_tensor(column[row]) for name, column in self.columns.items()}
 
 
-def padded(texts: Sequence[NDArray[np.int64]], length: int) -> dict[str, NDArray[np.int64]]:
-    """Return texts cut or padded to one length, and where they are."""
+def pad(texts: Sequence[NDArray[np.int64]], length: int) -> dict[str, NDArray[np.int64]]:
+    """Return texts cut or padded to one length, with the attention mask of their tokens; both (texts, length)."""
     ids = np.full((len(texts), length), PAD)
     for row, text in zip(ids, texts, strict=True):
         row[: len(text)] = text[:length]

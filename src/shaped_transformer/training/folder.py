@@ -1,4 +1,4 @@
-"""A run's folder: whose it is, how far it has come, whether it is finished."""
+"""A run's folder: the recipe that owns it, its checkpoints, and its outcome."""
 
 import json
 from dataclasses import dataclass
@@ -12,15 +12,30 @@ from .processes import is_first_process
 from .recipe import Recipe
 from .task import Task
 
-COMPLETE = "complete"
-"""A file in each checkpoint that was finished; it holds the losses that `Spikes` compares."""
-RECIPE = "recipe.json"
-"""A file in each run's folder, which says whose it is."""
+COMPLETE_MARKER = "complete"
+"""A file that marks a checkpoint as complete; it holds the losses that `Spikes` compares."""
+RECIPE_FILE = "recipe.json"
+"""A file in each run's folder, with the recipe that owns the folder."""
+OUTCOME_FILE = "outcome.json"
+"""A file in the folder of each finished run, with its `Outcome`."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: the last held-out `loss` (nats) and `accuracy` of classifiers, `steps`, training `seconds`."""
+    """How a run ended.
+
+    ```python
+    outcome = st.training.Outcome(loss=4.01, accuracy=None, steps=300, seconds=19.0, out="runs/quick")
+    ```
+
+    **Arguments:**
+
+    - `loss`: held-out loss after the last step, in nats.
+    - `accuracy`: held-out accuracy of a classifier, in [0, 1]; `None` for language models.
+    - `steps`: number of updates.
+    - `seconds`: time of the training steps.
+    - `out`: the run's folder.
+    """
 
     loss: float
     accuracy: float | None
@@ -29,23 +44,24 @@ class Outcome:
     out: str
 
 
-def see_whose(out: Path) -> None:
-    """See that a folder is empty or a run's.
+def check_owner(out: Path) -> None:
+    """Check that a folder is empty or belongs to a run.
 
     **Raises:** `InputError` if it holds anything else.
     """
-    if not is_first_process() or not out.is_dir() or (out / RECIPE).exists():
+    if not is_first_process() or not out.is_dir() or (out / RECIPE_FILE).exists():
         return
     if any(not path.name.startswith(".") for path in out.iterdir()):
         raise InputError(f"{out} is not empty and holds no run: choose another folder")
 
 
 def claim(out: Path, recipe: Recipe, task: Task) -> None:
-    """Write down whose folder it is, or see that it is this recipe's.
+    """Make a recipe the owner of a folder, or check that it already is.
 
-    **Raises:** `InputError` if it is another recipe's, with the difference.
+    **Raises:** `InputError` with the differences if another recipe or other data own the folder; `StorageError` if the
+    owner cannot be read.
     """
-    file = out / RECIPE
+    file = out / RECIPE_FILE
     wanted = {"recipe": recipe.to_dict(), "data": {"source": task.source, "sha256": task.sha256}}
     if not file.exists():
         if is_first_process():
@@ -61,7 +77,7 @@ def claim(out: Path, recipe: Recipe, task: Task) -> None:
     differences = [
         f"{key} is {value!r}, was {old.get(key)!r}"
         for key, value in wanted["recipe"].items()
-        if value != old.get(key) and key != "data"  # whose place may change
+        if value != old.get(key) and key != "data"  # the folder may move
     ]
     if data != task.sha256:
         differences.append("the data have changed")
@@ -70,21 +86,21 @@ def claim(out: Path, recipe: Recipe, task: Task) -> None:
 
 
 def last_checkpoint(out: Path) -> Path | None:
-    """Return the newest checkpoint that was finished; what was cut off is ignored."""
-    complete = [p.parent for p in (out / "checkpoints").glob(f"checkpoint-*/{COMPLETE}")]
+    """Return the newest complete checkpoint; partly written ones are ignored."""
+    complete = [p.parent for p in (out / "checkpoints").glob(f"checkpoint-*/{COMPLETE_MARKER}")]
     return max(complete, key=step_of, default=None)
 
 
 def step_of(checkpoint: Path) -> int:
-    """Return after which step a checkpoint was made."""
+    """Return the step after which a checkpoint was saved."""
     return int(checkpoint.name.rpartition("-")[2])
 
 
-def finished(out: Path) -> Outcome | None:
-    """Return how a finished run ended; `None` where there is none, or its model is gone."""
+def read_outcome(out: Path) -> Outcome | None:
+    """Return the outcome of a finished run; `None` if the run is not finished, or its model is missing."""
     if not (out / "model").is_dir():
         return None
     try:
-        return Outcome(**json.loads((out / "outcome.json").read_text(encoding="utf-8")))
+        return Outcome(**json.loads((out / OUTCOME_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None

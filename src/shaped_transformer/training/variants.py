@@ -1,7 +1,7 @@
-"""What can be trained: shaped Transformers and their baselines, each by one name.
+"""Variants: the shaped Transformers and baselines that can be trained, by name.
 
 All variants of one width and depth have matrices of the same shapes; they differ in attention, activation, residual
-layers, norms, initialisation, and in whether one rate serves all parameters.
+layers, norms, initialisation, and in whether all parameters share one learning rate.
 """
 
 from dataclasses import dataclass, field
@@ -10,11 +10,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Variant:
-    """A network by name.
+    """A kind of network and how its learning rates are set.
 
-    **Arguments:** `title`: for readers; `options`: of `hf.ShapedTransformerConfig`, beside width, depth and heads;
-    `branches`: whether γ applies; `groups`: whether rates go by `nn.parameter_groups`, else one rate is for all;
-    `recovers`: whether the gains fall to 0 over the first half of training.
+    **Arguments:**
+
+    - `title`: for reports and plots.
+    - `options`: of `hf.ShapedTransformerConfig`, besides width, depth and heads; default none.
+    - `branches`: whether γ applies, default yes.
+    - `groups`: whether learning rates follow `nn.parameter_groups`, default yes; otherwise all parameters share one.
+    - `recovers`: whether the gains fall to 0 over the first half of training, default no.
     """
 
     title: str
@@ -31,7 +35,7 @@ def _shaped(shaping: str, norm: str) -> Variant:
 
 
 PLAIN = {"attention": "softmax", "activation": "relu", "gamma": 1.0}
-USUAL = PLAIN | {"skip": 1.0, "initializer_range": 0.02}
+GPT2 = PLAIN | {"skip": 1.0, "initializer_range": 0.02}
 VARIANTS = {
     "shaped-fixed": _shaped("fixed", "none"),
     "shaped-learn": _shaped("learn", "none"),
@@ -42,11 +46,11 @@ VARIANTS = {
     "value-skipinit": Variant(
         "Value-SkipInit attention in the shaped block", {"attention": "skipinit", "learnable_slopes": True}
     ),
-    "pre-norm": Variant("pre-norm", USUAL | {"norm": "pre"}, branches=False, groups=False),
-    "pre-norm-groups": Variant("pre-norm, rates by group", USUAL | {"norm": "pre"}, branches=False),
-    "post-norm": Variant("post-norm", USUAL | {"norm": "post"}, branches=False, groups=False),
+    "pre-norm": Variant("pre-norm", GPT2 | {"norm": "pre"}, branches=False, groups=False),
+    "pre-norm-groups": Variant("pre-norm, rates by group", GPT2 | {"norm": "pre"}, branches=False),
+    "post-norm": Variant("post-norm", GPT2 | {"norm": "post"}, branches=False, groups=False),
     "skipless": Variant("skipless, no norm", PLAIN | {"skip": 0.0}, branches=False, groups=False),
     "unit-skips": Variant("unit skips, no norm", PLAIN | {"skip": 1.0}, branches=False, groups=False),
-    "unit-skips-small": Variant("unit skips, no norm, initialised as pre-norm", USUAL, branches=False, groups=False),
+    "unit-skips-small": Variant("unit skips, no norm, initialised as pre-norm", GPT2, branches=False, groups=False),
 }
-"""By name. The usual initialisation is GPT-2's: standard deviation 0.02, the last map of each branch over √(2d)."""
+"""The variants by name. With `GPT2` weights have standard deviation 0.02, over √(2d) in the last map of each branch."""

@@ -1,7 +1,6 @@
-"""Byte-pair tokens, learnt from the training text alone; tokenizer and tokens are kept in the user's cache."""
+"""Byte-pair tokens, learnt from the training text alone; tokenizer and tokens are cached on disk."""
 
 import hashlib
-import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from platformdirs import user_cache_path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -18,16 +18,15 @@ from .text import Text
 
 PAD, END, MASK = 0, 1, 2
 SPECIAL = ("<pad>", "<end>", "<mask>")
-"""Padding; what stands between documents; what hides a token."""
-FORMAT = 2
-"""Of what lies in the cache; another number is another place."""
-KEPT = {"tokens", "lengths", "tokenizer"}
-"""What lies there."""
+"""Padding, the separator of documents, and the token that hides another."""
+CACHE_FORMAT = 2
+"""Version of the cached arrays; it is part of the file's name, so that other versions are ignored."""
+CACHED_ARRAYS = {"tokens", "lengths", "tokenizer"}
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """A tokenizer, and what it makes of the documents: one array a document."""
+    """A tokenizer and the tokens of the documents, one array per document."""
 
     tokenizer: PreTrainedTokenizerFast
     train: tuple[NDArray[np.int64], ...]
@@ -35,23 +34,26 @@ class Tokens:
 
 
 def tokenize(text: Text, size: int) -> Tokens:
-    """Return the tokens of all documents, from the cache where they were made before.
+    """Return the tokens of all documents, from the cache if they are there.
 
-    Where that is damaged they are made again, and where it cannot be written each time.
+    A damaged cache file is replaced. If the cache cannot be written, the tokenizer is trained anew in each call.
 
-    **Arguments:** `text`: the documents; `size`: of the vocabulary, special tokens and all bytes included.
+    **Arguments:**
+
+    - `text`: the documents.
+    - `size`: of the vocabulary, including the special tokens and all bytes.
     """
-    key = hashlib.sha256(f"{FORMAT} {text.sha256} {size}".encode()).hexdigest()[:16]
-    place = cache_folder() / f"tokens-{key}.npz"  # one file, so that several processes may make it at once
-    kept = None
+    key = hashlib.sha256(f"{CACHE_FORMAT} {text.sha256} {size}".encode()).hexdigest()[:16]
+    file = cache_folder() / f"tokens-{key}.npz"  # one file, so that several processes may write it at once
+    cached = None
     with suppress(StorageError):
-        kept = read_arrays(place)
-    if kept is None or kept.keys() != KEPT:
-        kept = _make(text, size)
+        cached = read_arrays(file)
+    if cached is None or cached.keys() != CACHED_ARRAYS:
+        cached = _train_tokenizer(text, size)
         with suppress(StorageError):
-            write_arrays(place, kept)
-    pieces = np.split(kept["tokens"].astype(np.int64), np.cumsum(kept["lengths"])[:-1])
-    tokenizer = _tokenizer(kept["tokenizer"].tobytes().decode("utf-8"))
+            write_arrays(file, cached)
+    pieces = np.split(cached["tokens"].astype(np.int64), np.cumsum(cached["lengths"])[:-1])
+    tokenizer = _load_tokenizer(cached["tokenizer"].tobytes().decode("utf-8"))
     return Tokens(tokenizer, tuple(pieces[: len(text.train)]), tuple(pieces[len(text.train) :]))
 
 
@@ -62,19 +64,19 @@ def encode(tokens: Tokens, texts: list[str]) -> list[NDArray[np.int64]]:
 
 
 def unigram_entropy(documents: tuple[NDArray[np.int64], ...], size: int) -> float:
-    """Return −Σ p log p in nats of the tokens' frequencies: the loss of who knows these and nothing else."""
+    """Return the entropy −Σ p log p of the tokens' frequencies, in nats: the loss of a model that knows only them."""
     counts = np.bincount(np.concatenate(documents), minlength=size)
     p = counts[counts > 0] / counts.sum()
     return float(-(p * np.log(p)).sum())
 
 
 def cache_folder() -> Path:
-    """Return where things are kept that can be made again: XDG_CACHE_HOME, by default ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shaped-transformer"
+    """Return the library's folder in the user's cache; on Linux inside `XDG_CACHE_HOME`, by default `~/.cache`."""
+    return user_cache_path("shaped-transformer", appauthor=False)
 
 
-def _make(text: Text, size: int) -> dict[str, NDArray[Any]]:
-    """Learn a tokenizer and apply it; what is kept of both."""
+def _train_tokenizer(text: Text, size: int) -> dict[str, NDArray[Any]]:
+    """Train a tokenizer and apply it; the arrays that are cached."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -93,7 +95,7 @@ def _make(text: Text, size: int) -> dict[str, NDArray[Any]]:
     }
 
 
-def _tokenizer(described: str) -> PreTrainedTokenizerFast:
+def _load_tokenizer(described: str) -> PreTrainedTokenizerFast:
     names = dict(zip(("pad_token", "eos_token", "mask_token"), SPECIAL, strict=True))
-    made = Tokenizer.from_str(described)
-    return PreTrainedTokenizerFast(tokenizer_object=made, clean_up_tokenization_spaces=False, **names)
+    tokenizer = Tokenizer.from_str(described)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **names)
