@@ -1,4 +1,4 @@
-"""Initial covariances, and the refusal of what is none."""
+"""Initial covariances: their values, and the refusal of input that is not a covariance."""
 
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,18 @@ import shaped_transformer as st
 from shaped_transformer.inputs import equicorrelated, from_covariance, from_text, from_vectors, passage, tokenize
 
 
-def test_equicorrelated() -> None:
+def test_equicorrelated_tokens_have_the_given_variance_and_correlation() -> None:
     v = equicorrelated(4, 0.2, 3.0)
     np.testing.assert_allclose(np.diagonal(v), 3)
     np.testing.assert_allclose(v[0, 1:], 0.6)
+
+
+def test_the_lowest_correlation_gives_a_singular_covariance() -> None:
     assert np.linalg.eigvalsh(equicorrelated(5, -0.25))[0] > -1e-12
 
 
 @given(some.integers(1, 12), some.integers(1, 12), some.integers(0, 5))
-def test_vectors_give_a_covariance_that_both_views_take(m: int, k: int, seed: int) -> None:
+def test_vectors_give_a_covariance_from_which_the_chain_starts(m: int, k: int, seed: int) -> None:
     v = from_vectors(np.random.default_rng(seed).standard_normal((m, k)))
     np.testing.assert_array_equal(v, from_covariance(v))
     drawn = st.chain.sample(st.deep_linear(k, 1), v, 1, seed=0, record=[0])
@@ -34,14 +37,23 @@ def test_tokens_are_lower_case_words_and_punctuation() -> None:
     assert tokenize(passage())[:3] == ["it", "was", "the"]
 
 
-def test_repeated_words_are_correlated_and_equal_without_positions(tmp_path: Path) -> None:
+@pytest.fixture
+def repeating(tmp_path: Path) -> Path:
+    """A text whose first and fourth words are the same."""
     text = tmp_path / "words.txt"
     text.write_text("the cat and the dog", encoding="utf-8")
-    mixed = from_text(text, position_weight=0.5, embedding_width=200_000, seed=1)
+    return text
+
+
+def test_repeated_words_are_correlated_and_different_words_are_not(repeating: Path) -> None:
+    mixed = from_text(repeating, position_weight=0.5, embedding_width=200_000, seed=1)
     assert mixed.shape == (5, 5)
     assert abs(mixed[0, 3] - 0.5) < 0.02
     assert abs(mixed[0, 1]) < 0.02
-    words_only = from_text(text, position_weight=0.0)
+
+
+def test_repeated_words_are_equal_without_positions(repeating: Path) -> None:
+    words_only = from_text(repeating, position_weight=0.0)
     np.testing.assert_array_equal(words_only[0], words_only[3])
     assert np.linalg.matrix_rank(words_only) == 4
 
@@ -81,7 +93,7 @@ def mistakes(tmp: Path) -> list[tuple[str, Any]]:
         ("tokens must be", lambda: equicorrelated(0, 0.1)),
         ("variance must be", lambda: equicorrelated(3, 0.1, 0.0)),
         ("has no words", lambda: from_text(tmp / "empty.txt")),
-        ("not UTF-8", lambda: from_text(tmp / "latin.txt")),
+        ("is not text in UTF-8: convert it", lambda: from_text(tmp / "latin.txt")),
         ("max_tokens must be", lambda: from_text(max_tokens=0)),
         ("position_weight must lie", lambda: from_text(position_weight=1.5)),
         ("seed must be", lambda: from_text(seed=-1)),
@@ -110,7 +122,7 @@ def test_mistakes_name_the_way_out(tmp_path: Path, case: int) -> None:
 
 
 def test_missing_and_unreadable_files(tmp_path: Path) -> None:
-    with pytest.raises(st.StorageError, match="no such file"):
+    with pytest.raises(st.StorageError, match=r"cannot read .*nowhere.txt: No such file"):
         from_text(tmp_path / "nowhere.txt")
     with pytest.raises(st.StorageError, match="cannot read"):
         from_covariance(tmp_path)

@@ -1,4 +1,4 @@
-"""Initial covariances V0, (m, m) float64: by formula, from text, from vectors, from a matrix."""
+"""Initial covariances V0, (m, m) in float64: from a formula, a text, token vectors or a given matrix."""
 
 import math
 import re
@@ -12,23 +12,33 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .checks import check_count, check_number, check_seed
-from .errors import InputError, StorageError
+from .errors import InputError
+from .io.files import read_text, reading
+from .numerics.arrays import Array, Floats
 
-Covariance = NDArray[np.float64]
+Covariance = Floats
+"""A covariance of tokens, (m, m)."""
 
 PASSAGE = Path(__file__).parent / "data" / "passage.txt"
+"""The file of `passage`."""
 
 
 def equicorrelated(tokens: int, correlation: float, variance: float = 1.0) -> Covariance:
-    """Return the covariance of tokens of equal norm that are all equally correlated.
+    """Return the covariance of tokens with equal norms and equal correlations.
+
+    ```python
+    st.inputs.equicorrelated(tokens=2, correlation=0.2)  # [[1.0, 0.2], [0.2, 1.0]]
+    ```
 
     **Arguments:**
 
-    - `tokens`: m.
+    - `tokens`: their number m.
     - `correlation`: ρ of every pair, in [−1/(m−1), 1].
     - `variance`: V^{αα} = ‖x‖²/n, default 1, the scale at which the activations are normalised.
 
-    **Raises:** `InputError` if no vectors can have these correlations.
+    **Returns:** V0, (m, m).
+
+    **Raises:** `InputError` if a number is out of range; no vectors have correlations below −1/(m−1).
     """
     tokens = check_count(tokens, "tokens")
     correlation, variance = check_number(correlation, "correlation"), check_number(variance, "variance")
@@ -36,7 +46,7 @@ def equicorrelated(tokens: int, correlation: float, variance: float = 1.0) -> Co
     if not lowest - 1e-12 <= correlation <= 1:
         raise InputError(
             f"correlation must lie in [{lowest:.4g}, 1] for {tokens} tokens (got {correlation:g}): no vectors are "
-            "further from each other than that"
+            "further apart than that"
         )
     if not (variance > 0 and math.isfinite(variance)):
         raise InputError(f"variance must be a positive number (got {variance:g})")
@@ -44,12 +54,28 @@ def equicorrelated(tokens: int, correlation: float, variance: float = 1.0) -> Co
 
 
 def passage() -> str:
-    """Return the English passage that ships with the library (Dickens, 1859, public domain)."""
+    """Return the English passage that comes with the library (Dickens, 1859, public domain).
+
+    ```python
+    st.inputs.passage()[:8]  # "It was t"
+    ```
+    """
     return PASSAGE.read_text(encoding="utf-8")
 
 
 def tokenize(text: str) -> list[str]:
-    """Split a text into lower-case words and punctuation marks."""
+    """Return the lower-case words and punctuation marks of a text.
+
+    ```python
+    st.inputs.tokenize("Isn't it?")  # ["isn't", "it", "?"]
+    ```
+
+    **Arguments:**
+
+    - `text`: any text.
+
+    **Returns:** the tokens, in order.
+    """
     return re.findall(r"\w+(?:['’]\w+)*|[^\w\s]", text.lower())
 
 
@@ -61,28 +87,36 @@ def from_text(
     embedding_width: int = 512,
     seed: int = 0,
 ) -> Covariance:
-    """Return the covariance of a text's first tokens under random Gaussian token and position embeddings.
+    """Return the covariance of the first tokens of a text, with random Gaussian word and position embeddings.
 
-    Token α has the vector √(1 − w)·e(word) + √w·p(α), so that its expected variance is 1 and the same word in two
-    places has expected correlation 1 − w.
+    Token α has the vector √(1 − w)·e(word) + √w·p(α). So its expected variance is 1, and the same word at two positions
+    has expected correlation 1 − w.
+
+    ```python
+    v0 = st.inputs.from_text(max_tokens=4)  # of "It was the best"
+    v0.shape  # (4, 4)
+    ```
 
     **Arguments:**
 
-    - `file`: a UTF-8 text file; `None` reads the passage that ships with the library.
-    - `max_tokens`: how many tokens to take; a shorter text gives fewer.
-    - `position_weight`: w in [0, 1]. At 0, repeated words are equal vectors and V0 is singular, which is legal.
-    - `embedding_width`: coordinates of an embedding. The rank of V0 is at most this; use the network's width or less
-      when there are more tokens than width.
-    - `seed`: of the embeddings.
+    - `file`: a UTF-8 text file; `None` (the default) uses `passage`.
+    - `max_tokens`: number of tokens, default 8; a shorter text gives fewer.
+    - `position_weight`: w in [0, 1], default 0.5. At 0, repeated words are equal vectors and V0 is singular, which all
+      views accept.
+    - `embedding_width`: coordinates of an embedding, default 512. The rank of V0 is at most this; if there are more
+      tokens than the network's width, use that width or less.
+    - `seed`: seed of the embeddings, default 0.
 
-    **Raises:** `StorageError` if the file cannot be read, `InputError` if it holds no token or an argument is out of
+    **Returns:** V0, (m, m), for m tokens.
+
+    **Raises:** `StorageError` if the file cannot be read, `InputError` if it contains no token or an argument is out of
     range.
     """
     max_tokens, embedding_width = check_count(max_tokens, "max_tokens"), check_count(embedding_width, "embedding_width")
     position_weight = check_number(position_weight, "position_weight")
     if not 0 <= position_weight <= 1:
         raise InputError(f"position_weight must lie in [0, 1] (got {position_weight:g})")
-    text = passage() if file is None else _read(Path(file), lambda p: p.read_text(encoding="utf-8"))
+    text = passage() if file is None else read_text(Path(file), "text")
     words = tokenize(text)[:max_tokens]
     if not words:
         raise InputError(f"{file} has no words: give a text file with at least one")
@@ -95,11 +129,20 @@ def from_text(
 
 
 def from_vectors(vectors: ArrayLike | str | PathLike[str]) -> Covariance:
-    """Return V = X Xᵀ/k of m vectors with k coordinates.
+    """Return the covariance V = X Xᵀ/k of m token vectors with k coordinates.
 
-    **Arguments:** `vectors`: an (m, k) array, or the path of a `.npy` file that holds one.
+    ```python
+    st.inputs.from_vectors([[1.0, 1.0], [1.0, -1.0]])  # the identity: [[1.0, 0.0], [0.0, 1.0]]
+    ```
 
-    **Raises:** `StorageError` if the file cannot be read, `InputError` if it is not a finite (m, k) array.
+    **Arguments:**
+
+    - `vectors`: X, an (m, k) array, or the path of a `.npy` file with one.
+
+    **Returns:** V, (m, m).
+
+    **Raises:** `StorageError` if the file cannot be read, `InputError` if it is not a finite (m, k) array or V would
+    overflow.
     """
     x = _matrix(vectors, "vectors")
     scale = float(np.max(np.abs(x))) or 1.0
@@ -115,10 +158,18 @@ def from_vectors(vectors: ArrayLike | str | PathLike[str]) -> Covariance:
 
 
 def from_covariance(covariance: ArrayLike | str | PathLike[str]) -> Covariance:
-    """Return a checked covariance.
+    """Return a covariance, checked to be one and made exactly symmetric.
 
-    **Arguments:** `covariance`: an (m, m) array, symmetric and positive semi-definite to 1e-8 of its largest entry, or
-    the path of a `.npy` file that holds one.
+    ```python
+    st.inputs.from_covariance([[1, 0.5], [0.5, 1]])
+    ```
+
+    **Arguments:**
+
+    - `covariance`: an (m, m) array, symmetric and positive semi-definite to 1e-8 of its largest entry, or the path of a
+      `.npy` file with one.
+
+    **Returns:** V, (m, m) in float64.
 
     **Raises:** `StorageError` if the file cannot be read, `InputError` if it is not such a matrix.
     """
@@ -144,44 +195,80 @@ def from_covariance(covariance: ArrayLike | str | PathLike[str]) -> Covariance:
     return np.where(v == v.T, v, v / 2 + v.T / 2)
 
 
-def resolved(eigenvalues: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return which eigenvalues of a covariance, (m,), float64 resolves: those above 4·m·ε times the largest.
+def resolved(eigenvalues: Array) -> NDArray[np.bool_]:
+    """Return which eigenvalues of a covariance float64 resolves: those above 4·m·ε times the largest.
 
-    What lies below is rounding, of the covariance's own entries or of its decomposition: all views start with 0 there.
+    Smaller ones are rounding errors of the entries or of the decomposition. All views start with 0 in their place.
+
+    ```python
+    st.inputs.resolved(np.array([1.0, 1e-17]))  # [True, False]
+    ```
+
+    **Arguments:**
+
+    - `eigenvalues`: of V, (m,).
+
+    **Returns:** truth values, (m,).
     """
     return np.asarray(eigenvalues > 4 * len(eigenvalues) * np.finfo(np.float64).eps * np.max(eigenvalues))
 
 
 def rank(covariance: Covariance) -> int:
-    """Return the number of eigenvalues that are resolved, (m, m) → 1 … m."""
+    """Return the rank of a covariance: the number of its eigenvalues that float64 resolves.
+
+    ```python
+    st.inputs.rank(np.ones((3, 3)))  # 1
+    ```
+
+    **Arguments:**
+
+    - `covariance`: V, (m, m).
+
+    **Returns:** the rank, from 1 to m.
+    """
     return int(np.sum(resolved(np.linalg.eigvalsh(covariance))))
 
 
 def read_array(path: Path) -> Any:
     """Return the array in a `.npy` file.
 
-    **Raises:** `StorageError` if the file cannot be read, `InputError` if it holds no single array.
+    ```python
+    from pathlib import Path
+
+    np.save("v0.npy", np.eye(3))
+    st.inputs.read_array(Path("v0.npy")).shape  # (3, 3)
+    ```
+
+    **Arguments:**
+
+    - `path`: the file, as `numpy.save` writes it.
+
+    **Returns:** the array, of the file's shape and type.
+
+    **Raises:** `StorageError` if the file cannot be read, `InputError` if it is not a single array.
     """
-    return np.array(_read(path, _load))
+    with reading(path):
+        return np.array(_map_array(path))
 
 
-def _load(path: Path) -> Any:
-    """The array in a file, mapped and not yet read, so that a false shape takes no memory."""
+def _map_array(path: Path) -> Any:
+    """Return the array in a file, mapped into memory but not yet read, so that a false shape takes no memory."""
     with path.open("rb") as file:
         archive = file.read(2) == b"PK" and is_zipfile(file)
     if archive:
         raise InputError(f"{path} is an archive of arrays: write one array with numpy.save")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what a damaged header looks like to Python's parser
+            warnings.simplefilter("ignore")  # Python's parser warns of some damaged headers
             return np.lib.format.open_memmap(path, mode="r")
     except OSError:
         raise
-    except Exception:  # NumPy and its parser of headers have many words for what is damaged
+    except Exception:  # for a damaged header, NumPy and its parser raise exceptions of many types
         raise InputError(f"{path} is not a .npy array: write it with numpy.save") from None
 
 
-def _matrix(source: Any, name: str) -> NDArray[np.float64]:
+def _matrix(source: Any, name: str) -> Floats:
+    """Return an array, or the array in a file, as a finite matrix; `name` is what messages call it."""
     if isinstance(source, str | PathLike):
         path = Path(source)
         source = read_array(path)
@@ -190,7 +277,7 @@ def _matrix(source: Any, name: str) -> NDArray[np.float64]:
         array = np.asarray(source)
         if array.dtype.kind not in "biuf":
             raise ValueError
-        with np.errstate(over="ignore", invalid="ignore"):  # what is beyond float64 becomes infinite, and is told below
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows becomes infinite, and is refused below
             array = array.astype(np.float64)
     except ValueError:
         found = f"{source.dtype} array" if isinstance(source, np.ndarray) else type(source).__name__
@@ -201,14 +288,3 @@ def _matrix(source: Any, name: str) -> NDArray[np.float64]:
         i, j = np.argwhere(~np.isfinite(array))[0]
         raise InputError(f"the {name} must be finite, but entry [{i},{j}] is {array[i, j]}")
     return array
-
-
-def _read(path: Path, reader: Any) -> Any:
-    try:
-        return reader(path)
-    except FileNotFoundError:
-        raise StorageError(f"no such file: {path}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not UTF-8 text: convert it first") from None
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror or error}") from None

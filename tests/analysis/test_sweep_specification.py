@@ -30,7 +30,7 @@ def test_1e3_is_a_number(tmp_path: Path) -> None:
 
 
 def test_a_key_that_stands_twice_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(st.InputError, match=r"spec.yaml is not YAML: line 3: the key 'gamma' stands twice"):
+    with pytest.raises(st.InputError, match=r"spec.yaml is not YAML: line 3: the key 'gamma' appears twice"):
         sweeps.read(write(tmp_path, "grid:\n  gamma: [0.1]\n  gamma: [0.2]\n"))
 
 

@@ -152,7 +152,7 @@ BAD: list[tuple[str, list[str]]] = [
     ("is nan", ["--vectors", "nan.npy"]),
     ("has no words", ["--text", "empty.txt"]),
     ("no preset 'unheard'", ["--preset", "unheard"]),
-    ("no such file: nowhere.txt", ["--text", "nowhere.txt"]),
+    ("cannot read nowhere.txt: No such file", ["--text", "nowhere.txt"]),
     ("cannot read nowhere.json", ["--architecture", "nowhere.json"]),
     ("is not JSON", ["--architecture", "empty.txt"]),
     ("samples must be", ["--samples", "0"]),

@@ -1,4 +1,4 @@
-"""Damaged files: whatever a byte has become, one of the library's own errors says that the file cannot be used."""
+"""Damaged files: for any changed bytes, one of the library's own errors says that the file cannot be used."""
 
 import io
 import json
@@ -33,11 +33,11 @@ WORDS = (
         b"[]",
     ),
 )
-"""What damage may write over or into a file."""
+"""Bytes that damage may write over or into a file."""
 
 
 def damaged(data: bytes, chance: random.Random) -> bytes:
-    """Return the bytes with one to three changes: cut, flipped, overwritten, inserted."""
+    """Return the bytes with one to three changes: cut, flipped, overwritten or inserted."""
     out = bytearray(data)
     for _ in range(chance.randint(1, 3)):
         at, word = chance.randrange(len(out) + 1), chance.choice(WORDS)
@@ -55,8 +55,8 @@ def damaged(data: bytes, chance: random.Random) -> bytes:
     return bytes(out)
 
 
-def arrays() -> Iterator[bytes]:
-    """Valid files of arrays of many kinds, and an archive."""
+def valid_files() -> Iterator[bytes]:
+    """Yield valid files of arrays of many types, and an archive."""
     kinds: tuple[Any, ...] = ("<f8", ">f4", "<f2", np.longdouble, "<c16", "<U1", "<M8[s]", "?", [("a", "<f8")])
     for array in (*(np.eye(2).astype(kind) if kind != "<U1" else np.array(["a"]) for kind in kinds[:-1]), ragged()):
         buffer = io.BytesIO()
@@ -71,43 +71,43 @@ def ragged() -> Any:
 
 
 @pytest.mark.parametrize("start", [b"PK\x03\x04", b"PK\x03\x04 and more", b"PK\x05\x06" + bytes(18), b"\x93NUMPY\x01"])
-def test_what_only_begins_like_an_array_is_none(start: bytes, tmp_path: Path) -> None:
+def test_a_file_that_only_begins_like_an_array_is_refused(start: bytes, tmp_path: Path) -> None:
     (tmp_path / "v.npy").write_bytes(start)
     with pytest.raises(st.InputError, match=r"v.npy is (not a .npy array|an archive of arrays)"):
         from_covariance(tmp_path / "v.npy")
 
 
-def test_a_damaged_array_is_told(tmp_path: Path) -> None:
-    chance, valid, file = random.Random(0), list(arrays()), tmp_path / "v.npy"
-    told = 0
+def test_a_damaged_array_is_refused_with_an_error_of_the_library(tmp_path: Path) -> None:
+    chance, valid, file = random.Random(0), list(valid_files()), tmp_path / "v.npy"
+    refused = 0
     for _ in range(700):
         file.write_bytes(damaged(chance.choice(valid), chance))
         for read in (from_covariance, from_vectors, lambda place: st.ShapedAttention(mask=read_array(place))):
             try:
                 read(file)
             except (st.InputError, st.StorageError, st.DefinitionError):
-                told += 1
-    assert told > 1000
+                refused += 1
+    assert refused > 1000
 
 
 @pytest.mark.parametrize("v", [[[1.7e308]], [[1e308, -1e308], [-1e308, 1e308]], [[5e-324]]])
-def test_numbers_at_the_ends_of_float64_are_a_covariance(v: list[list[float]]) -> None:
+def test_the_largest_and_smallest_numbers_of_float64_are_a_covariance(v: list[list[float]]) -> None:
     np.testing.assert_array_equal(from_covariance(v), v)
 
 
-def test_a_damaged_definition_is_told(tmp_path: Path) -> None:
+def test_a_damaged_definition_is_refused_with_an_error_of_the_library(tmp_path: Path) -> None:
     smooth = st.ShapedSmooth(st.Smooth(np.tanh, 0.0, -2.0), 1.0)
     mask = np.tri(3)
     block = (st.Residual(st.ShapedAttention(heads=2, mask=mask), 0.5), st.Residual(st.MLP(smooth), 0.3, norm="pre"))
     valid = json.dumps(st.Architecture(8, 2, block).to_dict()).encode()
-    chance, file, told = random.Random(0), tmp_path / "arch.json", 0
+    chance, file, refused = random.Random(0), tmp_path / "arch.json", 0
     for _ in range(1500):
         file.write_bytes(damaged(valid, chance))
         try:
             st.Architecture.read(file)
         except (st.InputError, st.StorageError, st.DefinitionError):
-            told += 1
-    assert told > 1000
+            refused += 1
+    assert refused > 1000
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_a_damaged_definition_is_told(tmp_path: Path) -> None:
         ("null", "Architecture is expected"),
     ],
 )
-def test_an_odd_definition_is_told(text: str, message: str, tmp_path: Path) -> None:
+def test_json_that_is_no_definition_is_refused_with_the_reason(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "arch.json").write_text(text, encoding="utf-8")
     with pytest.raises(st.ShapedTransformerError, match=message):
         st.Architecture.read(tmp_path / "arch.json")
@@ -134,11 +134,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.mark.filterwarnings("ignore")  # zarr and xarray warn of what they find
-def test_a_damaged_store_is_told(store: Path, tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore")  # zarr and xarray warn of damage
+def test_a_damaged_store_is_refused_or_read_in_full(store: Path, tmp_path: Path) -> None:
     chance = random.Random(0)
     files = sorted(path.relative_to(store) for path in store.rglob("*") if path.is_file() and path.name != ".zmetadata")
-    told = 0
+    refused = 0
     for number in range(200):
         place = tmp_path / str(number)
         shutil.copytree(store, place)
@@ -150,23 +150,23 @@ def test_a_damaged_store_is_told(store: Path, tmp_path: Path) -> None:
         try:
             found = st.Ensemble.load(place)
         except (st.InputError, st.StorageError):
-            told += 1
+            refused += 1
         else:
             assert np.isfinite(found.covariance).all()
             assert found.covariance.shape == (5, 3, 2, 2)
         shutil.rmtree(place)
-    assert told > 100
+    assert refused > 100
 
 
 @pytest.mark.parametrize("lost", ["covariance/0.0.0.0", "eigenvalues/0.0.0", "initial/0.0", "depth/0"])
-def test_a_lost_chunk_is_told(store: Path, tmp_path: Path, lost: str) -> None:
+def test_a_missing_chunk_is_refused_with_its_name(store: Path, tmp_path: Path, lost: str) -> None:
     shutil.copytree(store, tmp_path / "copy")
     (tmp_path / "copy" / lost).unlink()
     with pytest.raises(st.InputError, match=r"is not an ensemble \((covariance|eigenvalues|initial|depth) "):
         st.Ensemble.load(tmp_path / "copy")
 
 
-def test_a_store_whose_chunks_could_run_code_is_refused(store: Path, tmp_path: Path) -> None:
+def test_a_store_with_a_codec_that_could_run_code_is_refused(store: Path, tmp_path: Path) -> None:
     shutil.copytree(store, tmp_path / "copy")
     file = tmp_path / "copy" / "initial" / ".zarray"
     text = {"dtype": "|O", "fill_value": "", "compressor": None, "filters": [{"id": "vlen-utf8"}, {"id": "pickle"}]}

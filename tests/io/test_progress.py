@@ -1,4 +1,4 @@
-"""Progress goes to standard error, and only to a terminal."""
+"""The progress bar goes to standard error, and only to a terminal."""
 
 import sys
 
@@ -8,7 +8,7 @@ from shaped_transformer.cli.output import say
 from shaped_transformer.io.progress import progress
 
 
-def test_silent_where_standard_error_is_not_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_bar_where_standard_error_is_not_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with progress("drawing", 10) as advance:
         advance(10)
     assert capsys.readouterr() == ("", "")
@@ -24,7 +24,7 @@ def test_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: py
     assert "drawing" in err
 
 
-def test_what_is_said_stands_above_the_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notices_are_printed_above_the_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
     with progress("drawing", 10) as advance:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ..errors import InputError, StorageError
-from ..io.files import filling
+from ..io.files import writing_into
 
 if TYPE_CHECKING:
     import xarray
@@ -59,7 +59,7 @@ def results(out: Path, kind: str) -> Iterator[Path]:
     names that are nobody's results; `StorageError` if it cannot be written.
     """
     check_owner(out, kind)
-    with filling(out) as folder:
+    with writing_into(out) as folder:
         yield folder
 
 

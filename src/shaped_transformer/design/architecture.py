@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import model_validator
 
-from ..errors import DefinitionError, InputError, StorageError
+from ..errors import DefinitionError, InputError
+from ..io.files import read_text
 from .activations import Activation, AnyActivation, ShapedReLU
 from .definition import Definition, PositiveFloat, PositiveInt, definition
 from .layers import MLP, Dense, Layer, Residual, ShapedAttention, SoftmaxAttention
@@ -49,12 +50,9 @@ class Architecture(Definition):
         **Raises:** `StorageError` if the file cannot be read; `InputError` or `DefinitionError` for what is in it.
         """
         file = Path(path)
+        text = read_text(file, "JSON")
         try:
-            data = json.loads(file.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise StorageError(f"cannot read {file}: {error.strerror or error}") from None
-        except UnicodeDecodeError:
-            raise InputError(f"{file} is not JSON: it is not UTF-8 text") from None
+            data = json.loads(text)
         except RecursionError:
             raise InputError(f"{file} is nested too deeply to be a definition") from None
         except ValueError as error:  # also of a number with more digits than Python reads

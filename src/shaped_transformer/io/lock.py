@@ -1,4 +1,4 @@
-"""A folder that one process at a time may write."""
+"""Locks on folders, so that only one process at a time writes into them."""
 
 import errno
 from collections.abc import Iterator
@@ -10,16 +10,17 @@ from filelock import FileLock, Timeout
 from ..errors import InputError, StorageError
 
 LOCK = ".lock"
-"""The file that is locked; it stays in the folder."""
+"""Name of the file that is locked; it stays in the folder."""
+
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP)
-"""Answers of file systems that know no locks."""
+"""Errors of file systems without locks; there the folder is used unlocked."""
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Lock a folder, made if missing, for this process while the body runs; the lock is gone when the process is.
+    """Lock a folder, made if missing, while the body runs; if the process is killed, the system releases the lock.
 
-    **Raises:** `InputError` if another process holds it; `StorageError` if it cannot be written.
+    **Raises:** `InputError` if another process holds the lock, `StorageError` if the folder cannot be written.
     """
     lock = FileLock(folder / LOCK, timeout=0)
     try:

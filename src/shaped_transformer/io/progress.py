@@ -1,4 +1,4 @@
-"""A progress bar on standard error for long work; nothing where standard error is not a terminal."""
+"""A progress bar on standard error, shown only if standard error is a terminal."""
 
 import sys
 import threading
@@ -8,12 +8,15 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress(description: str, total: int, unit: str | None = None) -> Iterator[Callable[[int], None]]:
-    """Show a bar with the time left while the body runs, if it runs in the main thread.
+    """Show a progress bar with the remaining time while the body runs, if it runs in the main thread.
 
-    **Arguments:** `description`: what is being done; `total`: how many units of work; `unit`: their name, if their
-    number per second is to be shown.
+    **Arguments:**
 
-    **Returns:** a context whose value is to be called with the number of units just finished.
+    - `description`: label of the bar.
+    - `total`: number of units of work.
+    - `unit`: name of a unit; if given, the bar also shows units per second. Default: no speed.
+
+    **Returns:** a context; call its value with the number of units that were just finished.
     """
     if total <= 1 or not sys.stderr.isatty() or threading.current_thread() is not threading.main_thread():
         yield lambda _: None

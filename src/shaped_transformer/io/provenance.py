@@ -1,4 +1,4 @@
-"""How a result was made: the command line of this process, so that it can be run again."""
+"""Provenance of results: the command line of this process, with which a result can be computed again."""
 
 import shlex
 import sys
