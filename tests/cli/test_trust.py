@@ -68,11 +68,11 @@ def test_processes_that_are_started_later_find_it_too(arch: Path, tmp_path: Path
         "import multiprocessing, sys\n"
         "from pathlib import Path\n"
         "from shaped_transformer.cli.options import search_beside\n"
-        "from shaped_transformer.design.functions import imported\n"
+        "from shaped_transformer.design.functions import import_function\n"
         "if __name__ == '__main__':\n"
         f"    search_beside(Path({str(arch)!r}))\n"
         "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
-        "        print(pool.apply(imported, ('beside:f',)).__name__)\n"
+        "        print(pool.apply(import_function, ('beside:f',)).__name__)\n"
     )
     (tmp_path / "program.py").write_text(code, encoding="utf-8")
     command = [sys.executable, "program.py"]
@@ -92,5 +92,5 @@ def test_a_module_that_is_not_there_is_told(run: Any, tmp_path: Path, monkeypatc
     code, _, err = run("predict", "--architecture", "arch.json", "--trust")
     assert code == 2
     assert "there is no module 'not_there'" in err
-    assert "lie beside the JSON file" in err
+    assert "be beside the JSON file" in err
     assert err.count("\n") == 1

@@ -11,7 +11,7 @@ import scipy.special
 
 import shaped_transformer as st
 from shaped_transformer.design.definition import Definition, definition
-from shaped_transformer.design.functions import NamedFunction, from_file, name_of
+from shaped_transformer.design.functions import NamedFunction, function_name, load_function
 
 
 def soft(x: np.ndarray) -> np.ndarray:
@@ -62,8 +62,8 @@ def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_functions_of_numpy_and_scipy_are_saved_where_they_load_without_trust(function: Any, name: str) -> None:
-    assert name_of(function) == name
-    assert from_file(name, trust=False) is function
+    assert function_name(function) == name
+    assert load_function(name, trust=False) is function
 
 
 @pytest.mark.parametrize(("function", "d2", "d3"), [(np.tanh, 0.0, -2.0), (scipy.special.expm1, 1.0, 1.0)])
@@ -129,7 +129,7 @@ def test_files_and_stores_need_trust_for_a_function(stranger: Path) -> None:
 def test_the_homes_hold_nothing_that_runs_something(name: str) -> None:
     before = set(sys.modules)
     with pytest.raises(st.DefinitionError):
-        from_file(name, trust=False)
+        load_function(name, trust=False)
     assert set(sys.modules) == before
 
 

@@ -1,7 +1,7 @@
-"""What every definition shares: frozen, checked when built, hashable, JSON round-trip.
+"""The base of all definitions: frozen, checked when built, hashable, and convertible to JSON and back.
 
-A definition is a pydantic dataclass made by the decorator `definition` from a subclass of `Definition`. In JSON it is
-an object with its class name under `kind` and its fields beside it.
+A definition is a pydantic dataclass, made by the decorator `definition` from a subclass of `Definition`. In JSON it is
+an object with the class name under `kind` and the fields beside it.
 """
 
 import dataclasses
@@ -13,76 +13,98 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from ..errors import DefinitionError
-from .functions import BY_NAME, from_file, name_of
+from .functions import FUNCTION_MARKER, function_name, load_function
 
 
 def _number(value: Any) -> Any:
-    """Refuse what only looks like a number: text, and the truth values that Python counts as integers."""
+    """Return a number of Python or NumPy; refuse text, and truth values, which Python counts as integers."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise ValueError(f"a number is expected (got {value!r})")
     return value.item() if isinstance(value, np.generic) else value
 
 
 Number = Annotated[float, BeforeValidator(_number)]
-PositiveInt = Annotated[int, Field(ge=1, le=2**53), BeforeValidator(_number)]  # what float64 counts one by one
+PositiveInt = Annotated[int, Field(ge=1, le=2**53), BeforeValidator(_number)]  # beyond, float64 skips whole numbers
 Count = Annotated[int, Field(ge=0), BeforeValidator(_number)]
 PositiveFloat = Annotated[float, Field(gt=0), BeforeValidator(_number)]
 
-Made = TypeVar("Made", bound=type)
+DefinitionClass = TypeVar("DefinitionClass", bound=type)
 
 
 class Definition:
-    """Base of all definitions: conversion to and from plain dictionaries."""
+    """Base class of all definitions: conversion to and from dictionaries of JSON values.
+
+    ```python
+    relu = st.Activation("relu")
+    relu.to_dict()  # {"kind": "Activation", "name": "relu"}
+    ```
+    """
 
     kinds: ClassVar[dict[str, type]] = {}
+    """Every definition by its class name."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the definition as a dictionary of JSON values.
 
+        ```python
+        import json
+
+        arch = st.deep_linear(width=8, depth=2)
+        json.dumps(arch.to_dict())  # {"kind": "Architecture", "width": 8, "depth": 2, "block": […]}
+        ```
+
         **Returns:** `{"kind": class name, field: value, …}`, nested for nested definitions.
 
-        **Raises:** `DefinitionError` for a function that cannot be found again by its name (a lambda, a local one), or
-        a subclass that was not made a definition.
+        **Raises:** `DefinitionError` for a function that cannot be imported by its name (a lambda, a local function),
+        or a subclass without the decorator `definition`.
         """
         kind = type(self).__name__
-        if not _same(Definition.kinds.get(kind), type(self)):
+        if not _same_class(Definition.kinds.get(kind), type(self)):
             raise DefinitionError(
-                f"the class {kind} of {type(self).__module__} is no kind of definition, and would be read as another: "
-                "decorate it with @definition, under a name of its own"
+                f"the class {kind} of {type(self).__module__} is not a kind of definition, and would be read as "
+                "another: decorate it with @definition, under a name of its own"
             )
         fields = dataclasses.fields(cast(Any, self))
         return {"kind": kind} | {f.name: _encode(getattr(self, f.name)) for f in fields}
 
     @classmethod
     def from_dict(cls, data: Any, *, trust: bool = False) -> Self:
-        """Build a definition from what `to_dict` returned.
+        """Return the definition that `to_dict` converted to a dictionary.
 
-        **Arguments:** `data`: the dictionary; `trust`: whether a function `"module:name"` may be of any module, which
-        is then imported. By default only functions of NumPy and of `scipy.special` are taken, and nothing is run.
+        ```python
+        arch = st.deep_linear(width=8, depth=2)
+        st.Architecture.from_dict(arch.to_dict()) == arch  # True
+        ```
 
-        **Returns:** the definition, equal to the one that was written.
+        **Arguments:**
+
+        - `data`: the dictionary.
+        - `trust`: whether a function `"module:name"` may come from any module, which is then imported. By default only
+          functions of NumPy and `scipy.special` are accepted, and no other code runs.
+
+        **Returns:** the definition, equal to the one that was converted.
 
         **Raises:** `DefinitionError` for an unknown kind or field, a function that needs trust, or a value that the
         definition refuses.
         """
         try:
-            made = _decode(data, trust=trust)
+            built = _decode(data, trust=trust)
         except RecursionError:
             raise DefinitionError("the definition is nested too deeply: no network is") from None
-        if not isinstance(made, cls):
-            raise DefinitionError(f"{cls.__name__} is expected (got {type(made).__name__}): {_short(data)}")
-        return made
+        if not isinstance(built, cls):
+            raise DefinitionError(f"{cls.__name__} is expected (got {type(built).__name__}): {_shortened(data)}")
+        return built
 
 
 @dataclass_transform(frozen_default=True)
-def definition(cls: Made) -> Made:
-    """Make `cls` a frozen, validated dataclass whose errors are one line in the library's family.
+def definition(cls: DefinitionClass) -> DefinitionClass:
+    """Make `cls` a frozen, validated dataclass, whose mistakes raise a `DefinitionError` of one line.
 
-    **Raises:** `DefinitionError` if another class has this name, by which definitions are saved; to run the same
-    definition again, as in a notebook, is fine.
+    **Raises:** `DefinitionError` if another class has this name, because definitions are saved by their names. To
+    define the same class again, as in a notebook, is allowed.
     """
     old = Definition.kinds.get(cls.__name__)
-    if old is not None and not _same(old, cls):
+    if old is not None and not _same_class(old, cls):
         raise DefinitionError(
             f"there is a definition {cls.__name__} already, in {old.__module__}, and definitions are saved by their "
             "names: choose another name"
@@ -100,71 +122,74 @@ def definition(cls: Made) -> Made:
 
     made.__init__ = checked
     Definition.kinds[cls.__name__] = made
-    return cast(Made, made)
+    return cast(DefinitionClass, made)
 
 
-def _same(one: Any, other: type) -> bool:
-    """Whether two classes are one definition, perhaps run twice."""
+def _same_class(one: Any, other: type) -> bool:
+    """Whether two classes come from the same class statement, which may have run twice."""
     return one is not None and (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
 
 
 def _one_line(cls: Any, error: ValidationError) -> str:
+    """Return all mistakes that pydantic found, in one line."""
     names = [field.name for field in dataclasses.fields(cls)]
     parts = []
     for problem in error.errors():
         place = problem["loc"][0] if problem["loc"] else "definition"
-        where = names[place] if isinstance(place, int) and place < len(names) else place
-        parts.append(describe(problem, str(where)) if problem["loc"] else reason(problem))
+        field = names[place] if isinstance(place, int) and place < len(names) else place
+        parts.append(describe_problem(problem, str(field)) if problem["loc"] else problem_message(problem))
     return f"{cls.__name__}: " + "; ".join(dict.fromkeys(parts))
 
 
-def reason(problem: Any) -> str:
-    """Return the message of a validator of ours, without what pydantic puts before it."""
+def problem_message(problem: Any) -> str:
+    """Return the message of one of our validators, without pydantic's prefix."""
     return str(problem["msg"]).removeprefix("Value error, ")
 
 
-def describe(problem: Any, where: str) -> str:
-    """Say in one line what pydantic found wrong with the field `where`."""
-    message = reason(problem)
+def describe_problem(problem: Any, field: str) -> str:
+    """Return one line that says what pydantic found wrong with a field."""
+    message = problem_message(problem)
     if problem["type"].startswith("missing"):
-        return f"{where} is missing: give it"
+        return f"{field} is missing: give it"
     if problem["type"] == "value_error":
-        return f"{where}: {message}"
-    return f"{where}: {message[0].lower()}{message[1:]} (got {_short(problem['input'])})"
+        return f"{field}: {message}"
+    return f"{field}: {message[0].lower()}{message[1:]} (got {_shortened(problem['input'])})"
 
 
-def _short(value: Any) -> str:
+def _shortened(value: Any) -> str:
+    """Return the value's representation on one line of at most 80 characters."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 80 else text[:77] + "…"
 
 
 def _encode(value: Any) -> Any:
+    """Return a field's value as JSON values."""
     if isinstance(value, Definition):
         return value.to_dict()
     if isinstance(value, tuple):
         return [_encode(item) for item in value]
     if callable(value):
-        return name_of(value)
+        return function_name(value)
     return value
 
 
 def _decode(value: Any, *, trust: bool, names: bool = False) -> Any:
-    """Build what `_encode` wrote down; `names`: whether texts are names of functions here."""
+    """Return the value that `_encode` converted; `names`: whether texts are names of functions."""
     if isinstance(value, list | tuple):
         return tuple(_decode(item, trust=trust, names=names) for item in value)
     if names and isinstance(value, str):
-        return from_file(value, trust=trust)
+        return load_function(value, trust=trust)
     if not isinstance(value, dict):
         return value
     kind = value.get("kind")
     if not isinstance(kind, str) or kind not in Definition.kinds:
-        raise DefinitionError(f"'kind' must be one of {', '.join(sorted(Definition.kinds))} (got {_short(kind)})")
-    made = cast(Any, Definition.kinds[kind])
-    fields = made.__pydantic_fields__
+        raise DefinitionError(f"'kind' must be one of {', '.join(sorted(Definition.kinds))} (got {_shortened(kind)})")
+    cls = cast(Any, Definition.kinds[kind])
+    fields = cls.__pydantic_fields__
     given = {name: item for name, item in value.items() if name != "kind"}
     if unknown := [name for name in given if name not in fields]:
-        raise DefinitionError(f"{kind} has no field {_short(unknown[0])}: choose from {', '.join(fields)}")
-    return made(
+        raise DefinitionError(f"{kind} has no field {_shortened(unknown[0])}: choose from {', '.join(fields)}")
+    return cls(
         **{
             name: _decode(item, trust=trust, names=_holds_function(fields[name].annotation, fields[name].metadata))
             for name, item in given.items()
@@ -173,6 +198,7 @@ def _decode(value: Any, *, trust: bool, names: bool = False) -> Any:
 
 
 def _holds_function(annotation: Any, metadata: Any) -> bool:
-    """Whether a field, or a part of it as in `NamedFunction | None`, is marked as a function's."""
+    """Whether the type of a field, or a part of it as in `NamedFunction | None`, is marked as a function."""
     parts = get_args(annotation)
-    return BY_NAME in metadata or any(_holds_function(part, getattr(part, "__metadata__", ())) for part in parts)
+    of_part = (_holds_function(part, getattr(part, "__metadata__", ())) for part in parts)
+    return FUNCTION_MARKER in metadata or any(of_part)

@@ -1,4 +1,4 @@
-"""Functions by name: how a definition keeps one, and which names it takes from a file."""
+"""Functions in definitions: they are saved by name, and by default a file can name only those that are safe to load."""
 
 import importlib
 import inspect
@@ -10,88 +10,93 @@ from pydantic import BeforeValidator
 
 from ..errors import DefinitionError
 
-HOMES = ("numpy", "scipy.special")
-"""Modules whose functions are taken from any file; to call another module's would run a stranger's code."""
+TRUSTED_MODULES = ("numpy", "scipy.special")
+"""Modules whose functions may be loaded from any file. Importing another module would run its code."""
 
 
 def _as_function(f: Any) -> Any:
-    f = imported(f) if isinstance(f, str) else f
+    """Return a function, or the function of this name."""
+    f = import_function(f) if isinstance(f, str) else f
     if not callable(f):
         raise ValueError(f"a function of arrays or its name 'module:name' is expected (got {f!r})")
     return f
 
 
-BY_NAME = BeforeValidator(_as_function)
-"""Marks what holds a function, so that loading knows which texts are names."""
-NamedFunction = Annotated[Any, BY_NAME]
-"""A field of a definition that holds a function; in JSON it is `"module:name"`."""
+FUNCTION_MARKER = BeforeValidator(_as_function)
+"""Marks the type of a field that contains a function, so that loading knows which texts are names of functions."""
+
+NamedFunction = Annotated[Any, FUNCTION_MARKER]
+"""Type of a field of a definition that contains a function; in JSON it is `"module:name"`."""
 
 
-def imported(name: str) -> Callable[..., Any]:
-    """Return the function called `"module:name"`. This imports its module, which runs its code.
+def import_function(name: str) -> Callable[..., Any]:
+    """Return the function called `"module:name"`. This imports its module, and so runs the module's code.
 
-    **Raises:** `DefinitionError` if there is none, or its module cannot be imported.
+    **Raises:** `DefinitionError` if there is no such function or its module cannot be imported.
     """
     module, _, own = name.partition(":")
     try:
-        home = importlib.import_module(module)
-    except (Exception, SystemExit) as error:  # the module is the user's: what it raises is told
+        imported = importlib.import_module(module)
+    except (Exception, SystemExit) as error:  # a module of the user may raise anything
         if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
             reason = (
-                f"there is no module {error.name!r}; it must be importable, or with --architecture and --trust lie "
+                f"there is no module {error.name!r}; it must be importable, or with --architecture and --trust be "
                 "beside the JSON file"
             )
         else:
             reason = f"its module raised {error!r}"
         raise DefinitionError(f"no function {name!r} ('module:name'): {reason}") from error
-    if not callable(found := getattr(home, own, None)):
+    if not callable(found := getattr(imported, own, None)):
         raise DefinitionError(f"no function {name!r}: the module {module} has no function {own!r}")
     return found
 
 
-def from_file(name: str, *, trust: bool) -> Callable[..., Any]:
-    """Return the function that a file calls `"module:name"`.
+def load_function(name: str, *, trust: bool) -> Callable[..., Any]:
+    """Return the function that a file names `"module:name"`.
 
-    **Arguments:** `trust`: whether any module may be imported, not only `HOMES`.
+    **Arguments:**
 
-    **Raises:** `DefinitionError`, before anything is imported, for a function that is not taken without trust; or if
-    there is none.
+    - `name`: the name in the file.
+    - `trust`: whether any module may be imported, or only `TRUSTED_MODULES`.
+
+    **Raises:** `DefinitionError` if there is no such function; before anything is imported, if it needs trust.
     """
-    home, _, own = name.partition(":")
+    module, _, own = name.partition(":")
     if trust:
-        return imported(name)
-    if home in HOMES and not own.startswith("_") and _computes(found := imported(name)):
+        return import_function(name)
+    if module in TRUSTED_MODULES and not own.startswith("_") and _is_array_function(found := import_function(name)):
         return found
     raise DefinitionError(
-        f"the definition names the function {name!r}, but without trust only functions of {' and '.join(HOMES)} are "
-        "taken from a file, as others run code of their own: if you know whose it is, allow it with trust=True, or on "
-        "the command line with --trust"
+        f"the definition names the function {name!r}, but without trust only functions of "
+        f"{' and '.join(TRUSTED_MODULES)} are loaded from a file, as importing others runs their code: if you trust "
+        "the file, allow it with trust=True, or on the command line with --trust"
     )
 
 
-def _computes(found: Any) -> bool:
-    """Whether it is a function of NumPy's or SciPy's own; their namespaces also hold classes and test runners."""
-    return isinstance(found, np.ufunc) or (inspect.isroutine(found) and _package(found) in ("numpy", "scipy"))
+def _is_array_function(found: Any) -> bool:
+    """Whether this is a function of NumPy or SciPy themselves; their modules also contain classes and test runners."""
+    return isinstance(found, np.ufunc) or (inspect.isroutine(found) and _package_name(found) in ("numpy", "scipy"))
 
 
-def _package(function: Any) -> str:
+def _package_name(function: Any) -> str:
+    """Return the top-level package in which a function is defined."""
     return str(getattr(function, "__module__", None)).partition(".")[0]
 
 
-def name_of(function: Callable[..., Any]) -> str:
-    """Return `"module:name"`, under one of `HOMES` where the function stands there.
+def function_name(function: Callable[..., Any]) -> str:
+    """Return the name `"module:name"` of a function, in one of `TRUSTED_MODULES` if they export it.
 
-    **Raises:** `DefinitionError` for a function that cannot be found again by its name (a lambda, a local one).
+    **Raises:** `DefinitionError` for a function that cannot be imported by its name (a lambda, a local function).
     """
     own, module = getattr(function, "__name__", ""), getattr(function, "__module__", None)
-    homes = HOMES if isinstance(function, np.ufunc) or _package(function) in ("numpy", "scipy") else ()
-    for home in (*homes, module):
+    of_library = isinstance(function, np.ufunc) or _package_name(function) in ("numpy", "scipy")
+    for candidate in (*(TRUSTED_MODULES if of_library else ()), module):
         try:
-            if home and imported(f"{home}:{own}") is function:
-                return f"{home}:{own}"
+            if candidate and import_function(f"{candidate}:{own}") is function:
+                return f"{candidate}:{own}"
         except DefinitionError:
             continue
     raise DefinitionError(
         f"the function {' '.join(repr(function).split())[:80]} cannot be saved: define it at the top level of a "
-        "module, so that it can be found again by name"
+        "module, so that it can be imported by name"
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ..design.definition import describe
+from ..design.definition import describe_problem
 from ..errors import InputError
 from ..io.files import read_store
 from ..io.yaml import read_yaml
@@ -83,7 +83,7 @@ def check(name: str, values: dict[str, Any]) -> dict[str, Any]:
         key, known = ".".join(map(str, first["loc"])), ", ".join(model.model_fields)
         if first["type"] == "extra_forbidden":
             raise InputError(f"figure {name} has no setting {key!r}: choose from {known}") from None
-        raise InputError(f"figure {name}: {describe(first, key)}") from None
+        raise InputError(f"figure {name}: {describe_problem(first, key)}") from None
 
 
 @lru_cache

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from ... import inputs
 from ...checks import check_count, check_seed
 from ...design.architecture import PRESETS, Architecture
-from ...design.definition import reason
+from ...design.definition import problem_message
 from ...errors import InputError, ShapedTransformerError, StorageError
 from ...io.yaml import read_yaml
 from ...numerics.arrays import Floats
@@ -313,7 +313,7 @@ def _message(problem: Any) -> str:
         place = at.rpartition(".")[0] or "the specification"
         return f"{place} has an unknown key {key!r}: choose from {', '.join(known)}"
     if kind == "value_error":
-        return f"{at.partition('[')[0] if at.startswith('grid') else at} {reason(problem)}"
+        return f"{at.partition('[')[0] if at.startswith('grid') else at} {problem_message(problem)}"
     if problem["loc"] == ("keep",):
         return f"keep must be a list from {', '.join(KEPT)} (got {got!r})"
     if problem["loc"] == ("list",):
