@@ -11,14 +11,14 @@ import torch
 
 from shaped_transformer.training import Recipe
 from shaped_transformer.training.task import build, prepare
-from shaped_transformer.training.watch import watched
+from shaped_transformer.training.watch import watch_blocks
 
 DEPTHS, ROUNDS, WARM = (6, 24, 64), 10, 2
 
 
 def main() -> None:
     """Print the table."""
-    print("| blocks | a watched step over a plain one | in all, at one in 50 |")
+    print("| blocks | a watch_blocks step over a plain one | in all, at one in 50 |")
     print("|---|---|---|")
     for depth in DEPTHS:
         recipe = Recipe(task="causal-lm", depth=depth)
@@ -30,7 +30,7 @@ def main() -> None:
             times = [time.process_time()]
             model(**batch).loss.backward()
             times.append(time.process_time())
-            with watched(model):
+            with watch_blocks(model):
                 model(**batch).loss.backward()
             times.append(time.process_time())
             plain.append(times[1] - times[0])

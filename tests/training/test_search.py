@@ -1,4 +1,4 @@
-"""The figure's runs: what is kept of one that ends, and of one that diverges."""
+"""Short runs for comparisons: what is returned of one that ends, and of one that diverges."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ def test_a_run_that_ends(recipe: Callable[..., Any]) -> None:
     assert search.rank(run, 25) == (False, float(run["final"]))
 
 
-def test_a_run_that_diverges_is_held_at_its_last_loss(recipe: Callable[..., Any]) -> None:
+def test_a_run_that_diverges_keeps_its_last_loss(recipe: Callable[..., Any]) -> None:
     run = search.run_losses(recipe(steps=25, lr=1e30, warmup=0))
     assert run["stopped"] <= 25
     assert np.isfinite(run["loss"]).all()
