@@ -1,11 +1,11 @@
-r"""Activations: the value at a finite width, the constant c = 1/E σ(g)², and what the limit needs of them.
+r"""Activations: their values at a finite width, the constant c = 1/E σ(g)², and their drift and kernel in the limit.
 
-Shaped activations bend less and less as the width n grows (theory §2):
+Shaped activations become linear as the width n grows (theory §2):
 
 - `ShapedReLU`: σ(x) = s₊ max(x, 0) + s₋ min(x, 0), s± = 1 + c±/√n [NC, ST];
 - `ShapedSmooth`: σ(x) = s φ(x/s), s = a √n, φ(0) = 0, φ'(0) = 1 [NC].
 
-Only these (and linear ones) have a proportional limit; the plain `Activation`s serve the finite views.
+Only these, and linear ones, have a proportional limit. The plain `Activation`s are for the finite views.
 """
 
 import math
@@ -27,7 +27,7 @@ Function = Callable[[Array], Array]
 
 
 class AnyActivation(Definition, ABC):
-    """What a layer needs of an activation. `width` is the width n of the network, on which shaping depends."""
+    """Base class of activations. `width` is the width n of the network, on which shaping depends."""
 
     @abstractmethod
     def value(self, x: Array, width: float) -> Array:
@@ -47,11 +47,11 @@ class AnyActivation(Definition, ABC):
         if not 1e-100 < moment < 1e100:
             raise DefinitionError(
                 f"{self} has E sigma(g)^2 = {moment:g} at width {width:g}, by which the layer cannot be normalised: "
-                "choose parameters that neither kill nor blow up the signal"
+                "choose parameters at which the signal neither vanishes nor overflows"
             )
 
     def with_input_gain(self, gain: float) -> "AnyActivation":
-        """Return the activation σ̃ with σ(gain·x) = gain·σ̃(x), if it is of the same kind."""
+        """Return the activation σ̃ with σ(gain·x) = gain·σ̃(x); the default, σ itself, is for homogeneous σ."""
         return self
 
     def limit_obstacle(self) -> str | None:
@@ -63,7 +63,7 @@ class AnyActivation(Definition, ABC):
         raise NoProportionalLimit(self.limit_obstacle())
 
     def limit_rate(self) -> float:
-        """Return how fast norms or correlations relax in the limit, per unit of time; steps must resolve it."""
+        """Return the rate at which norms or correlations relax in the limit, per unit of time, which steps resolve."""
         return 0.0
 
     def limit_kernel(self, factor: Array, h: float) -> Array:
@@ -75,10 +75,15 @@ class AnyActivation(Definition, ABC):
 class ShapedReLU(AnyActivation):
     """Shaped ReLU: σ(x) = s₊ max(x, 0) + s₋ min(x, 0), s± = 1 + c±/√n [NC, ST; theory §2].
 
+    ```python
+    relu = st.ShapedReLU(c_plus=0.0, c_minus=-1.0)
+    relu.value(np.array([-1.0, 1.0]), width=100)  # [-0.9, 1.0]
+    ```
+
     **Arguments:**
 
-    - `c_plus`, `c_minus`: how far the slopes lie from 1, in units of 1/√n. Only (c₊ − c₋)² enters the limit; equal
-      values give a linear network.
+    - `c_plus`, `c_minus`: the slopes minus 1, in units of 1/√n. Only (c₊ − c₋)² enters the limit; equal values give a
+      linear network.
     """
 
     c_plus: Number
@@ -111,9 +116,10 @@ class ShapedReLU(AnyActivation):
         return bend * scale * (np.sqrt(1 - rho**2) - rho * np.arccos(rho))
 
     def limit_kernel(self, factor: Array, h: float) -> Array:
-        """With the slopes 1 ± ½(c₊−c₋)√h: only their difference enters the limit, and no error of order h^1.5 is left.
+        """Return a factor of the kernel of the slopes 1 ± ½(c₊−c₋)√h, for which no error of order h^1.5 remains.
 
-        σ(x) = x + b|x|, b² = ¼(c₊−c₋)²h, and E|u||v| in closed form; the kernel is V + h·b_σ(V) + O(h²).
+        Only the difference of the slopes enters the limit. So σ(x) = x + b|x|, b² = ¼(c₊−c₋)²h, E|u||v| has a closed
+        form, and the kernel is V + h·b_σ(V) + O(h²).
         """
         if self.c_plus == self.c_minus:
             return factor
@@ -128,11 +134,16 @@ class ShapedReLU(AnyActivation):
 class Smooth(Definition):
     """A smooth φ with φ(0) = 0 and φ'(0) = 1, to be shaped by `ShapedSmooth`.
 
+    ```python
+    phi = st.Smooth(np.tanh, d2=0.0, d3=-2.0)
+    st.ShapedSmooth(phi, a=1.0)
+    ```
+
     **Arguments:**
 
-    - `f`: φ, elementwise on arrays. For saving it must be importable by name; `"module:name"` is accepted too and
-      imports the module.
-    - `d2`, `d3`: φ''(0) and φ'''(0). `None` where they do not exist: such a network has no proportional limit.
+    - `f`: φ, elementwise on arrays. To be saved it must be importable by name; the name `"module:name"` is accepted
+      too, and imports the module.
+    - `d2`, `d3`: φ''(0) and φ'''(0). `None` if they do not exist; such a network has no proportional limit.
 
     **Raises:** `DefinitionError` if φ(0), φ'(0), or a stated derivative does not agree with φ numerically.
     """
@@ -145,7 +156,7 @@ class Smooth(Definition):
     def _derivatives_agree(self) -> "Smooth":
         try:
             seen = _derivatives(self.f)
-        except (Exception, SystemExit) as error:  # the function is the user's: what it raises is told, not passed on
+        except (Exception, SystemExit) as error:  # a function of the user may raise anything
             raise DefinitionError(f"phi must act elementwise on a float array, but raised {error!r}") from None
         stated = {"phi(0)": 0.0, "phi'(0)": 1.0, "phi''(0)": self.d2, "phi'''(0)": self.d3}
         for (name, want), (low, high) in zip(stated.items(), seen, strict=True):
@@ -161,7 +172,7 @@ class Smooth(Definition):
 
 
 def _derivatives(f: Function) -> list[tuple[float, float]]:
-    """One-sided derivatives of orders 0 to 3 at 0, (left, right), by a polynomial through 7 nearby points."""
+    """Return one-sided derivatives of orders 0 to 3 at 0, (left, right), from a polynomial through 7 nearby points."""
     step = 0.02
     points = np.arange(7) * step
     powers = np.vander(points / step, increasing=True)
@@ -189,44 +200,51 @@ SMOOTH: dict[str, tuple[Function, float | None, float | None]] = {
     "sin": (np.sin, 0.0, -1.0),
     "softsign": (_softsign, None, None),  # the second derivative jumps from +2 to -2 at 0
 }
-"""The φ known by name, with its second and third derivative at 0. Each has φ(0) = 0 and φ'(0) = 1 (erf is rescaled)."""
+"""The φ that have a name, with φ''(0) and φ'''(0). Each has φ(0) = 0 and φ'(0) = 1, for which erf is rescaled."""
 
 
 @lru_cache
-def _named(phi: str) -> Smooth:
+def _smooth_of_name(phi: str) -> Smooth:
+    """Return the entry of `SMOOTH` as a `Smooth`."""
     return Smooth(*SMOOTH[phi])
 
 
-def _known_smooth(phi: Any) -> Any:
+def _checked_phi(phi: Any) -> Any:
+    """Return φ; refuse a name that `SMOOTH` does not have."""
     if isinstance(phi, str) and phi not in SMOOTH:
         raise ValueError(f"phi must be one of {', '.join(SMOOTH)} or a Smooth(f, d2, d3) (got {phi!r})")
     return phi
 
 
-EXPLOSION = 1e10
-"""Norm that stands for an explosion within a step of the limit: beyond the window in which paths are followed."""
+EXPLODED_NORM = 1e10
+"""Norm of a token that explodes within a step of the limit; it is beyond the default window of paths."""
 
 
 @definition
 class ShapedSmooth(AnyActivation):
     """Shaped smooth activation: σ(x) = s φ(x/s), s = a √n [NC; theory §2].
 
+    In the limit the norm of one token explodes with positive probability if and only if β = ¾φ''(0)² + φ'''(0) > 0
+    [NC]. Softsign has no limit, as φ'' jumps at 0 (theory §4, a result of this project).
+
+    ```python
+    tanh = st.ShapedSmooth("tanh", a=1.0)
+    st.shaped_mlp(64, 16, activation=tanh)
+    ```
+
     **Arguments:**
 
     - `phi`: a name (`"tanh"`, `"erf"`, `"arctan"`, `"sin"`, `"softsign"`) or a `Smooth(f, d2, d3)`.
-    - `a`: how flat the activation is, in units of √n; larger is nearer to linear.
-
-    In the limit the norm of one token explodes with positive probability iff β = ¾φ''(0)² + φ'''(0) > 0 [NC].
-    Softsign has no limit, as φ'' jumps at 0 (theory §4, a result of this project).
+    - `a`: scale of the activation's argument, in units of √n; a larger a is nearer to linear.
     """
 
-    phi: Annotated[str | Smooth, BeforeValidator(_known_smooth)]
+    phi: Annotated[str | Smooth, BeforeValidator(_checked_phi)]
     a: PositiveFloat
 
     @property
     def smooth(self) -> Smooth:
         """φ with its derivatives."""
-        return _named(self.phi) if isinstance(self.phi, str) else self.phi
+        return _smooth_of_name(self.phi) if isinstance(self.phi, str) else self.phi
 
     def value(self, x: Array, width: float) -> Array:
         s = self.a * math.sqrt(width)
@@ -253,15 +271,16 @@ class ShapedSmooth(AnyActivation):
         return (d2**2 / 4 * quadratic + d3 / 2 * v * (row + column - 2)) / self.a**2
 
     def limit_rate(self) -> float:
-        """The larger of |β|/a², at which norms relax to 1, and ¾φ''²/a², the pull on correlations."""
+        """Return the larger of |β|/a², the rate at which norms relax to 1, and ¾φ''²/a², that of correlations."""
         d2, d3 = self.smooth.d2, self.smooth.d3
         bend = 3 / 4 * (d2 or 0.0) ** 2
         return max(abs(bend + (d3 or 0.0)), bend) / self.a**2
 
     def limit_kernel(self, factor: Array, h: float) -> Array:
-        """Norms follow their drift exactly over the step; correlations are those of V + h·r·(v·vᵀ + 2·V∘V).
+        """Return a factor of a kernel whose norms follow their drift exactly over the step.
 
-        r = φ''²/(4a²), v = diag V. This sum is positive semi-definite, and φ''' moves no correlation (theory §4).
+        Its correlations are those of V + h·r·(v·vᵀ + 2·V∘V), r = φ''²/(4a²), v = diag V. This sum is positive
+        semi-definite, and φ''' changes no correlation (theory §4).
         """
         d2, d3 = self.smooth.d2, self.smooth.d3
         if d2 is None or d3 is None:
@@ -276,14 +295,14 @@ class ShapedSmooth(AnyActivation):
 
 
 def _logistic(v: Array, rate: float) -> Array:
-    """Return the solution at time 1 of dv/dt = rate·v(v − 1), or `EXPLOSION` or more where it explodes before."""
+    """Return the solution at time 1 of dv/dt = rate·v(v − 1), or at least `EXPLODED_NORM` if it explodes earlier."""
     below = np.exp(rate) - v * np.expm1(rate)
-    exploded = np.maximum(EXPLOSION, 100 * v)
+    exploded = np.maximum(EXPLODED_NORM, 100 * v)
     return np.where(v > 0, np.minimum(np.divide(v, below, out=exploded.copy(), where=below > 0), exploded), 0.0)
 
 
 def _root_of_ratio(a: Array, b: Array) -> Array:
-    """Return √(a/b), 0 where b = 0: for a token of norm 0."""
+    """Return √(a/b), and 0 where b = 0, as for a token of norm 0."""
     return np.sqrt(np.divide(a, b, out=np.zeros_like(b), where=b > 0))
 
 
@@ -310,13 +329,21 @@ PLAIN: dict[str, Function] = {
     "tanh": np.tanh,
     "identity": lambda x: x,
 }
+"""The plain activations by name."""
 
 
 @definition
 class Activation(AnyActivation):
-    """A plain activation, the same at every width: relu, gelu (exact, by Φ), silu, tanh or identity.
+    """A plain activation, the same at every width. Only the identity has a proportional limit.
 
-    **Arguments:** `name`: which one. Only the identity has a proportional limit.
+    ```python
+    gelu = st.Activation("gelu")
+    gelu.value(np.array([-1.0, 1.0]), width=100)  # [-0.159, 0.841]
+    ```
+
+    **Arguments:**
+
+    - `name`: `"relu"`, `"gelu"` (x·Φ(x), not its tanh approximation), `"silu"`, `"tanh"` or `"identity"`.
     """
 
     name: Literal["relu", "gelu", "silu", "tanh", "identity"]
@@ -338,7 +365,7 @@ class Activation(AnyActivation):
 
 
 def _scale_and_correlation(v: Array) -> tuple[Array, Array]:
-    """√(V^αα V^ββ) and ρ^αβ, the latter kept inside [−1, 1] (and 0 for a token of norm 0)."""
+    """Return √(V^αα V^ββ) and ρ^αβ; the latter is clipped to [−1, 1], and 0 for a token of norm 0."""
     norm = np.sqrt(np.maximum(linalg.diagonal(v), 0))
     scale = norm[..., :, None] * norm[..., None, :]
     return scale, np.clip(np.divide(v, scale, out=np.zeros_like(v), where=scale > 0), -1, 1)
@@ -346,7 +373,7 @@ def _scale_and_correlation(v: Array) -> tuple[Array, Array]:
 
 @lru_cache(maxsize=256)
 def _second_moment(activation: AnyActivation, width: float, gain: float) -> float:
-    """E σ(gain·g)² by Gauss–Legendre on each half line, so that a kink at 0 costs no accuracy."""
+    """Return E σ(gain·g)² by Gauss–Legendre quadrature on each half line, so that a kink at 0 costs no accuracy."""
     nodes, weights = np.polynomial.legendre.leggauss(200)
     g = 7.0 * (nodes + 1)  # (0, 14): the tail beyond is below 1e-40
     density = 7.0 * weights * np.exp(-(g**2) / 2) / math.sqrt(2 * math.pi)

@@ -1,4 +1,4 @@
-"""A whole network: width, depth, and the block that is repeated; and the presets."""
+"""A whole network: width, depth, and the block of layers that is repeated; and presets."""
 
 import json
 from os import PathLike
@@ -17,7 +17,13 @@ from .masks import Mask
 
 @definition
 class Architecture(Definition):
-    """A network of `depth` equal blocks, each a sequence of layers, all weights independent Gaussians.
+    """A network of `depth` equal blocks, each a sequence of layers; all weights are independent Gaussians.
+
+    ```python
+    attention = st.Residual(st.ShapedAttention(tau0=1.0), scale=0.5)
+    mlp = st.Residual(st.MLP(st.ShapedReLU(0.0, -1.0)), scale=0.5)
+    st.Architecture(width=64, depth=16, block=(attention, mlp))
+    ```
 
     **Arguments:**
 
@@ -42,12 +48,26 @@ class Architecture(Definition):
 
     @classmethod
     def read(cls, path: str | PathLike[str], *, trust: bool = False) -> "Architecture":
-        """Read a definition from a JSON file, such as `json.dump(architecture.to_dict(), file)` writes.
+        """Read an architecture from a JSON file.
 
-        **Arguments:** `path`: the file; `trust`: whether functions that it names may be of any module, as in
-        `from_dict`.
+        ```python
+        import json
+        from pathlib import Path
 
-        **Raises:** `StorageError` if the file cannot be read; `InputError` or `DefinitionError` for what is in it.
+        arch = st.deep_linear(width=8, depth=2)
+        Path("arch.json").write_text(json.dumps(arch.to_dict()))
+        st.Architecture.read("arch.json") == arch  # True
+        ```
+
+        **Arguments:**
+
+        - `path`: the file, with the dictionary of `to_dict` as JSON.
+        - `trust`: whether a function that the file names may come from any module, as in `from_dict`; default no.
+
+        **Returns:** the architecture.
+
+        **Raises:** `StorageError` if the file cannot be read, `InputError` if it is not JSON, `DefinitionError` if the
+        JSON is not that of an architecture.
         """
         file = Path(path)
         text = read_text(file, "JSON")
@@ -70,7 +90,10 @@ class Architecture(Definition):
         return any(layer.needs_mean for layer in self.block)
 
     def check_tokens(self, tokens: int) -> None:
-        """Raise `InputError` if a mask is for another number of tokens."""
+        """Check that every mask fits the number of tokens.
+
+        **Raises:** `InputError` if a mask is an array for another number of tokens.
+        """
         for layer in self.block:
             layer.check_tokens(tokens)
 
@@ -86,15 +109,22 @@ def shaped_transformer(
     heads: PositiveInt = 1,
     mask: Mask = "full",
 ) -> Architecture:
-    """The shaped Transformer: shaped attention and a shaped-ReLU MLP, each in a residual branch [ST; theory §2].
+    """Return the shaped Transformer: shaped attention and a shaped-ReLU MLP in residual branches [ST; theory §2].
+
+    ```python
+    arch = st.shaped_transformer(width=64, depth=16, gamma=0.5)
+    arch.time  # 0.25
+    ```
 
     **Arguments:**
 
-    - `width`, `depth`: n and the number of blocks d.
-    - `gamma`: γ of both branches, in (0, 1]; the skip is √(1 − γ²).
-    - `tau0`: temperature constant of the attention.
-    - `c_plus`, `c_minus`: slopes of the shaped ReLU, in units of 1/√n.
-    - `heads`, `mask`: of the attention.
+    - `width`: n, the number of coordinates of a token.
+    - `depth`: d, the number of blocks.
+    - `gamma`: γ of both branches, in (0, 1], default 0.5; the skip is √(1 − γ²).
+    - `tau0`: temperature constant τ0 of the attention, default 1.
+    - `c_plus`, `c_minus`: slopes of the shaped ReLU minus 1, in units of 1/√n, default 0 and −1.
+    - `heads`: number of attention heads, default 1.
+    - `mask`: mask of the attention, as in `ShapedAttention`, default `"full"`.
 
     **Returns:** the `Architecture`.
 
@@ -114,20 +144,57 @@ def shaped_attention_only(
     heads: PositiveInt = 1,
     mask: Mask = "full",
 ) -> Architecture:
-    """Shaped attention in residual branches, without MLP [ST]. Arguments as in `shaped_transformer`."""
+    """Return a network of shaped attention in residual branches, without MLPs [ST].
+
+    ```python
+    st.shaped_attention_only(width=64, depth=16, heads=4, mask="causal")
+    ```
+
+    **Arguments:** as in `shaped_transformer`.
+
+    **Returns:** the `Architecture`.
+
+    **Raises:** `DefinitionError` for values that no network can have.
+    """
     return Architecture(width, depth, (Residual(ShapedAttention(tau0=tau0, heads=heads, mask=mask), scale=gamma),))
 
 
 def shaped_mlp(width: int, depth: int, *, activation: AnyActivation | None = None) -> Architecture:
-    """A multilayer perceptron of shaped layers without skips [NC].
+    """Return a multilayer perceptron of shaped layers without skip connections [NC].
 
-    **Arguments:** `activation`: σ; default `ShapedReLU(0, -1)`.
+    ```python
+    st.shaped_mlp(width=64, depth=16, activation=st.ShapedSmooth("tanh", a=1.0))
+    ```
+
+    **Arguments:**
+
+    - `width`: n, the number of units of each layer.
+    - `depth`: d, the number of layers.
+    - `activation`: σ, default `ShapedReLU(0, -1)`.
+
+    **Returns:** the `Architecture`.
+
+    **Raises:** `DefinitionError` for values that no network can have.
     """
     return Architecture(width, depth, (Dense(activation or ShapedReLU(0.0, -1.0)),))
 
 
 def deep_linear(width: int, depth: int) -> Architecture:
-    """A deep linear network, X' = X W/√n [DL]."""
+    """Return a deep linear network, X' = X W/√n [DL].
+
+    ```python
+    st.deep_linear(width=64, depth=16)
+    ```
+
+    **Arguments:**
+
+    - `width`: n, the number of units of each layer.
+    - `depth`: d, the number of layers.
+
+    **Returns:** the `Architecture`.
+
+    **Raises:** `DefinitionError` for values that no network can have.
+    """
     return Architecture(width, depth, (Dense(Activation("identity")),))
 
 
@@ -140,14 +207,24 @@ def pre_norm_transformer(
     activation: AnyActivation | None = None,
     hidden_width: PositiveInt | None = None,
 ) -> Architecture:
-    """The usual Transformer: softmax attention and MLP in unit-skip branches, LayerNorm before each.
+    """Return the pre-norm Transformer: softmax attention and MLP with unit skips, LayerNorm before each branch.
+
+    ```python
+    st.pre_norm_transformer(width=64, depth=4, heads=4, activation=st.Activation("gelu"), hidden_width=256)
+    ```
 
     **Arguments:**
 
-    - `width`, `depth`: n and the number of blocks d.
-    - `heads`, `mask`: of the attention.
-    - `activation`: of the MLP, default plain ReLU.
-    - `hidden_width`: n_h of the MLP, default n.
+    - `width`: n, the number of coordinates of a token.
+    - `depth`: d, the number of blocks.
+    - `heads`: number of attention heads, default 1.
+    - `mask`: mask of the attention, as in `SoftmaxAttention`, default `"full"`.
+    - `activation`: σ of the MLP, default plain ReLU.
+    - `hidden_width`: n_h of the MLP; `None` (the default) is n.
+
+    **Returns:** the `Architecture`.
+
+    **Raises:** `DefinitionError` for values that no network can have.
     """
     return _vanilla(width, depth, 1.0, "pre", SoftmaxAttention(heads=heads, mask=mask), activation, hidden_width)
 
@@ -161,7 +238,18 @@ def post_norm_transformer(
     activation: AnyActivation | None = None,
     hidden_width: PositiveInt | None = None,
 ) -> Architecture:
-    """The original Transformer: unit skips, LayerNorm after each sum. Arguments as in `pre_norm_transformer`."""
+    """Return the original, post-norm Transformer: unit skips, LayerNorm after each sum.
+
+    ```python
+    st.post_norm_transformer(width=64, depth=4, heads=4)
+    ```
+
+    **Arguments:** as in `pre_norm_transformer`.
+
+    **Returns:** the `Architecture`.
+
+    **Raises:** `DefinitionError` for values that no network can have.
+    """
     return _vanilla(width, depth, 1.0, "post", SoftmaxAttention(heads=heads, mask=mask), activation, hidden_width)
 
 
@@ -174,7 +262,18 @@ def skipless_transformer(
     activation: AnyActivation | None = None,
     hidden_width: PositiveInt | None = None,
 ) -> Architecture:
-    """Softmax attention and MLP, neither skips nor norms: rank collapses. Arguments as in `pre_norm_transformer`."""
+    """Return softmax attention and MLPs with neither skips nor norms: the covariance collapses to rank 1.
+
+    ```python
+    st.skipless_transformer(width=64, depth=4)
+    ```
+
+    **Arguments:** as in `pre_norm_transformer`.
+
+    **Returns:** the `Architecture`.
+
+    **Raises:** `DefinitionError` for values that no network can have.
+    """
     return _vanilla(width, depth, 0.0, "none", SoftmaxAttention(heads=heads, mask=mask), activation, hidden_width)
 
 
@@ -187,6 +286,7 @@ def _vanilla(
     activation: AnyActivation | None,
     hidden_width: int | None,
 ) -> Architecture:
+    """Return a Transformer of softmax attention and an MLP with plain activation."""
     mlp = MLP(activation or Activation("relu"), hidden_width=hidden_width)
     block = tuple(Residual(branch, 1.0, skip=skip, norm=norm, normaliser="layer") for branch in (attention, mlp))
     return Architecture(width, depth, block)
@@ -204,4 +304,4 @@ PRESETS = {
         skipless_transformer,
     )
 }
-"""The presets by name, as the command line knows them."""
+"""The presets by name, for the command line."""

@@ -1,4 +1,4 @@
-"""Which token may attend to which: a mask by name or as a boolean matrix."""
+"""Attention masks: which token may attend to which, by name or as a matrix."""
 
 from functools import lru_cache
 from typing import Annotated, Any
@@ -10,8 +10,8 @@ from pydantic import BeforeValidator
 from ..errors import InputError
 
 
-def _as_rows(mask: Any) -> Any:
-    """Turn any square array of 0 and 1 into nested tuples, which are hashable and plain JSON."""
+def _checked_mask(mask: Any) -> Any:
+    """Return a mask by its name, or a square array of 0 and 1 as nested tuples, which are hashable and plain JSON."""
     if isinstance(mask, str):
         if mask not in ("full", "causal"):
             raise ValueError(f"mask must be 'full', 'causal' or a square array of 0 and 1 (got {mask!r})")
@@ -22,22 +22,22 @@ def _as_rows(mask: Any) -> Any:
         array = np.empty(0)
     square = array.ndim == 2 and array.shape[0] == array.shape[1]
     if not square or array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
-        raise ValueError("mask must be 'full', 'causal' or a square array of 0 and 1, row = who attends")
+        raise ValueError("mask must be 'full', 'causal' or a square array of 0 and 1, a row for each query")
     blind = np.flatnonzero(~array.astype(bool).any(axis=1))
     if blind.size:
         raise ValueError(f"mask row {blind[0]} has no key: let each token attend to at least one, best itself")
     return tuple(tuple(bool(x) for x in row) for row in array)
 
 
-Mask = Annotated[Any, BeforeValidator(_as_rows)]
-"""`"full"`, `"causal"`, or an (m, m) array of 0 and 1 whose row α marks the tokens that α may attend to."""
+Mask = Annotated[Any, BeforeValidator(_checked_mask)]
+"""`"full"`, `"causal"`, or an (m, m) array of 0 and 1 whose row α marks the tokens to which token α may attend."""
 
 
 @lru_cache(maxsize=64)
 def allowed(mask: Mask, tokens: int) -> NDArray[np.bool_]:
-    """Return the mask as an (m, m) boolean matrix.
+    """Return the mask as an (m, m) boolean matrix: whether token α (row) may attend to token β (column).
 
-    **Raises:** `InputError` if the mask was given for another number of tokens.
+    **Raises:** `InputError` if the mask is an array for another number of tokens.
     """
     if mask == "full":
         matrix = np.ones((tokens, tokens), dtype=bool)
@@ -46,14 +46,14 @@ def allowed(mask: Mask, tokens: int) -> NDArray[np.bool_]:
     else:
         matrix = np.array(mask, dtype=bool)
     if len(matrix) != tokens:
-        raise InputError(f"the mask is for {len(matrix)} tokens, the input has {tokens}: give one of that size")
+        raise InputError(f"the mask is for {len(matrix)} tokens, the input has {tokens}: give a mask of that size")
     matrix.setflags(write=False)
     return matrix
 
 
 @lru_cache(maxsize=64)
 def uniform(mask: Mask, tokens: int) -> NDArray[np.float64]:
-    """Return U = softmax(0) under the mask: each row uniform over the tokens that it may attend to."""
+    """Return U = softmax(0) under the mask, (m, m): each row is uniform over the tokens it may attend to."""
     matrix = allowed(mask, tokens)
     weights = matrix / matrix.sum(axis=1, keepdims=True)
     weights.setflags(write=False)

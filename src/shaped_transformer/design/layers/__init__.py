@@ -1,4 +1,4 @@
-"""The layers: one file each, with its definition and its rules for the three views."""
+"""The layers: a file for each, with its definition and how it acts in the three views."""
 
 from .attention import ShapedAttention, SoftmaxAttention
 from .base import Branch, Layer

@@ -1,8 +1,8 @@
-"""The contract of layers and of the branches inside residual layers.
+"""The base classes of layers, and of the branches inside residual layers: the methods that the three views call.
 
 Arrays are batches of matrices: X (samples, m, n) in the network, factors (samples, m, k) in the chain and the limit.
-`n` is the width of the network throughout. A layer never loops over depth, and draws only through `Draws`. A part
-without a proportional limit says so in `limit_obstacle` and leaves the rules of the limit out.
+`n` is always the width of the network. A layer never loops over depth, and draws random numbers only through `Draws`. A
+part without a proportional limit gives the reason in `limit_obstacle` and need not define the methods of the limit.
 """
 
 from abc import ABC, abstractmethod
@@ -17,7 +17,7 @@ from ..definition import Definition
 
 
 class Part(Definition, ABC):
-    """What layers and branches have in common."""
+    """Base class of layers and branches."""
 
     def check(self, n: int) -> None:
         """Raise `DefinitionError` if the part does not fit a network of width n."""
@@ -28,7 +28,7 @@ class Part(Definition, ABC):
         return
 
     def largest_weight(self, n: int) -> int:
-        """Return the number of columns of the largest weight matrix with n rows: what one sample needs of memory."""
+        """Return the number of columns of the largest weight matrix with n rows, which bounds a sample's memory."""
         return n
 
     def smallest_inner_width(self, n: int) -> int:
@@ -36,11 +36,11 @@ class Part(Definition, ABC):
         return n
 
     def hidden_width_of(self, n: int) -> int:
-        """Return how many hidden units the chain must draw per token, 0 if none."""
+        """Return the number of hidden units that the chain draws per token, 0 if none."""
         return 0
 
     def limit_rate(self) -> float:
-        """Return how fast the part's drift relaxes V in the limit, per unit of time, 0 if it needs no small steps."""
+        """Return the rate at which the drift relaxes V in the limit, per unit of time; 0 if it needs no small steps."""
         return 0.0
 
     @abstractmethod
@@ -61,9 +61,9 @@ class Part(Definition, ABC):
 
 
 class Branch(Part):
-    """What a residual layer adds: Z(X), known by five rules. Its V is that of its input.
+    """The branch of a residual layer: Z(X). In its methods, V is the covariance of its input.
 
-    `drift` is of K = E[Z Zᵀ/n | branch], `diffusion` and `noise` are of the fluctuations of K times n.
+    `drift` is the drift of K = E[Z Zᵀ/n | branch]; `diffusion` and `noise` are of the fluctuations of K, times n.
     """
 
     @abstractmethod
@@ -72,21 +72,21 @@ class Branch(Part):
 
     @abstractmethod
     def chain_factor(self, factor: Array, n: int, draws: Draws) -> Array:
-        """Return F, F·Fᵀ = K, given a factor of the input's covariance (theory §3, steps 1 to 3)."""
+        """Return a factor F of K = F·Fᵀ, given a factor of the input's covariance (theory §3, steps 1 to 3)."""
 
     def limit_factors(self, factor: Array, h: float, share: float, n: int, draws: Draws) -> tuple[Array, Array]:
-        """Return what the skip carries on and F, for one step of length h of the Wishart scheme (theory §4).
+        """Return the factor that the skip passes on, and F, for a step of length h of the Wishart scheme (theory §4).
 
-        `share` is γ², the part of K in the next V.
+        `share` is γ², the weight of K in the next V.
         """
         raise NoProportionalLimit(self.limit_obstacle())
 
 
 class Layer(Part):
-    """One element of a block: how it moves X, the chain's factor and the limit's factor.
+    """One element of a block: how it changes X, the chain's factor and the limit's factor.
 
-    In the chain the factor may carry one leading row (`lead` = 1): the all-ones vector that LayerNorm needs (theory §3,
-    step 5).
+    In the chain the factor may have one leading row (`lead` = 1): the all-ones vector, which LayerNorm needs (theory
+    §3, step 5).
     """
 
     @property
@@ -100,7 +100,7 @@ class Layer(Part):
 
     @abstractmethod
     def chain_step(self, factor: Array, n: int, draws: Draws, lead: int) -> Array:
-        """Return a factor of the next covariance, exactly in law (theory §3)."""
+        """Return a factor of the next covariance, with the exact distribution (theory §3)."""
 
     @abstractmethod
     def limit_step(self, factor: Array, h: float, n: int, draws: Draws) -> Array:

@@ -1,4 +1,4 @@
-"""The plain layer of a multilayer perceptron, without a skip connection."""
+"""The layer of a multilayer perceptron, without a skip connection."""
 
 import math
 
@@ -16,10 +16,17 @@ from .base import Layer, linear_diffusion, linear_noise
 class Dense(Layer):
     """Layer X' = √c σ(X W/√n), c = 1/E σ(g)² [NC; theory §2 and §3, step 6].
 
-    **Arguments:** `activation`: σ, shaped or plain.
+    The state X is the output of the activation, times √c. So V = X Xᵀ/n is Φ = (c/n) σ(z) σ(z)ᵀ of [NC]: the covariance
+    of the next pre-activations z' = X W/√n given this layer.
 
-    The state X is what leaves the activation, times √c, so that V = X Xᵀ/n is Φ = (c/n) σ(z) σ(z)ᵀ of [NC]: the
-    covariance of the next pre-activations z' = X W/√n given this layer.
+    ```python
+    layer = st.Dense(st.ShapedReLU(c_plus=0.0, c_minus=-1.0))
+    st.Architecture(64, 16, (layer,))
+    ```
+
+    **Arguments:**
+
+    - `activation`: σ, shaped or plain.
     """
 
     activation: AnyActivation
@@ -31,7 +38,7 @@ class Dense(Layer):
         return n
 
     def _gain(self, n: int) -> float:
-        """√c."""
+        """Return √c."""
         return 1 / math.sqrt(self.activation.second_moment(n))
 
     def network_step(self, x: Array, draws: Draws) -> Array:
@@ -45,7 +52,7 @@ class Dense(Layer):
             return linalg.product(tokens, draws.bartlett(k, n)) / math.sqrt(n)
         gain = self._gain(n)
         units = (self.activation.value(linalg.product(tokens, g), n) for g in draws.normal_chunks(k, n))
-        if lead:  # the coordinates are those of the network, in which the leading row is (1, …, 1)
+        if lead:  # in the coordinates of the network, which these are, the leading row is (1, …, 1)
             units = (linalg.vstack(np.full_like(linalg.rows(block, 0, 1), 1 / gain), block) for block in units)
         return gain / math.sqrt(n) * linalg.factor_of_sum(units)
 

@@ -14,13 +14,18 @@ from .base import Branch, linear_diffusion, linear_noise
 class MLP(Branch):
     """Branch Z = √(c/n_h) σ(g·X̃ W₁/√n) W₂ [ST for n_h = n; theory §2].
 
+    ```python
+    mlp = st.MLP(st.ShapedReLU(c_plus=0.0, c_minus=-1.0), hidden_width=256)
+    st.Architecture(64, 16, (st.Residual(mlp, scale=0.5),))
+    ```
+
     **Arguments:**
 
     - `activation`: σ, shaped or plain.
-    - `hidden_width`: n_h; `None` (the default) follows the network's width n, as in the paper.
-    - `input_gain`: g, default 1. A network initialised at standard deviation s instead of 1/√n has g = s√n.
-    - `normalise`: whether c = 1/E σ(g·z)², z ~ N(0, 1), which keeps unit tokens at unit variance on average (the
-      default, the paper's), or c = 1.
+    - `hidden_width`: n_h; `None` (the default) is the network's width n, as in the paper.
+    - `input_gain`: g, default 1. Weights with standard deviation s instead of 1/√n correspond to g = s√n.
+    - `normalise`: if true (the default, as in the paper), c = 1/E σ(g·z)², z ~ N(0, 1), which keeps unit tokens at unit
+      variance on average; if false, c = 1.
     """
 
     activation: AnyActivation
@@ -41,11 +46,11 @@ class MLP(Branch):
         return self.hidden_width_of(n)
 
     def _gain(self, n: float) -> float:
-        """√c at width n."""
+        """Return √c at width n."""
         return 1 / math.sqrt(self.activation.second_moment(n, self.input_gain)) if self.normalise else 1.0
 
     def _hidden(self, z: Array, n: int) -> Array:
-        """σ(g·z)."""
+        """Return σ(g·z)."""
         return self.activation.value(z if self.input_gain == 1 else z.dtype.type(self.input_gain) * z, n)
 
     def network(self, x: Array, draws: Draws) -> Array:
@@ -71,7 +76,7 @@ class MLP(Branch):
         return self.activation.limit_obstacle()
 
     def limit_factors(self, factor: Array, h: float, share: float, n: int, draws: Draws) -> tuple[Array, Array]:
-        """V first follows the drift of the whole layer; the rest of the step is that of a linear network."""
+        """Return factors of the kernel, which follows the layer's drift, and of its Wishart draw, as if linear."""
         moved = self.activation.with_input_gain(self.input_gain).limit_kernel(factor, share * h)
         freedom = self.hidden_width_of(n) / n / h
         return moved, linalg.product(moved, draws.bartlett(linalg.column_count(moved), freedom)) / math.sqrt(freedom)

@@ -18,14 +18,20 @@ from .base import Branch, Layer, linear_diffusion, linear_noise
 class Residual(Layer):
     """Layer X' = λX + γ Z(X̃) [ST; theory §2].
 
+    ```python
+    st.Residual(st.ShapedAttention(), scale=0.6).skip_scale  # 0.8
+    ```
+
     **Arguments:**
 
     - `branch`: Z, such as `ShapedAttention` or `MLP`.
-    - `scale`: γ. In (0, 1] where `skip` is left out.
-    - `skip`: λ; `None` (the default) means √(1 − γ²), which keeps the mean covariance of a linear network. 0 takes the
-      skip connection away.
-    - `norm`: `"none"` (the default, the paper's), `"pre"` (X̃ is the normalised X) or `"post"` (X' is normalised).
+    - `scale`: γ > 0; at most 1 unless `skip` is given.
+    - `skip`: λ; `None` (the default) means √(1 − γ²), which keeps the mean covariance of a linear network. With 0 there
+      is no skip connection.
+    - `norm`: `"none"` (the default, as in the paper), `"pre"` (X̃ is the normalised X) or `"post"` (X' is normalised).
     - `normaliser`: `"rms"` (RMSNorm, the default) or `"layer"` (LayerNorm without affine parameters).
+
+    **Raises:** `DefinitionError` for values out of range.
     """
 
     branch: Branch
@@ -38,8 +44,8 @@ class Residual(Layer):
     def _scale_in_range(self) -> "Residual":
         if self.scale <= 0 or (self.skip is None and self.scale > 1):
             raise DefinitionError(
-                f"scale (gamma) must lie in (0, 1], got {self.scale:g}: the skip is sqrt(1 - scale²) unless skip= says "
-                "otherwise"
+                f"scale (gamma) must lie in (0, 1], got {self.scale:g}: the skip is sqrt(1 - scale²) unless skip= is "
+                "given"
             )
         return self
 
@@ -54,7 +60,7 @@ class Residual(Layer):
 
     def check(self, n: int) -> None:
         if self.needs_mean and n < 2:
-            raise DefinitionError("LayerNorm at width 1 leaves nothing but zeros: use a width of at least 2")
+            raise DefinitionError("LayerNorm at width 1 returns only zeros: use a width of at least 2")
         self.branch.check(n)
 
     def check_tokens(self, tokens: int) -> None:
@@ -75,6 +81,7 @@ class Residual(Layer):
         return self._normalised(out) if self.norm == "post" else out
 
     def _normalised(self, x: Array) -> Array:
+        """Return X after RMSNorm or LayerNorm."""
         centred = x - np.mean(x, axis=-1, keepdims=True) if self.normaliser == "layer" else x
         return linalg.unit_rows(centred, math.sqrt(x.shape[-1]))
 
@@ -90,12 +97,12 @@ class Residual(Layer):
         return out
 
     def _with_skip(self, factor: Array, branch: Array, n: float, draws: Draws) -> Array:
-        """[F₁ F₂] of theory §3, step 4."""
+        """Return [F₁ F₂] of theory §3, step 4."""
         outputs = draws.wide_normal(linalg.column_count(branch), n, linalg.column_count(factor))
         return linalg.skip_and_product(self.skip_scale, factor, self.scale / math.sqrt(n), branch, outputs)
 
     def _normalised_rows(self, factor: Array, lead: int) -> Array:
-        """The token rows after RMSNorm or LayerNorm; row 0 of a factor with a lead is the all-ones vector."""
+        """Return the token rows after RMSNorm or LayerNorm; row 0 of a factor with a lead is the all-ones vector."""
         tokens = linalg.rows(factor, lead)
         if self.normaliser == "layer":
             ones = linalg.rows(factor, 0, 1)
