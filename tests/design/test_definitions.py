@@ -1,6 +1,7 @@
-"""Definitions: round trip, presets, and refusals that name the way out."""
+"""Definitions: JSON round trip, presets, and errors that name the way out."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,7 @@ def test_every_definition_survives_json_and_is_hashable(block: list[Any]) -> Non
     assert hash(again) == hash(arch)
 
 
-def test_preset_is_the_definition_written_out() -> None:
+def test_a_preset_equals_the_definition_written_out() -> None:
     written = st.Architecture(
         width=200,
         depth=100,
@@ -61,7 +62,10 @@ def test_preset_is_the_definition_written_out() -> None:
         ),
     )
     assert written == st.shaped_transformer(width=200, depth=100, gamma=0.5, tau0=1.0, c_plus=0.0, c_minus=-1.0)
-    assert written.time == 0.5
+
+
+def test_time_of_the_limit_is_depth_over_width() -> None:
+    assert st.deep_linear(width=200, depth=100).time == 0.5
 
 
 @pytest.mark.parametrize("name", st.PRESETS)
@@ -122,24 +126,40 @@ def nested(depth: int) -> list[Any]:
 
 
 @pytest.mark.parametrize(("message", "build"), definition_mistakes())
-def test_mistakes_are_one_line_in_the_family(message: str, build: Any) -> None:
+def test_mistakes_raise_a_definition_error_of_one_line(message: str, build: Any) -> None:
     with pytest.raises(st.DefinitionError, match=message) as caught:
         build()
     assert isinstance(caught.value, ValueError)
     assert "\n" not in str(caught.value)
 
 
-def test_another_class_of_a_known_name_is_refused_and_the_same_may_be_made_again() -> None:
-    def cell(module: str) -> type:
-        fields = {"__module__": module, "__qualname__": "OfACell", "__annotations__": {"a": int}}
-        return definition(type("OfACell", (Definition,), fields))
+def define_in_cell(module: str) -> type:
+    """Return the definition `OfACell`, made in a module, as a cell of a notebook makes it each time it runs."""
+    fields = {"__module__": module, "__qualname__": "OfACell", "__annotations__": {"a": int}}
+    return definition(type("OfACell", (Definition,), fields))
 
-    cell("__main__")
-    again = cell("__main__")
-    assert Definition.from_dict({"kind": "OfACell", "a": 3}) == again(a=3)
-    with pytest.raises(st.DefinitionError, match=r"there is a definition OfACell already, in __main__.*another name"):
-        cell("elsewhere")
+
+@pytest.fixture
+def _without_cell() -> Iterator[None]:
+    yield
     del Definition.kinds["OfACell"]
+
+
+@pytest.mark.usefixtures("_without_cell")
+def test_a_definition_may_be_made_again() -> None:
+    define_in_cell("__main__")
+    again = define_in_cell("__main__")
+    assert Definition.from_dict({"kind": "OfACell", "a": 3}) == again(a=3)
+
+
+@pytest.mark.usefixtures("_without_cell")
+def test_a_name_that_another_module_uses_is_refused() -> None:
+    define_in_cell("__main__")
+    with pytest.raises(st.DefinitionError, match=r"there is a definition OfACell already, in __main__.*another name"):
+        define_in_cell("elsewhere")
+
+
+def test_a_name_of_the_library_is_refused_and_keeps_its_meaning() -> None:
     with pytest.raises(st.DefinitionError, match="there is a definition Residual already"):
 
         @definition
@@ -154,10 +174,16 @@ def test_definitions_are_frozen() -> None:
         st.ShapedAttention().tau0 = 2.0  # type: ignore[misc]
 
 
-def test_masks_and_their_uniform_weights() -> None:
+def test_a_causal_mask_allows_earlier_tokens() -> None:
     np.testing.assert_array_equal(allowed("causal", 3), np.tri(3, dtype=bool))
+
+
+def test_uniform_weights_are_equal_over_the_allowed_tokens() -> None:
     np.testing.assert_allclose(uniform("causal", 3)[2], [1 / 3] * 3)
     np.testing.assert_allclose(uniform("full", 4), 0.25)
+
+
+def test_a_mask_for_another_number_of_tokens_is_refused() -> None:
     with pytest.raises(st.InputError, match="the mask is for 2 tokens, the input has 3"):
         st.chain.sample(
             st.Architecture(4, 1, (st.Residual(st.ShapedAttention(mask=np.eye(2)), 0.5),)), np.eye(3), 2, seed=0
@@ -165,13 +191,13 @@ def test_masks_and_their_uniform_weights() -> None:
 
 
 @pytest.mark.parametrize("activation", [st.ShapedReLU(0.3, -1.0), st.ShapedSmooth("erf", 0.7), st.Activation("gelu")])
-def test_second_moment_is_that_of_a_gaussian(activation: Any) -> None:
+def test_second_moment_is_that_under_a_gaussian(activation: Any) -> None:
     nodes, weights = np.polynomial.hermite_e.hermegauss(200)
     values = activation.value(1.3 * nodes, 9) ** 2
     np.testing.assert_allclose(activation.second_moment(9, 1.3), weights @ values / np.sqrt(2 * np.pi), rtol=1e-4)
 
 
-LIMITLESS = [
+WITHOUT_LIMIT = [
     ("mixes the tokens by order 1", st.skipless_transformer(8, 4)),
     ("normalisation acts at order 1", st.Architecture(8, 4, (st.Residual(st.ShapedAttention(), 0.5, norm="pre"),))),
     ("is not shaped", st.shaped_mlp(8, 4, activation=st.Activation("relu"))),
@@ -182,8 +208,8 @@ LIMITLESS = [
 ]
 
 
-@pytest.mark.parametrize(("reason", "arch"), LIMITLESS)
-def test_what_has_no_limit_is_refused_with_the_reason(reason: str, arch: st.Architecture) -> None:
+@pytest.mark.parametrize(("reason", "arch"), WITHOUT_LIMIT)
+def test_an_architecture_without_limit_is_refused_with_the_reason(reason: str, arch: st.Architecture) -> None:
     v0 = np.eye(3)
     for call in (
         lambda: st.sde.sample(arch, v0, 4, seed=0),
@@ -192,10 +218,14 @@ def test_what_has_no_limit_is_refused_with_the_reason(reason: str, arch: st.Arch
     ):
         with pytest.raises(st.NoProportionalLimit, match=reason):
             call()
-    assert st.chain.sample(arch, v0, 4, seed=0).samples == 4
 
 
-def test_a_subclass_that_is_no_definition_is_not_saved_as_another() -> None:
+@pytest.mark.parametrize("arch", [arch for _, arch in WITHOUT_LIMIT])
+def test_an_architecture_without_limit_has_a_chain(arch: st.Architecture) -> None:
+    assert st.chain.sample(arch, np.eye(3), 4, seed=0).samples == 4
+
+
+def test_a_subclass_that_is_not_a_definition_is_not_saved_as_its_base_class() -> None:
     class MLP(st.MLP):
         pass
 

@@ -1,4 +1,4 @@
-"""Functions by name: saved where they are found again, and loaded only where that runs nobody's code unasked."""
+"""Functions in definitions: saved by importable names, and without trust loaded only from NumPy and SciPy."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ def soft(x: np.ndarray) -> np.ndarray:
 
 
 def smooth(function: Any) -> dict[str, Any]:
-    """A definition with this function, as it stands in a file."""
+    """Return a definition with this function, as a file contains it."""
     return {
         "kind": "Architecture",
         "width": 8,
@@ -38,16 +38,16 @@ def smooth(function: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder on the path with a module that leaves a mark when it is imported."""
-    (tmp_path / "stranger.py").write_text(
+def untrusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on the path with a module that writes a file `mark` when it is imported."""
+    (tmp_path / "untrusted.py").write_text(
         "from pathlib import Path\nimport numpy as np\n"
         "Path(__file__).with_name('mark').write_text('run')\ndef f(x): return np.tanh(x)\n",
         encoding="utf-8",
     )
-    (tmp_path / "arch.json").write_text(json.dumps(smooth("stranger:f")), encoding="utf-8")
+    (tmp_path / "arch.json").write_text(json.dumps(smooth("untrusted:f")), encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "stranger", raising=False)
+    monkeypatch.delitem(sys.modules, "untrusted", raising=False)
     return tmp_path
 
 
@@ -61,7 +61,7 @@ def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (scipy.special.log_softmax, "scipy.special:log_softmax"),  # its own module is private
     ],
 )
-def test_functions_of_numpy_and_scipy_are_saved_where_they_load_without_trust(function: Any, name: str) -> None:
+def test_functions_of_numpy_and_scipy_are_saved_by_a_name_that_needs_no_trust(function: Any, name: str) -> None:
     assert function_name(function) == name
     assert load_function(name, trust=False) is function
 
@@ -72,7 +72,7 @@ def test_a_definition_with_such_a_function_survives_json(function: Any, d2: floa
     assert st.Architecture.from_dict(json.loads(json.dumps(arch.to_dict()))) == arch
 
 
-def test_a_function_of_ones_own_needs_trust() -> None:
+def test_a_function_of_the_user_needs_trust_to_load() -> None:
     arch = st.shaped_mlp(8, 2, activation=st.ShapedSmooth(st.Smooth(soft, 0.0, -2.0), 1.0))
     written = json.loads(json.dumps(arch.to_dict()))
     assert written["block"][0]["activation"]["phi"]["f"] == "test_functions:soft"
@@ -81,31 +81,31 @@ def test_a_function_of_ones_own_needs_trust() -> None:
         st.Architecture.from_dict(written)
 
 
-@pytest.mark.parametrize("name", ["stranger:f", "stranger", "stranger:", "stranger:f:g"])
-def test_without_trust_a_module_is_not_even_imported(stranger: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["untrusted:f", "untrusted", "untrusted:", "untrusted:f:g"])
+def test_without_trust_a_module_is_not_even_imported(untrusted: Path, name: str) -> None:
     with pytest.raises(st.DefinitionError, match="allow it with trust=True"):
         st.Architecture.from_dict(smooth(name))
     with pytest.raises(st.ShapedTransformerError):
         st.Architecture.from_dict(smooth([name]))
-    assert not (stranger / "mark").exists()
-    assert "stranger" not in sys.modules
+    assert not (untrusted / "mark").exists()
+    assert "untrusted" not in sys.modules
 
 
-def test_files_and_stores_need_trust_for_a_function(stranger: Path) -> None:
-    with pytest.raises(st.DefinitionError, match=r"'stranger:f'.*--trust"):
-        st.Architecture.read(stranger / "arch.json")
-    tame = st.chain.sample(st.shaped_mlp(8, 2), np.eye(2), 3, seed=0).to_xarray()
-    data = tame.assign_attrs(architecture=json.dumps(smooth("stranger:f")))
-    data.to_zarr(stranger / "ensemble.zarr", zarr_format=2)
-    with pytest.raises(st.DefinitionError, match=r"^the definition names the function 'stranger:f'.*trust=True"):
+def test_files_and_stores_need_trust_for_a_function(untrusted: Path) -> None:
+    with pytest.raises(st.DefinitionError, match=r"'untrusted:f'.*--trust"):
+        st.Architecture.read(untrusted / "arch.json")
+    safe = st.chain.sample(st.shaped_mlp(8, 2), np.eye(2), 3, seed=0).to_xarray()
+    data = safe.assign_attrs(architecture=json.dumps(smooth("untrusted:f")))
+    data.to_zarr(untrusted / "ensemble.zarr", zarr_format=2)
+    with pytest.raises(st.DefinitionError, match=r"^the definition names the function 'untrusted:f'.*trust=True"):
         st.Ensemble.of_xarray(data)
-    with pytest.raises(st.DefinitionError, match=r"^the definition names the function 'stranger:f'.*trust=True"):
-        st.Ensemble.load(stranger / "ensemble.zarr")
-    assert not (stranger / "mark").exists()
-    arch = st.Architecture.read(stranger / "arch.json", trust=True)
-    assert st.Ensemble.load(stranger / "ensemble.zarr", trust=True).architecture == arch
+    with pytest.raises(st.DefinitionError, match=r"^the definition names the function 'untrusted:f'.*trust=True"):
+        st.Ensemble.load(untrusted / "ensemble.zarr")
+    assert not (untrusted / "mark").exists()
+    arch = st.Architecture.read(untrusted / "arch.json", trust=True)
+    assert st.Ensemble.load(untrusted / "ensemble.zarr", trust=True).architecture == arch
     assert st.Ensemble.of_xarray(data, trust=True).architecture == arch
-    assert (stranger / "mark").exists()
+    assert (untrusted / "mark").exists()
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_files_and_stores_need_trust_for_a_function(stranger: Path) -> None:
         "",
     ],
 )
-def test_the_homes_hold_nothing_that_runs_something(name: str) -> None:
+def test_without_trust_nothing_that_could_run_code_is_loaded(name: str) -> None:
     before = set(sys.modules)
     with pytest.raises(st.DefinitionError):
         load_function(name, trust=False)
@@ -135,26 +135,26 @@ def test_the_homes_hold_nothing_that_runs_something(name: str) -> None:
 
 @definition
 class WithFunctions(Definition):
-    """Functions in the other places where a field may have them."""
+    """A definition with functions inside other types."""
 
     maybe: NamedFunction | None
     several: tuple[NamedFunction, ...]
     text: str
 
 
-def test_functions_are_known_by_their_fields(stranger: Path) -> None:
-    made = WithFunctions(np.tanh, (np.sin, np.cos), "stranger:f")
+def test_only_fields_of_functions_are_read_as_their_names(untrusted: Path) -> None:
+    made = WithFunctions(np.tanh, (np.sin, np.cos), "untrusted:f")
     assert Definition.from_dict(made.to_dict()) == made
     assert WithFunctions.from_dict(made.to_dict() | {"maybe": None}).maybe is None
-    for fields in ({"maybe": "stranger:f"}, {"several": ["numpy:sin", "stranger:f"]}):
-        with pytest.raises(st.DefinitionError, match="'stranger:f'"):
+    for fields in ({"maybe": "untrusted:f"}, {"several": ["numpy:sin", "untrusted:f"]}):
+        with pytest.raises(st.DefinitionError, match="'untrusted:f'"):
             Definition.from_dict(made.to_dict() | fields)
-    assert not (stranger / "mark").exists()
+    assert not (untrusted / "mark").exists()
 
 
-def test_a_constructor_imports_what_the_users_own_code_names(stranger: Path) -> None:
-    assert st.Smooth("stranger:f", 0.0, -2.0).f is sys.modules["stranger"].f
-    assert (stranger / "mark").exists()
+def test_a_constructor_imports_a_function_by_name_without_trust(untrusted: Path) -> None:
+    assert st.Smooth("untrusted:f", 0.0, -2.0).f is sys.modules["untrusted"].f
+    assert (untrusted / "mark").exists()
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_constructor_imports_what_the_users_own_code_names(stranger: Path) -> 
         ("f = 3", "the module broken has no function 'f'"),
     ],
 )
-def test_what_cannot_be_imported_is_told_in_one_line(
+def test_a_failed_import_is_explained_in_one_line(
     code: str | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
