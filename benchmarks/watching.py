@@ -18,7 +18,7 @@ DEPTHS, ROUNDS, WARM = (6, 24, 64), 10, 2
 
 def main() -> None:
     """Print the table."""
-    print("| blocks | a watch_blocks step over a plain one | in all, at one in 50 |")
+    print("| blocks | a watched step over a plain one | in all, at one in 50 |")
     print("|---|---|---|")
     for depth in DEPTHS:
         recipe = Recipe(task="causal-lm", depth=depth)
