@@ -12,7 +12,7 @@ import numpy as np
 
 from shaped_transformer.numerics.arrays import Array
 from shaped_transformer.numerics.draws import Draws
-from shaped_transformer.views.sampling import Walk, draw_block
+from shaped_transformer.views.sampling import Walk, draw_batch
 
 REPEATS = 5
 MICRO = 1e6
@@ -38,7 +38,7 @@ def seconds(job: Callable[[], object], repeats: int = REPEATS) -> float:
 
 def walk_time(walk: Walk, repeats: int = REPEATS) -> float:
     """Microseconds per sample and step of a walk, drawn as the library draws it."""
-    job = lambda: draw_block(walk, 0, (walk.steps,), (0.0, 1e8), 0)  # noqa: E731
+    job = lambda: draw_batch(walk, 0, (walk.steps,), (0.0, 1e8), 0)  # noqa: E731
     return MICRO * seconds(job, repeats) / walk.size / walk.steps
 
 

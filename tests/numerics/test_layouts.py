@@ -175,12 +175,12 @@ def test_wide_matrices_are_factored_as_accurately_as_by_reflections() -> None:
     assert 1e-10 < factor[1, 5, 5] / np.linalg.norm(a[1, 4]) < 1e-8
 
 
-def draw_in_both_layouts(walk: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[sampling.Drawn, sampling.Drawn]:
+def draw_in_both_layouts(walk: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[sampling.Paths, sampling.Paths]:
     """Return a batch drawn with the compiled kernels, and the same by NumPy from the same random numbers."""
     records = tuple(range(walk.steps + 1))
-    compiled = sampling.draw_block(walk, 0, records, (0.0, 1e8), 0)
+    compiled = sampling.draw_batch(walk, 0, records, (0.0, 1e8), 0)
     monkeypatch.setattr(linalg, "is_sample_last", lambda _: False)
-    return compiled, sampling.draw_block(walk, 0, records, (0.0, 1e8), 0)
+    return compiled, sampling.draw_batch(walk, 0, records, (0.0, 1e8), 0)
 
 
 @pytest.mark.parametrize("name", CHAINS)

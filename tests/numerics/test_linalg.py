@@ -10,7 +10,7 @@ from scipy.stats import chi2, kstest
 from shaped_transformer.numerics import linalg
 from shaped_transformer.numerics.arrays import Floats
 from shaped_transformer.numerics.draws import Draws
-from shaped_transformer.views.stopping import leaves
+from shaped_transformer.views.stopping import outside_window
 
 sizes = some.integers(1, 7)
 
@@ -101,12 +101,12 @@ def test_a_sample_is_outside_the_window_exactly_if_an_eigenvalue_is(
     values = np.linalg.eigvalsh(linalg.gram(factor))
     want = (values[:, -rank] < low - 1e-12) | (values[:, -1] > low + width)
     for layout in (factor, linalg.sample_last(factor)):
-        np.testing.assert_array_equal(leaves(layout, (low, low + width), rank), want)
+        np.testing.assert_array_equal(outside_window(layout, (low, low + width), rank), want)
 
 
 @pytest.mark.parametrize("last", [False, True])
 def test_a_singular_covariance_is_outside_a_window_above_zero(last: bool) -> None:
     factor = np.stack([np.eye(3), np.diag([1.0, 0.0, 1.0]), np.tri(3)])
     factor = linalg.sample_last(factor) if last else factor
-    np.testing.assert_array_equal(leaves(factor, (1e-9, 10.0), 3), [False, True, False])
-    np.testing.assert_array_equal(leaves(factor, (0.0, 10.0), 3), [False, False, False])
+    np.testing.assert_array_equal(outside_window(factor, (1e-9, 10.0), 3), [False, True, False])
+    np.testing.assert_array_equal(outside_window(factor, (0.0, 10.0), 3), [False, False, False])

@@ -61,8 +61,8 @@ def test_the_window_counts_as_many_eigenvalues_as_the_input_has() -> None:
     factor = np.zeros((3, 4, 4))
     factor[:] = np.diag([1.0, 1e-1, 1e-3, 1e-3])
     factor[1] *= 1e3
-    np.testing.assert_array_equal(stopping.leaves(factor, WINDOW, 2), [False, True, False])
-    np.testing.assert_array_equal(stopping.leaves(factor, WINDOW, 3), [True, True, True])
+    np.testing.assert_array_equal(stopping.outside_window(factor, WINDOW, 2), [False, True, False])
+    np.testing.assert_array_equal(stopping.outside_window(factor, WINDOW, 3), [True, True, True])
 
 
 def test_stability_of_a_singular_input_is_that_of_its_tokens_once_each() -> None:

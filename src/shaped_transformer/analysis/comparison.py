@@ -18,7 +18,7 @@ from ..numerics.arrays import Floats
 from ..observables import OBSERVABLES, RESOLUTION, smallest_eigenvalue
 from ..views import chain, network, sampling, sde
 from ..views.ensemble import Ensemble
-from ..views.stopping import FOLLOWED
+from ..views.stopping import DEFAULT_WINDOW
 from .verdict import Verdict, verdict
 
 if TYPE_CHECKING:
@@ -136,13 +136,13 @@ def compare(
     check_count(samples, "samples")
     if network_samples is not None:
         check_count(network_samples, "network_samples")
-    v0 = sampling.check_start(architecture, v0)
+    v0 = sampling.check_covariance(architecture, v0)
     largest = float(np.linalg.eigvalsh(v0)[-1])
-    if largest > FOLLOWED[1]:
+    if largest > DEFAULT_WINDOW[1]:
         raise InputError(
-            f"the input's largest eigenvalue {largest:.3g} is beyond {FOLLOWED[1]:g}, where paths are stopped: rescale"
+            f"the input's largest eigenvalue {largest:.3g} is beyond {DEFAULT_WINDOW[1]:g}, where paths stop: rescale"
         )
-    common: dict[str, Any] = {"seed": seed, "record": RECORDS, "workers": workers, "stop": FOLLOWED}
+    common: dict[str, Any] = {"seed": seed, "record": RECORDS, "workers": workers, "stop": DEFAULT_WINDOW}
     no_limit = None
     try:
         sde.check_limit(architecture)

@@ -1,1 +1,1 @@
-"""What turns a definition into draws: the network itself, its exact chain, and its limit."""
+"""The three views of a definition, from which samples are drawn: the network itself, its exact chain, and its limit."""

@@ -1,7 +1,7 @@
-"""View 2: the exact chain. The covariance of the finite network, drawn in law without any weights (theory §3).
+"""View 2: the exact chain. Draws the covariance of a finite network from its distribution, without weights (theory §3).
 
-The state is a factor L of V = L·Lᵀ with min(m, n) columns, carried by LQ steps so that collapsing eigenvalues keep
-their digits. This view is a result of this project.
+The state is a factor L of V = L·Lᵀ with min(m, n) columns. LQ decompositions carry it from layer to layer, so that
+collapsing eigenvalues keep their digits. This view is a result of this project.
 """
 
 from collections.abc import Sequence
@@ -18,13 +18,18 @@ from ..numerics.draws import Draws
 from . import sampling, stopping
 from .ensemble import Ensemble
 
-HIDDEN_NUMBERS, LEAST_BLOCK = 2**20, 32
-"""Hidden units of a sample-last block, so that few samples of a wide network are not many; and its least size."""
+__all__ = ["sample"]
+
+HIDDEN_NUMBERS = 2**20
+"""Most hidden units in a sample-last batch: it limits the batches, and so the shortest run, of wide networks."""
+
+MIN_BATCH = 32
+"""Least number of samples in a sample-last batch, whatever the number of hidden units."""
 
 
 @dataclass(frozen=True)
 class ChainWalk:
-    """Factors L, (samples, lead + m, k), of a block of covariances, layer by layer."""
+    """Factors L, (samples, lead + m, k), of a batch of covariances, layer by layer."""
 
     architecture: Architecture
     factor: Array
@@ -40,7 +45,7 @@ class ChainWalk:
 
     @property
     def lead(self) -> int:
-        """Rows before the tokens: 1 for LayerNorm (the all-ones vector), else 0."""
+        """Number of rows before the tokens: 1 for LayerNorm (the all-ones vector), else 0."""
         return int(self.architecture.needs_mean)
 
     def start(self, draws: Draws) -> Array:
@@ -68,23 +73,27 @@ class ChainWalk:
     def eigenvalues(self, state: Array) -> Array:
         return linalg.squared_singular_values(linalg.rows(state, self.lead))
 
-    def leaves(self, state: Array, stop: stopping.Window, rank: int) -> NDArray[np.bool_]:
-        return stopping.leaves(linalg.rows(state, self.lead), stop, rank)
+    def outside_window(self, state: Array, stop: stopping.Window, rank: int) -> NDArray[np.bool_]:
+        return stopping.outside_window(linalg.rows(state, self.lead), stop, rank)
 
 
 def new_walk(architecture: Architecture, factor: Array, sample_last: bool | None = None) -> ChainWalk:
-    """Return the walk from a factor of V0, with as many samples per block as the cache holds.
+    """Return the walk from a factor of V0, with as many samples in a batch as fit into the cache.
 
-    **Arguments:** `sample_last`: the layout, and so the path (`linalg`); `None` takes the faster one.
+    **Arguments:**
+
+    - `architecture`: the network.
+    - `factor`: L0 with V0 = L0·L0ᵀ, (m, k).
+    - `sample_last`: the memory layout (`linalg`); `None` (the default) means the faster one.
     """
     n, tokens = architecture.width, len(factor)
     last = linalg.prefers_kernels(tokens) if sample_last is None else sample_last
     hidden = tokens * max(layer.hidden_width_of(n) for layer in architecture.block)
     if last:
-        largest = max(LEAST_BLOCK, HIDDEN_NUMBERS // max(hidden, 1))
-        size = min(largest, sampling.block_size(tokens**2, sampling.SMALL_NUMBERS))
+        largest = max(MIN_BATCH, HIDDEN_NUMBERS // max(hidden, 1))
+        size = min(largest, sampling.batch_size(tokens**2, sampling.SAMPLE_LAST_NUMBERS))
     else:
-        size = sampling.block_size(max(hidden, 2 * tokens**2))
+        size = sampling.batch_size(max(hidden, 2 * tokens**2))
     return ChainWalk(architecture, factor, size, last)
 
 
@@ -95,22 +104,33 @@ def sample(
     seed: int,
     *,
     record: int | Sequence[int] | None = None,
-    stop: stopping.Window = stopping.FOLLOWED,
+    stop: stopping.Window = stopping.DEFAULT_WINDOW,
     workers: int | None = None,
     client: Any = None,
 ) -> Ensemble:
-    """Draw the token covariance of the finite network, exactly in law, without drawing weights.
+    """Draw token covariances with exactly the distribution of `network.sample`, but without drawing weights.
 
-    **Arguments:** as in `network.sample`.
+    At width 1024 this is hundreds to thousands of times faster (benchmarks/README.md).
 
-    **Returns:** an `Ensemble` with the law of `network.sample`, at any width: hundreds to thousands of times faster at
-    n = 1024 (benchmarks/README.md).
+    ```python
+    arch = st.shaped_transformer(width=64, depth=8)
+    v0 = st.inputs.equicorrelated(tokens=4, correlation=0.2)
+    chain = st.chain.sample(arch, v0, samples=16, seed=0)
+    chain.covariance.shape  # (16, 9, 4, 4): samples, recorded layers, tokens, tokens
+    ```
 
-    **Raises:** `InputError` for arguments out of range.
+    **Arguments:** as in `network.sample`, without `dtype`.
+
+    **Returns:** an `Ensemble`.
+
+    **Raises:** `InputError` for arguments out of range, or more samples than fit into memory.
+
+    **Effects on the process:** while threads draw, BLAS uses one thread in the whole process. With the GNU C library,
+    the process (or the cluster's worker) keeps up to 256 MB of freed memory for reuse from then on.
     """
-    v = sampling.check_start(architecture, v0)
+    v = sampling.check_covariance(architecture, v0)
     factor = sampling.initial_factor(v, architecture.width)
     walk = new_walk(architecture, factor)
-    layers = sampling.record_steps(record, architecture.depth)
-    drawn = sampling.draw(walk, samples, seed, layers, stop, workers, client)
+    layers = sampling.recorded_layers(record, architecture.depth)
+    drawn = sampling.draw_paths(walk, samples, seed, layers, stop, workers, client)
     return Ensemble.of_draws(drawn, walk, layers, v, seed, {"stop": list(stop)})

@@ -1,4 +1,4 @@
-"""The result of every view: covariances of many samples at the recorded layers, with what made them."""
+"""The result of every view: covariances of many samples at the recorded layers, with the settings that made them."""
 
 import json
 import os
@@ -22,29 +22,40 @@ from ..version import __version__
 if TYPE_CHECKING:
     import xarray
 
-    from .sampling import Drawn, Walk
+    from .sampling import Paths, Walk
 
 
 ARRAYS = ("initial", "covariance", "eigenvalues", "depth", "stopped")
+"""Arrays that a store must contain to be an ensemble."""
+
 ATTRIBUTES = ("view", "architecture", "seed", "settings", "version", "command")
-"""What a store must hold to be an ensemble."""
+"""Attributes that a store must have to be an ensemble."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Ensemble:
-    """Draws of the token covariance V through depth.
+    """Samples of the token covariance V at the recorded layers.
+
+    ```python
+    v0 = st.inputs.equicorrelated(tokens=4, correlation=0.2)
+    chain = st.chain.sample(st.shaped_transformer(width=64, depth=8), v0, samples=16, seed=0)
+    chain.depth  # [0, 1, …, 8]
+    chain.covariance.shape  # (16, 9, 4, 4)
+    ```
 
     **Attributes:**
 
     - `view`: `"network"`, `"chain"` or `"sde"`.
-    - `architecture`: the definition that was drawn.
+    - `architecture`: the definition of the network.
     - `initial`: V0, (m, m).
-    - `covariance`: V, (samples, records, m, m). After a path has stopped, its last V.
-    - `eigenvalues`: of V, (samples, records, m), largest first, from the factor: exact far below the rounding of V.
-    - `depth`: recorded layers, (records,); whole numbers unless a step of the SDE falls between layers.
-    - `stopped`: first layer at which an eigenvalue left the window, (samples,); depth + 1 if none did. Downwards only
-      the rank(V0) largest eigenvalues count.
-    - `seed`, `settings`: what was asked for; `version`, `command`: what made it.
+    - `covariance`: V, (samples, records, m, m); after a path has stopped, its last V.
+    - `eigenvalues`: eigenvalues of V, (samples, records, m), largest first. They are computed from the factor, and
+      accurate far below the rounding error of V.
+    - `depth`: recorded layers, (records,); whole numbers, unless a recorded step of the SDE is between two layers.
+    - `stopped`: first layer at which an eigenvalue was outside the window, (samples,); depth + 1 if none was. Only the
+      rank(V0) largest eigenvalues are compared with the lower end.
+    - `seed`, `settings`: arguments of `sample`.
+    - `version`, `command`: version of the library, and command line of the process.
     """
 
     view: str
@@ -61,21 +72,21 @@ class Ensemble:
 
     @classmethod
     def of_draws(
-        cls, drawn: "Drawn", walk: "Walk", records: NDArray[np.int64], v0: Floats, seed: int, settings: dict[str, Any]
+        cls, paths: "Paths", walk: "Walk", records: NDArray[np.int64], v0: Floats, seed: int, settings: dict[str, Any]
     ) -> Self:
-        """Wrap the draws of a walk, whose steps are turned into layers."""
+        """Return the ensemble of the paths of a walk, with steps converted to layers."""
         depth = walk.architecture.depth
         layers = records * depth / walk.steps
         whole = np.rint(layers).astype(np.int64)
-        stopped = np.ceil(drawn.stopped * depth / walk.steps - 1e-9).astype(np.int64)
+        stopped = np.ceil(paths.stopped * depth / walk.steps - 1e-9).astype(np.int64)
         return cls(
             view=walk.view,
             architecture=walk.architecture,
             initial=v0,
-            covariance=drawn.covariance,
-            eigenvalues=drawn.eigenvalues,
+            covariance=paths.covariance,
+            eigenvalues=paths.eigenvalues,
             depth=whole if np.allclose(layers, whole, rtol=0, atol=1e-9) else layers,
-            stopped=np.where(drawn.stopped > walk.steps, depth + 1, stopped),
+            stopped=np.where(paths.stopped > walk.steps, depth + 1, stopped),
             seed=int(seed),
             settings=settings,
             version=__version__,
@@ -106,21 +117,52 @@ class Ensemble:
         return np.asarray(self.depth / self.architecture.width)
 
     def correlation(self) -> Floats:
-        """Return ρ^{αβ} = V^{αβ}/√(V^{αα}V^{ββ}), (samples, records, m, m); 0 for a token of norm 0."""
+        """Return the correlations of tokens, ρ^{αβ} = V^{αβ}/√(V^{αα}V^{ββ}).
+
+        ```python
+        chain = st.chain.sample(st.deep_linear(8, 4), np.eye(3), samples=2, seed=0)
+        chain.correlation().shape  # (2, 5, 3, 3)
+        ```
+
+        **Returns:** ρ, (samples, records, m, m); 0 for a token of norm 0.
+        """
         return OBSERVABLES["correlation"].of(self)
 
     def mean_token_norm(self) -> Floats:
-        """Return tr V / m, the mean over tokens of ‖x‖²/n, (samples, records)."""
+        """Return tr V / m, the mean over tokens of ‖x‖²/n.
+
+        ```python
+        chain = st.chain.sample(st.deep_linear(8, 4), np.eye(3), samples=2, seed=0)
+        chain.mean_token_norm()[:, 0]  # [1.0, 1.0], that of the input
+        ```
+
+        **Returns:** (samples, records).
+        """
         return OBSERVABLES["mean_token_norm"].of(self)
 
     def effective_rank(self) -> Floats:
-        """Return exp of the entropy of the normalised eigenvalues, between 1 and m, (samples, records)."""
+        """Return the effective rank: exp of the entropy of the eigenvalues, normalised to sum 1.
+
+        ```python
+        chain = st.chain.sample(st.deep_linear(8, 4), np.eye(3), samples=2, seed=0)
+        chain.effective_rank()[:, 0]  # [3.0, 3.0], that of the input
+        ```
+
+        **Returns:** numbers between 1 and m, (samples, records).
+        """
         return OBSERVABLES["effective_rank"].of(self)
 
     def log_determinant(self) -> Floats:
-        """Return log det V, (samples, records).
+        """Return log det V.
 
-        **Raises:** `InputError` where V is singular as far as float64 factors can tell.
+        ```python
+        chain = st.chain.sample(st.deep_linear(8, 4), np.eye(3), samples=2, seed=0)
+        chain.log_determinant()[:, 0]  # [0.0, 0.0], that of the input
+        ```
+
+        **Returns:** (samples, records).
+
+        **Raises:** `InputError` if V is singular, as far as factors in float64 resolve it.
         """
         return OBSERVABLES["log_determinant"].of(self)
 
@@ -131,28 +173,40 @@ class Ensemble:
         *,
         confidence: float = CONFIDENCE,
     ) -> Estimate[Floats]:
-        """Return quantiles over the samples at each record, with bootstrap intervals.
+        """Return quantiles of an observable over the samples, at each recorded layer, with bootstrap intervals.
+
+        ```python
+        chain = st.chain.sample(st.deep_linear(8, 4), np.eye(3), samples=16, seed=0)
+        chain.quantiles("effective_rank", (0.5,)).value.shape  # (1, 5): the median at each recorded layer
+        ```
 
         **Arguments:**
 
-        - `statistic`: name of an observable, such as `"effective_rank"`; `st.statistics.OBSERVABLES` has all.
-        - `q`: the quantiles, in [0, 1].
+        - `statistic`: name of an observable, one of `st.statistics.OBSERVABLES`.
+        - `q`: the quantiles, in [0, 1]; default 5, 50 and 95 %.
         - `confidence`: of the intervals, default 0.95.
 
         **Returns:** an `Estimate` whose `value`, `low`, `high` are (quantiles, records, …).
 
-        **Raises:** `InputError` for an unknown statistic or a number out of range.
+        **Raises:** `InputError` for an unknown name or a number out of range.
         """
         return quantiles(self.observe(statistic), q, confidence=confidence)
 
     def observe(self, name: str) -> Floats:
-        """Return an observable of every sample at each record, (samples, records, …).
+        """Return an observable of every sample at each recorded layer.
+
+        ```python
+        chain = st.chain.sample(st.deep_linear(8, 4), np.eye(3), samples=2, seed=0)
+        chain.observe("rho12").shape  # (2, 5)
+        ```
 
         **Arguments:**
 
         - `name`: one of `st.statistics.OBSERVABLES`.
 
-        **Raises:** `InputError` for an unknown name, or an observable of pairs where there is one token.
+        **Returns:** (samples, records, …).
+
+        **Raises:** `InputError` for an unknown name, or an observable that needs more tokens.
         """
         if name not in OBSERVABLES:
             raise InputError(f"statistic must be one of {', '.join(OBSERVABLES)} (got {name!r})")
@@ -162,7 +216,15 @@ class Ensemble:
         return observable.of(self)
 
     def to_xarray(self) -> "xarray.Dataset":
-        """Return the ensemble as an `xarray.Dataset` with dimensions sample, record, token and other_token."""
+        """Return the ensemble as an `xarray.Dataset`.
+
+        ```python
+        chain = st.chain.sample(st.deep_linear(8, 4), np.eye(3), samples=2, seed=0)
+        chain.to_xarray()["covariance"].mean("sample")
+        ```
+
+        **Returns:** a dataset with the dimensions sample, record, token and other_token.
+        """
         import xarray as xr
 
         tokens = ("token", "other_token")
@@ -178,7 +240,15 @@ class Ensemble:
         )
 
     def attributes(self) -> dict[str, Any]:
-        """Return what made the ensemble, as plain values; definition and settings are JSON."""
+        """Return the attributes of `to_xarray`, from which the ensemble can be drawn again.
+
+        ```python
+        chain = st.chain.sample(st.deep_linear(8, 4), np.eye(3), samples=2, seed=0)
+        chain.attributes()["view"]  # "chain"
+        ```
+
+        **Returns:** view, architecture (JSON), seed, settings (JSON), version and command.
+        """
         return {
             "view": self.view,
             "architecture": json.dumps(self.architecture.to_dict()),
@@ -190,13 +260,23 @@ class Ensemble:
 
     @classmethod
     def of_xarray(cls, data: "xarray.Dataset", *, trust: bool = False) -> Self:
-        """Return the ensemble that `to_xarray` described.
+        """Return the ensemble that `to_xarray` converted to a dataset.
 
-        **Arguments:** `data`: the dataset; `trust`: whether functions that the architecture names may be of any module,
-        as in `Architecture.from_dict`.
+        ```python
+        chain = st.chain.sample(st.deep_linear(8, 4), np.eye(3), samples=2, seed=0)
+        st.Ensemble.of_xarray(chain.to_xarray())
+        ```
 
-        **Raises:** `InputError` if something is missing or damaged; `DefinitionError` for an architecture that cannot
-        be, or a function that needs trust.
+        **Arguments:**
+
+        - `data`: the dataset.
+        - `trust`: whether a function that the architecture names may come from any module, as in
+          `Architecture.from_dict`; default no.
+
+        **Returns:** the ensemble.
+
+        **Raises:** `InputError` if something is missing or damaged; `DefinitionError` if the architecture is invalid or
+        names a function that needs trust.
         """
         try:
             made: dict[str, Any] = {name: data[name].to_numpy() for name in ARRAYS}
@@ -206,7 +286,7 @@ class Ensemble:
                 "settings": json.loads(data.attrs["settings"]),
                 "seed": int(data.attrs["seed"]),
             }
-            _see_whole(made)
+            _check_arrays(made)
         except DefinitionError:
             raise
         except (KeyError, TypeError, ValueError, RecursionError) as error:
@@ -215,12 +295,20 @@ class Ensemble:
         return cls(**{field.name: made[field.name] for field in fields(cls)})
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the ensemble as a zarr store: a folder with definition, seed, version and command inside.
+        """Write the ensemble as a zarr store, a folder that includes the definition, seed, version and command.
 
-        An older ensemble at the same place is replaced at once when the new one is complete; anything else is left
-        alone.
+        An older ensemble at `path` is replaced when the new one is complete. Anything else there is left alone.
 
-        **Raises:** `StorageError` if it cannot be written, or if there is something else at this place.
+        ```python
+        chain = st.chain.sample(st.deep_linear(8, 4), np.eye(3), samples=2, seed=0)
+        chain.save("chain.zarr")
+        ```
+
+        **Arguments:**
+
+        - `path`: the folder.
+
+        **Raises:** `StorageError` if it cannot be written, or if there is something else at `path`.
         """
         place = Path(path)
         with replacing(place) as temporary:
@@ -230,19 +318,30 @@ class Ensemble:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, trust: bool = False) -> Self:
-        """Read what `save` wrote.
+        """Return the ensemble that `save` wrote.
 
-        **Arguments:** `path`: the store; `trust`: whether functions that the architecture names may be of any module,
-        as in `Architecture.from_dict`.
+        ```python
+        chain = st.chain.sample(st.deep_linear(8, 4), np.eye(3), samples=2, seed=0)
+        chain.save("chain.zarr")
+        st.Ensemble.load("chain.zarr").samples  # 2
+        ```
+
+        **Arguments:**
+
+        - `path`: the folder.
+        - `trust`: whether a function that the architecture names may come from any module, as in
+          `Architecture.from_dict`; default no.
+
+        **Returns:** the ensemble.
 
         **Raises:** `StorageError` if there is no store that can be read, `InputError` if it is not an ensemble,
-        `DefinitionError` if its architecture cannot be, or a function needs trust.
+        `DefinitionError` if its architecture is invalid or names a function that needs trust.
         """
         return cls.of_xarray(read_store(Path(path)), trust=trust)
 
 
 def _is_ensemble(place: Path) -> bool:
-    """Whether `Ensemble.save` wrote what is at this place, whole or damaged."""
+    """Whether the store at `place` was written by `Ensemble.save`, even if its numbers are damaged."""
     try:
         attributes = json.loads((place / ".zattrs").read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -251,8 +350,11 @@ def _is_ensemble(place: Path) -> bool:
     return whole and isinstance(attributes, dict) and set(ATTRIBUTES) <= attributes.keys()
 
 
-def _see_whole(made: dict[str, Any]) -> None:
-    """Raise `ValueError` unless shapes agree and all numbers are numbers: a chunk that is lost reads as NaN or 0."""
+def _check_arrays(made: dict[str, Any]) -> None:
+    """Check that shapes agree and all numbers are finite: a missing chunk of a store is read as NaN or 0.
+
+    **Raises:** `ValueError` otherwise.
+    """
     samples, records, tokens = made["eigenvalues"].shape
     shapes = {
         "initial": (tokens, tokens),
@@ -265,6 +367,6 @@ def _see_whole(made: dict[str, Any]) -> None:
             raise ValueError(f"{name} has the shape {made[name].shape}, not {shape}")
     for name in ARRAYS:
         if made[name].dtype.kind not in "iuf" or not np.isfinite(made[name]).all():
-            raise ValueError(f"{name} holds what is no number")
+            raise ValueError(f"{name} contains values that are not finite numbers")
     if (np.diff(made["depth"]) <= 0).any():
-        raise ValueError("depth does not grow")
+        raise ValueError("depth does not increase")

@@ -1,21 +1,18 @@
-"""The loop that the three views share: blocks of samples, depth, recording, stopping, threads and clusters.
+"""The loop that the three views share: over batches of samples and over depth, with recording and stopping.
 
-Samples are drawn in blocks of a fixed size, each from its own stream of the seed. The size depends on the problem only,
-and a block is always drawn whole: so the draws depend neither on workers nor on records, and the first samples stay
-the same when more are asked for.
+Samples are drawn in batches of a fixed size, each from its own stream of the seed. The size depends on the problem
+only, and a batch is always drawn whole. So the samples depend neither on the workers nor on the recorded layers, and
+the first ones stay the same when `samples` grows.
 """
 
 import ctypes
 import os
-import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import closing, contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import islice
-from typing import Any, Protocol
+from numbers import Integral
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,29 +25,36 @@ from ..io.progress import progress
 from ..numerics import compilation, linalg
 from ..numerics.arrays import Array, Floats
 from ..numerics.draws import Draws
+from .parallel import run_in_threads, run_on_cluster
 from .stopping import Window, check_window
 
 VIEWS = ("network", "chain", "sde")
 """The views, in the order of their random streams."""
+
 RECORDS = 11
-BLOCK_NUMBERS = 2**17
-"""Numbers in the largest array of a sample-first block: a megabyte, within the cache."""
-SMALL_NUMBERS = 2**16
-"""Numbers in an (m, m) array of a sample-last block, of which a step holds a dozen."""
-LARGEST_BLOCK = 2048
+"""Number of recorded layers by default."""
+
+BATCH_NUMBERS = 2**17
+"""Numbers in the largest array of a sample-first batch: a megabyte, which fits into the cache."""
+
+SAMPLE_LAST_NUMBERS = 2**16
+"""Numbers in an (m, m) array of a sample-last batch; a step uses about twelve such arrays."""
+
+MAX_BATCH = 2048
+"""Largest number of samples in a batch."""
 
 
 class Walk(Protocol):
-    """A Markov chain over layers (or steps), for a block of samples at a time. Must be picklable."""
+    """A Markov chain over layers (or steps), for a batch of samples at a time. It must be picklable."""
 
     @property
     def view(self) -> str:
-        """One of `VIEWS`: each has random streams of its own."""
+        """Its view, one of `VIEWS`: each view has random streams of its own."""
         ...
 
     @property
     def architecture(self) -> Architecture:
-        """What is drawn."""
+        """The network whose covariance is drawn."""
         ...
 
     @property
@@ -60,26 +64,26 @@ class Walk(Protocol):
 
     @property
     def steps(self) -> int:
-        """How many steps it takes to the last layer."""
+        """The number of steps to the last layer."""
         ...
 
     @property
     def size(self) -> int:
-        """Samples per block."""
+        """The number of samples in a batch."""
         ...
 
     @property
     def dtype(self) -> str:
-        """Of the random numbers."""
+        """The type of the random numbers."""
         ...
 
     @property
     def sample_last(self) -> bool:
-        """Whether its batches have their samples contiguous (`linalg`)."""
+        """Whether its batches have the sample-last layout (`linalg`)."""
         ...
 
     def start(self, draws: Draws) -> Array:
-        """Return the state before the first step, first axis the sample."""
+        """Return the state before the first step; its first axis is the sample."""
         ...
 
     def step(self, state: Array, draws: Draws) -> Array:
@@ -94,26 +98,25 @@ class Walk(Protocol):
         """Return the eigenvalues of V, largest first, (samples, m)."""
         ...
 
-    def leaves(self, state: Array, stop: Window, rank: int) -> NDArray[np.bool_]:
-        """Return which samples have left the window: downwards, with their `rank` largest eigenvalues."""
+    def outside_window(self, state: Array, stop: Window, rank: int) -> NDArray[np.bool_]:
+        """Return which samples are outside the window; only their `rank` largest eigenvalues count downwards."""
         ...
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """What a run of a walk gives: covariances and eigenvalues at the recorded steps, and when each path stopped."""
+class Paths:
+    """Paths of a walk: V and its eigenvalues at the recorded steps, and the step at which each path stopped."""
 
     covariance: Floats
     eigenvalues: Floats
     stopped: NDArray[np.int64]
 
 
-Blocks = Generator[tuple[int, Drawn], None, None]
-"""Finished blocks with their numbers, in any order."""
-
-
 def check_architecture(architecture: Any) -> None:
-    """Raise `InputError` unless this is an `Architecture`."""
+    """Check that the argument is an `Architecture`.
+
+    **Raises:** `InputError` otherwise.
+    """
     if not isinstance(architecture, Architecture):
         raise InputError(
             f"an Architecture is expected (got {type(architecture).__name__}): build one, or read it with "
@@ -121,16 +124,19 @@ def check_architecture(architecture: Any) -> None:
         )
 
 
-def check_start(architecture: Architecture, v0: Any) -> Floats:
-    """Return V0, checked to be a covariance of as many tokens as the architecture's masks are for."""
+def check_covariance(architecture: Architecture, v: Any) -> Floats:
+    """Return V, checked to be a covariance of a number of tokens that the architecture's masks fit.
+
+    **Raises:** `InputError` otherwise.
+    """
     check_architecture(architecture)
-    v = from_covariance(v0)
-    architecture.check_tokens(len(v))
-    return v
+    checked = from_covariance(v)
+    architecture.check_tokens(len(checked))
+    return checked
 
 
 def initial_factor(v0: Array, width: int) -> Array:
-    """Return a factor L0 of V0 with at most min(m, width) columns; what V0 does not resolve is 0 in it.
+    """Return a factor L0 of V0 with at most min(m, width) columns; unresolved eigenvalues of V0 count as 0.
 
     **Raises:** `InputError` if the rank of V0 exceeds the width.
     """
@@ -147,25 +153,24 @@ def initial_factor(v0: Array, width: int) -> Array:
     return linalg.lq((vectors * np.sqrt(values))[:, len(v0) - keep :])
 
 
-def block_size(elements: int, numbers: int = BLOCK_NUMBERS) -> int:
-    """Return how many samples to draw at a time if each needs an array of `elements` of the block's `numbers`."""
-    return int(np.clip(numbers // max(elements, 1), 1, LARGEST_BLOCK))
+def batch_size(elements: int, numbers: int = BATCH_NUMBERS) -> int:
+    """Return the number of samples in a batch, if each needs `elements` numbers and the batch may have `numbers`."""
+    return int(np.clip(numbers // max(elements, 1), 1, MAX_BATCH))
 
 
-def record_steps(record: int | Sequence[int] | None, depth: int) -> NDArray[np.int64]:
+def recorded_layers(record: int | Sequence[int] | None, depth: int) -> NDArray[np.int64]:
     """Return the layers to record, increasing, between 0 and `depth`.
 
-    **Arguments:** `record`: `None` for at most 11 evenly spaced layers, a whole number for that many (1: the last),
-    or the layers themselves.
+    **Arguments:**
 
-    **Raises:** `InputError` for layers outside [0, depth].
+    - `record`: `None` for at most 11 evenly spaced layers, a whole number for that many (1: only the last layer), or
+      the layers themselves.
+    - `depth`: of the network.
+
+    **Raises:** `InputError` for a number below 1 or layers outside [0, depth].
     """
-    if isinstance(record, bool):
-        raise InputError("record must be None, a whole number, or a sequence of layers")
-    if record is None or isinstance(record, int | np.integer):
-        count = RECORDS if record is None else int(record)
-        if count < 1:
-            raise InputError(f"record must be at least 1 (got {count}): the last layer is always of interest")
+    if record is None or isinstance(record, Integral):
+        count = RECORDS if record is None else check_count(cast(int, record), "record")
         layers = np.linspace(0, depth, count) if count > 1 else np.array([depth])
     else:
         try:
@@ -178,7 +183,7 @@ def record_steps(record: int | Sequence[int] | None, depth: int) -> NDArray[np.i
     return np.unique(np.rint(layers).astype(np.int64))
 
 
-def draw(
+def draw_paths(
     walk: Walk,
     samples: int,
     seed: int,
@@ -186,52 +191,59 @@ def draw(
     stop: Window,
     workers: int | None = None,
     client: Any = None,
-) -> Drawn:
+) -> Paths:
     """Draw `samples` paths of a walk.
 
     **Arguments:**
 
-    - `walk`: what to draw.
-    - `samples`, `seed`: how many, and from which stream.
+    - `walk`: the Markov chain.
+    - `samples`: number of paths.
+    - `seed`: seed of the random streams.
     - `records`: the steps to keep, increasing.
     - `stop`: window (low, high) of eigenvalues; a path is frozen at the first step outside it.
-    - `workers`: threads, default all cores. `client`: a Dask client, which takes the place of threads.
+    - `workers`: number of threads; `None` (the default) means all cores.
+    - `client`: a Dask client, used instead of threads; default none.
 
-    **Raises:** `InputError` for arguments out of range, or draws that would fill the memory. An interrupt stops all
-    threads and is passed on.
+    **Returns:** the paths.
+
+    **Raises:** `InputError` for arguments out of range, or more paths than fit into memory. An interrupt stops all
+    threads and is raised again.
     """
     check_count(samples, "samples")
     check_count(1 if workers is None else workers, "workers")
     m = len(walk.factor)
     check_memory(samples, len(records), m)
     compilation.load_all()
-    task = partial(draw_block, walk, check_seed(seed), tuple(int(r) for r in records), check_window(stop))
-    blocks = -(-samples // walk.size)
-    results = _on_cluster(task, blocks, client) if client is not None else _in_threads(task, blocks, workers)
-    out = Drawn(
+    task = partial(draw_batch, walk, check_seed(seed), tuple(int(r) for r in records), check_window(stop))
+    batches = -(-samples // walk.size)
+    results = run_on_cluster(task, batches, client) if client is not None else run_in_threads(task, batches, workers)
+    out = Paths(
         np.empty((samples, len(records), m, m)),
         np.empty((samples, len(records), m)),
         np.empty(samples, dtype=np.int64),
     )
     with closing(results), progress(walk.view, samples) as advance:
-        for block, drawn in results:
-            place = slice(block * walk.size, min((block + 1) * walk.size, samples))
+        for batch, paths in results:
+            place = slice(batch * walk.size, min((batch + 1) * walk.size, samples))
             count = place.stop - place.start
-            out.covariance[place] = drawn.covariance[:count]
-            out.eigenvalues[place] = drawn.eigenvalues[:count]
-            out.stopped[place] = drawn.stopped[:count]
+            out.covariance[place] = paths.covariance[:count]
+            out.eigenvalues[place] = paths.eigenvalues[:count]
+            out.stopped[place] = paths.stopped[:count]
             advance(count)
     return out
 
 
-LARGEST_SHARE = 0.5
-"""Of the machine's memory that draws may take: what is read off them needs up to as much again."""
+MAX_MEMORY_SHARE = 0.5
+"""Fraction of the machine's memory that paths may take; computing observables from them may take as much again."""
 
 
 def check_memory(samples: int, records: int, m: int) -> None:
-    """Raise `InputError` for draws, of all views together, that would not fit: the system would end them silently."""
+    """Check that the paths of all views together fit into memory; otherwise the system might kill the process.
+
+    **Raises:** `InputError` if they do not.
+    """
     needed, memory = samples * records * m * (m + 1) * np.dtype(np.float64).itemsize, physical_memory()
-    if needed > LARGEST_SHARE * memory:
+    if needed > MAX_MEMORY_SHARE * memory:
         raise InputError(
             f"{samples:,} draws of {m} tokens at {records} layers take {needed / 1e9:.1f} GB, more than half of this "
             f"machine's {memory / 1e9:.1f} GB: ask for fewer samples, tokens or layers (record=…)"
@@ -239,131 +251,74 @@ def check_memory(samples: int, records: int, m: int) -> None:
 
 
 def physical_memory() -> float:
-    """Return the bytes of memory that the machine has, infinity where the system does not tell."""
+    """Return the machine's memory in bytes, or infinity if the system does not report it."""
     try:
         return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (AttributeError, ValueError, OSError):
         return float("inf")
 
 
-def draw_block(
+def draw_batch(
     walk: Walk,
     seed: int,
     records: tuple[int, ...],
     stop: Window,
-    block: int,
+    batch: int,
     cancelled: Callable[[], bool] = lambda: False,
-) -> Drawn:
-    """Draw one whole block of samples; the unit of work of threads and clusters alike."""
+) -> Paths:
+    """Draw one whole batch of samples, which is the task of a thread or of a cluster's worker.
+
+    **Raises:** `InterruptedError` once `cancelled` returns true.
+    """
     _keep_freed_memory()
-    draws = Draws(seed, VIEWS.index(walk.view), block, walk.size, walk.dtype, walk.sample_last)
+    draws = Draws(seed, VIEWS.index(walk.view), batch, walk.size, walk.dtype, walk.sample_last)
     state = walk.start(draws)
     covariances, eigenvalues = [], []
     never = walk.steps + 1
-    leaves = partial(walk.leaves, stop=stop, rank=linalg.rank(walk.factor))
-    stopped = np.where(leaves(state), 0, never)
+    outside_window = partial(walk.outside_window, stop=stop, rank=linalg.rank(walk.factor))
+    stopped = np.where(outside_window(state), 0, never)
     running = stopped == never
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for step in range(walk.steps + 1):
             if step and running.any():
                 if cancelled():
                     raise InterruptedError
-                state, moves = _advance(state, walk.step(state, draws), running)
-                left = running & (~moves | leaves(state))
+                state, moved = _advance(state, walk.step(state, draws), running)
+                left = running & (~moved | outside_window(state))
                 stopped[left] = step
                 running &= ~left
             if step in records:
                 covariances.append(walk.covariance(state))
                 eigenvalues.append(walk.eigenvalues(state))
-    return Drawn(np.stack(covariances, axis=1), np.stack(eigenvalues, axis=1), stopped)
+    return Paths(np.stack(covariances, axis=1), np.stack(eigenvalues, axis=1), stopped)
 
 
-KEPT = 2**28
-"""Bytes that freed arrays may occupy before the system gets them back."""
+KEPT_BYTES = 2**28
+"""Bytes of freed memory that the process keeps instead of returning them to the system."""
 
 
 @cache
 def _keep_freed_memory() -> None:
-    """Let the GNU C library keep the memory of freed arrays for the next ones, where it is the C library.
+    """Make the GNU C library, if it is the C library, keep the memory of freed arrays for new ones.
 
-    Else each step asks the system for zeroed pages again, which takes longer than the arithmetic; Dask's workers, which
-    give memory back at once, are five times slower by it.
+    Otherwise each step requests zeroed pages from the system again, which takes longer than the arithmetic. Dask's
+    workers, which return memory at once, would be five times slower. The setting is of the whole process and permanent.
     """
     trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return
-    mallopt(trim_threshold, KEPT)
-    mallopt(mmap_threshold, KEPT // 16)
+    mallopt(trim_threshold, KEPT_BYTES)
+    mallopt(mmap_threshold, KEPT_BYTES // 16)
 
 
 def _advance(old: Array, new: Array, running: NDArray[np.bool_]) -> tuple[Array, NDArray[np.bool_]]:
-    """The next state, in which stopped paths stay and a step to infinity is not taken; and who moves."""
-    if old.shape != new.shape:  # the factor may gain or lose columns that are zero
+    """Return the next state, and which paths moved: not those that stopped, nor those whose step is infinite."""
+    if old.shape != new.shape:  # the factor may gain or lose columns of zeros
         width = max(linalg.column_count(old), linalg.column_count(new))
         old, new = linalg.pad(old, width), linalg.pad(new, width)
-    moves = running & np.isfinite(linalg.squared_norm(new))
-    if not moves.all():
-        new = np.where(moves[:, None, None], new, old)
-    return new, moves
-
-
-_given_up: ContextVar[Callable[[], bool]] = ContextVar("whether draws are given up", default=lambda: False)
-
-
-@contextmanager
-def given_up_when(cancelled: Callable[[], bool]) -> Iterator[None]:
-    """Within the context, end draws with `InterruptedError` as soon as this is true.
-
-    An interrupt reaches the main thread only: who draws in threads of their own passes it on by this.
-    """
-    token = _given_up.set(cancelled)
-    try:
-        yield
-    finally:
-        _given_up.reset(token)
-
-
-def _in_threads(task: Callable[..., Drawn], blocks: int, workers: int | None) -> Blocks:
-    from threadpoolctl import threadpool_limits
-
-    cancel, given_up = threading.Event(), _given_up.get()
-    count = min(workers or cores(), blocks)
-
-    def cancelled() -> bool:
-        return cancel.is_set() or given_up()
-
-    # One BLAS thread per block: the blocks are the parallel work, and sums keep their order whatever runs them.
-    with threadpool_limits(limits=1), ThreadPoolExecutor(count) as pool:
-        waiting = iter(range(blocks))
-        running = {pool.submit(task, b, cancelled=cancelled): b for b in islice(waiting, 2 * count)}
-        try:
-            while running:
-                done = next(as_completed(running))
-                block = running.pop(done)
-                yield block, done.result()
-                for b in islice(waiting, 1):
-                    running[pool.submit(task, b, cancelled=cancelled)] = b
-        finally:
-            cancel.set()
-
-
-def cores() -> int:
-    """Cores that this process may use; not every system knows of more than the machine's."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _on_cluster(task: Callable[..., Drawn], blocks: int, client: Any) -> Blocks:
-    try:
-        from distributed import as_completed as completed
-    except ImportError:
-        raise InputError("client= needs Dask: pip install 'shaped-transformer[cluster]'") from None
-    futures = client.map(task, range(blocks), pure=False)
-    place = {future.key: block for block, future in enumerate(futures)}
-    try:
-        for future, drawn in completed(futures, loop=client.loop, with_results=True):
-            yield place[future.key], drawn
-            future.release()
-    finally:
-        client.cancel(futures)
+    moved = running & np.isfinite(linalg.squared_norm(new))
+    if not moved.all():
+        new = np.where(moved[:, None, None], new, old)
+    return new, moved

@@ -1,8 +1,10 @@
 """View 3: the limit of infinite depth and width, dV = b(V) dt + Σ(V)^½ dB, t = layer/width (theory §4).
 
-Two schemes. `wishart` (default): a step of length h is a step of the exact chain at width 1/h with the softmax expanded
-and the hidden layer's kernel in closed form; never indefinite, weak order 1. `euler`: Euler–Maruyama on V, the textbook
-reference; it may lose positivity, and such a path is stopped.
+There are two schemes:
+
+- `wishart` (the default): a step of length h is a step of the exact chain at width 1/h, with the softmax expanded and
+  the hidden layer's kernel in closed form. V is always positive semi-definite; weak order 1.
+- `euler`: Euler–Maruyama on V, the textbook reference. V may become indefinite; such a path is stopped.
 """
 
 import math
@@ -13,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import check_count
 from ..design.architecture import Architecture
 from ..errors import InputError, NoProportionalLimit
 from ..numerics import linalg
@@ -21,17 +24,21 @@ from ..numerics.draws import Draws
 from . import sampling, stopping
 from .ensemble import Ensemble
 
+__all__ = ["check_limit", "check_steps", "diffusion", "drift", "fewest_steps", "sample"]
+
 Scheme = Literal["wishart", "euler"]
+"""Name of a numerical scheme."""
 
 STEPS = 100
-"""Default number of steps; more where many tokens, narrow heads or a strong drift need them."""
-MOST_STEPS = 20_000
-"""Of those that are taken without being asked for."""
+"""Default number of steps, unless many tokens, narrow heads or a strong drift need more."""
+
+MAX_DEFAULT_STEPS = 20_000
+"""Most steps that are taken by default; more must be requested with `steps`."""
 
 
 @dataclass(frozen=True)
 class WishartWalk:
-    """Factors L, (samples, m, m), of a block of covariances, step by step of length h."""
+    """Factors L, (samples, m, m), of a batch of covariances, in steps of length h."""
 
     architecture: Architecture
     factor: Array
@@ -62,13 +69,13 @@ class WishartWalk:
     def eigenvalues(self, state: Array) -> Array:
         return linalg.squared_singular_values(state)
 
-    def leaves(self, state: Array, stop: stopping.Window, rank: int) -> NDArray[np.bool_]:
-        return stopping.leaves(state, stop, rank)
+    def outside_window(self, state: Array, stop: stopping.Window, rank: int) -> NDArray[np.bool_]:
+        return stopping.outside_window(state, stop, rank)
 
 
 @dataclass(frozen=True)
 class EulerWalk(WishartWalk):
-    """Covariances V, (samples, m, m), themselves, by Euler–Maruyama."""
+    """Covariances V, (samples, m, m), in steps of length h of Euler–Maruyama."""
 
     def start(self, draws: Draws) -> Array:
         return linalg.gram(super().start(draws))
@@ -78,7 +85,7 @@ class EulerWalk(WishartWalk):
         factor = linalg.semidefinite_factor(state)
         for layer in self.architecture.block:
             state = state + h * layer.drift(linalg.gram(factor), n) + math.sqrt(h) * layer.noise(factor, n, draws)
-        # A step out of the cone of covariances has no meaning: as NaN it is not taken, and the path stops there.
+        # A step to an indefinite matrix is invalid. NaN marks it, so that it is not taken and the path stops.
         values = np.linalg.eigvalsh(np.where(np.isfinite(state), state, 0))
         lost = values[..., 0] < -1e-12 * np.abs(values[..., -1])
         return np.where(lost[:, None, None], np.nan, state)
@@ -89,7 +96,7 @@ class EulerWalk(WishartWalk):
     def eigenvalues(self, state: Array) -> Array:
         return np.maximum(np.linalg.eigvalsh(state)[..., ::-1], 0)
 
-    def leaves(self, state: Array, stop: stopping.Window, rank: int) -> NDArray[np.bool_]:
+    def outside_window(self, state: Array, stop: stopping.Window, rank: int) -> NDArray[np.bool_]:
         low, high = stop
         if low == 0 and (np.trace(state, axis1=-2, axis2=-1) <= high).all():
             return np.zeros(len(state), dtype=bool)
@@ -106,33 +113,43 @@ def sample(
     steps: int | None = None,
     scheme: Scheme = "wishart",
     record: int | Sequence[int] | None = None,
-    stop: stopping.Window = stopping.FOLLOWED,
+    stop: stopping.Window = stopping.DEFAULT_WINDOW,
     workers: int | None = None,
     client: Any = None,
 ) -> Ensemble:
-    """Draw the limiting SDE of the token covariance up to T = depth/width.
+    """Draw paths of the limiting SDE of the token covariance, up to time T = depth/width.
 
-    **Arguments:** as in `network.sample`, and
+    ```python
+    arch = st.shaped_transformer(width=200, depth=50)
+    v0 = st.inputs.equicorrelated(tokens=4, correlation=0.2)
+    limit = st.sde.sample(arch, v0, samples=16, seed=0, steps=20)
+    limit.time  # (records,): depth/width, from 0 to 0.25
+    ```
 
-    - `steps`: number of time steps, default 100 or as many as tokens, heads and a strong drift need. Layers asked for
-      by `record` that fall between two steps are read at the nearest step; its layer, then not whole, is in
-      `Ensemble.depth`.
-    - `scheme`: `"wishart"` (default) or `"euler"`.
+    **Arguments:** as in `network.sample`, without `dtype`, and
+
+    - `steps`: number of time steps; `None` (the default) means 100, or more if many tokens, narrow heads or a strong
+      drift need them. A layer of `record` between two steps is recorded at the nearest step, whose layer, which is then
+      not whole, is in `Ensemble.depth`.
+    - `scheme`: `"wishart"` (the default) or `"euler"`.
 
     **Returns:** an `Ensemble`; `stopped` is in layers, rounded up.
 
-    **Raises:** `NoProportionalLimit` with the reason where the architecture has no such limit; `InputError` for
-    arguments out of range, too few steps among them.
+    **Raises:** `NoProportionalLimit` with the reason if the architecture has no such limit; `InputError` for arguments
+    out of range, such as too few steps, or more samples than fit into memory.
+
+    **Effects on the process:** while threads draw, BLAS uses one thread in the whole process. With the GNU C library,
+    the process (or the cluster's worker) keeps up to 256 MB of freed memory for reuse from then on.
     """
     check_limit(architecture)
     if scheme not in ("wishart", "euler"):
         raise InputError(f"scheme must be 'wishart' or 'euler' (got {scheme!r})")
-    v = sampling.check_start(architecture, v0)
+    v = sampling.check_covariance(architecture, v0)
     steps = check_steps(architecture, len(v), steps, scheme)
     walk = new_walk(architecture, sampling.initial_factor(v, len(v)), steps, scheme)
-    layers = sampling.record_steps(record, architecture.depth)
+    layers = sampling.recorded_layers(record, architecture.depth)
     at = np.unique(np.rint(layers * (steps / architecture.depth)).astype(np.int64))
-    drawn = sampling.draw(walk, samples, seed, at, stop, workers, client)
+    drawn = sampling.draw_paths(walk, samples, seed, at, stop, workers, client)
     settings = {"stop": list(stop), "steps": steps, "scheme": scheme}
     return Ensemble.of_draws(drawn, walk, at, v, seed, settings)
 
@@ -140,21 +157,38 @@ def sample(
 def new_walk(
     architecture: Architecture, factor: Array, steps: int, scheme: Scheme, sample_last: bool | None = None
 ) -> WishartWalk:
-    """Return the walk from a factor of V0, with as many samples per block as the cache holds.
+    """Return the walk from a factor of V0, with as many samples in a batch as fit into the cache.
 
-    **Arguments:** `sample_last`: the layout, and so the path (`linalg`); `None` takes the faster one.
+    **Arguments:**
+
+    - `architecture`: the network.
+    - `factor`: L0 with V0 = L0·L0ᵀ, (m, m).
+    - `steps`: number of steps.
+    - `scheme`: `"wishart"` or `"euler"`.
+    - `sample_last`: the memory layout (`linalg`); `None` (the default) means the faster one.
     """
     last = linalg.prefers_kernels(len(factor)) if sample_last is None else sample_last
-    size = sampling.block_size(len(factor) ** 2, sampling.SMALL_NUMBERS if last else sampling.BLOCK_NUMBERS // 4)
+    size = sampling.batch_size(len(factor) ** 2, sampling.SAMPLE_LAST_NUMBERS if last else sampling.BATCH_NUMBERS // 4)
     kind = WishartWalk if scheme == "wishart" else EulerWalk
     return kind(architecture, factor, size, steps, last)
 
 
 def fewest_steps(architecture: Architecture, tokens: int) -> int:
-    """Return the smallest number of steps of the Wishart scheme.
+    """Return the smallest number of steps that the Wishart scheme can take.
 
-    A step is a layer of width 1/h with heads and hidden width in proportion; its Wishart factors need at least as many
-    degrees of freedom as there are tokens.
+    A step is a layer of width 1/h, with heads and hidden widths in proportion. Its Wishart factors need at least as
+    many degrees of freedom as there are tokens.
+
+    ```python
+    st.sde.fewest_steps(st.shaped_transformer(width=200, depth=50), tokens=8)  # 4
+    ```
+
+    **Arguments:**
+
+    - `architecture`: the network.
+    - `tokens`: their number m.
+
+    **Returns:** the number of steps.
     """
     n = architecture.width
     inner = min(layer.smallest_inner_width(n) for layer in architecture.block)
@@ -162,35 +196,59 @@ def fewest_steps(architecture: Architecture, tokens: int) -> int:
 
 
 def check_steps(architecture: Architecture, tokens: int, steps: int | None = None, scheme: Scheme = "wishart") -> int:
-    """Return a number of steps, checked; `None` stands for the default.
+    """Return the number of steps that `sample` takes.
 
-    **Raises:** `InputError` if there are too few, or the default would be too many.
+    ```python
+    st.sde.check_steps(st.shaped_transformer(width=200, depth=50), tokens=8)  # 100
+    ```
+
+    **Arguments:**
+
+    - `architecture`: the network.
+    - `tokens`: their number m.
+    - `steps`: the number to check; `None` (the default) means the default of `sample`.
+    - `scheme`: `"wishart"` (the default) or `"euler"`.
+
+    **Returns:** `steps`, or the default.
+
+    **Raises:** `InputError` for too few steps, or a default of more than 20,000.
     """
     fewest = fewest_steps(architecture, tokens) if scheme == "wishart" else 1
     if steps is None:
         return max(STEPS, fewest, _resolving_steps(architecture))
-    if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < fewest:
+    if check_count(steps, "steps") < fewest:
         raise InputError(
-            f"steps must be a whole number of at least {fewest} for {tokens} tokens over depth/width = "
-            f"{architecture.time:g} (got {steps!r}); leave it out for a safe choice"
+            f"steps must be at least {fewest} for {tokens} tokens over depth/width = {architecture.time:g} "
+            f"(got {steps}); leave it out for a safe choice"
         )
     return int(steps)
 
 
 def _resolving_steps(architecture: Architecture) -> int:
-    """Steps so short that the drift of no layer moves V by more than a tenth in one."""
+    """Return a number of steps in each of which no layer's drift changes V by more than a tenth."""
     rate = max(layer.limit_rate() for layer in architecture.block)
     steps = 10 * architecture.time * rate
-    if steps > MOST_STEPS:
+    if steps > MAX_DEFAULT_STEPS:
         raise InputError(
             f"the limit relaxes at the rate {rate:.3g} per unit of depth/width, so that its SDE needs {steps:.3g} "
-            "steps: choose a larger a of the activation, or say with steps= (--steps) how many to take"
+            "steps: choose a larger a of the activation, or give the number of steps with steps= (--steps)"
         )
     return math.ceil(steps)
 
 
 def check_limit(architecture: Architecture) -> None:
-    """Raise `NoProportionalLimit` with the reason if the architecture has no depth-and-width limit."""
+    """Check that the architecture has a limit of proportional depth and width.
+
+    ```python
+    st.sde.check_limit(st.shaped_transformer(width=64, depth=16))
+    ```
+
+    **Arguments:**
+
+    - `architecture`: the network.
+
+    **Raises:** `NoProportionalLimit` with the reason if it has none.
+    """
     sampling.check_architecture(architecture)
     for index, layer in enumerate(architecture.block):
         reason = layer.limit_obstacle()
@@ -201,28 +259,46 @@ def check_limit(architecture: Architecture) -> None:
 
 
 def drift(architecture: Architecture, v: ArrayLike) -> Array:
-    """Return b(V), the drift of the limit summed over the block (theory §4).
+    """Return b(V), the drift of the limit, summed over the layers of the block (theory §4).
 
-    **Arguments:** `architecture`; `v`: a covariance, (m, m).
+    ```python
+    arch = st.shaped_transformer(width=64, depth=16)
+    st.sde.drift(arch, st.inputs.equicorrelated(tokens=4, correlation=0.2)).shape  # (4, 4)
+    ```
 
-    **Returns:** (m, m), per unit of time t = layer/width.
+    **Arguments:**
 
-    **Raises:** `NoProportionalLimit`; `InputError` if `v` is not a covariance.
+    - `architecture`: the network.
+    - `v`: a covariance V, (m, m).
+
+    **Returns:** b(V), (m, m), per unit of time t = layer/width.
+
+    **Raises:** `NoProportionalLimit` if the architecture has no limit, `InputError` if `v` is not a covariance.
     """
     check_limit(architecture)
-    checked = sampling.check_start(architecture, v)
+    checked = sampling.check_covariance(architecture, v)
     return np.asarray(sum(layer.drift(checked, architecture.width) for layer in architecture.block))
 
 
 def diffusion(architecture: Architecture, v: ArrayLike) -> Array:
-    """Return Σ(V), the covariance of the limit's noise, dense, summed over the block (theory §4).
+    """Return Σ(V), the covariance of the limit's noise as a dense array, summed over the block (theory §4).
 
-    **Arguments:** `architecture`; `v`: a covariance, (m, m). For study and tests: the work is O(m⁶).
+    It is for study and tests: the work is O(m⁶).
 
-    **Returns:** (m, m, m, m): entry [α, β, δ, ω] is the covariance of V^{αβ} and V^{δω} per unit of time.
+    ```python
+    arch = st.shaped_transformer(width=64, depth=16)
+    st.sde.diffusion(arch, st.inputs.equicorrelated(tokens=4, correlation=0.2)).shape  # (4, 4, 4, 4)
+    ```
 
-    **Raises:** `NoProportionalLimit`; `InputError` if `v` is not a covariance.
+    **Arguments:**
+
+    - `architecture`: the network.
+    - `v`: a covariance V, (m, m).
+
+    **Returns:** Σ(V), (m, m, m, m): entry [α, β, δ, ω] is the covariance of V^{αβ} and V^{δω} per unit of time.
+
+    **Raises:** `NoProportionalLimit` if the architecture has no limit, `InputError` if `v` is not a covariance.
     """
     check_limit(architecture)
-    checked = sampling.check_start(architecture, v)
+    checked = sampling.check_covariance(architecture, v)
     return np.asarray(sum(layer.diffusion(checked, architecture.width) for layer in architecture.block))

@@ -1,4 +1,4 @@
-"""When a path leaves the window of eigenvalues in which it is followed."""
+"""Windows of eigenvalues: a path is frozen at the first step at which an eigenvalue of V is outside its window."""
 
 import math
 
@@ -10,11 +10,13 @@ from ..numerics import linalg
 from ..numerics.arrays import Array
 
 Window = tuple[float, float]
+"""Lowest and highest allowed eigenvalue."""
 
-FOLLOWED: Window = (0.0, 1e8)
-"""Window in which paths are followed by default: it stops explosions only, so that collapse can be followed down."""
+DEFAULT_WINDOW: Window = (0.0, 1e8)
+"""Window of `sample` by default: only explosions leave it, so that collapse can be followed to tiny eigenvalues."""
+
 WINDOW: Window = (1e-4, 1e4)
-"""Window of eigenvalues in which a path counts as alive: that of [ST], as remembered."""
+"""Window in which a path counts as stable: that of [ST], cited from memory, as its text was not available."""
 
 
 def check_window(stop: Window) -> Window:
@@ -31,31 +33,31 @@ def check_window(stop: Window) -> Window:
     return low, high
 
 
-def leaves(factor: Array, stop: Window, rank: int) -> NDArray[np.bool_]:
-    """Return which samples have an eigenvalue of V = factor·factorᵀ above `high`, or too many below `low`, (samples,).
+def outside_window(factor: Array, stop: Window, rank: int) -> NDArray[np.bool_]:
+    """Return whether V = factor·factorᵀ has an eigenvalue above `high`, or too many below `low`, (samples,).
 
-    The `rank` largest must stay above `low`, where `rank` is that of V0: directions that the input does not have say
-    nothing of collapse. Where V0 is singular nonlinear layers may fill them later, or not.
+    The `rank` largest eigenvalues must be at least `low`, where `rank` is that of V0. The others are no sign of
+    collapse: V0 is zero in these directions, and only nonlinear layers can fill them.
 
-    The largest eigenvalue lies between tr V/m and tr V, the smallest between 1/tr V⁻¹ and m/tr V⁻¹. Only samples that
-    these bounds leave open are decomposed, and all where the smallest is not the one that counts.
+    The largest eigenvalue is between tr V/m and tr V, the smallest between 1/tr V⁻¹ and m/tr V⁻¹. If `rank` is m,
+    eigenvalues are computed only for samples that these bounds leave undecided.
     """
     low, high = stop
     tokens = factor.shape[-2]
     trace = linalg.squared_norm(factor)
     out = trace > tokens * high
-    open_question = (trace > high) & ~out
+    undecided = (trace > high) & ~out
     if low > 0 and rank < tokens:
-        factor, open_question = linalg.shorten(factor), ~out
+        factor, undecided = linalg.shorten(factor), ~out
     elif low > 0:
         factor = linalg.lq(factor)
         if linalg.column_count(factor) < tokens:
             return np.ones(len(factor), dtype=bool)
         inverse = linalg.inverse_squared_norm(factor)
-        beyond = inverse * low > tokens
-        open_question |= ~(inverse * low < 1) & ~beyond
-        out |= beyond
-    which = np.flatnonzero(open_question & ~out)
+        below = inverse * low > tokens
+        undecided |= ~(inverse * low < 1) & ~below
+        out |= below
+    which = np.flatnonzero(undecided & ~out)
     if which.size:
         values = linalg.squared_singular_values(factor[which])
         out[which] = (values[:, 0] > high) | (values[:, rank - 1] < low)

@@ -19,7 +19,7 @@ from ...io.lock import locked
 from ...io.progress import progress
 from ...numerics import compilation
 from ...numerics.arrays import Floats
-from ...views import sampling
+from ...views import parallel
 from ...views.by_name import VIEWS
 from ...views.stopping import WINDOW
 from .specification import Index, Point, Sweep, check_points, message_of
@@ -162,11 +162,11 @@ def _threads() -> Iterator[Draw]:
     compilation.load_all()
 
     def task(point: Point, keep: Sequence[str]) -> Result:
-        with sampling.given_up_when(given_up.is_set):
+        with parallel.cancel_when(given_up.is_set):
             return _attempt(point, keep)
 
     # Each draw limits BLAS to one thread, and would set it back under the others.
-    with threadpool_limits(limits=1), ThreadPoolExecutor(sampling.cores()) as pool:
+    with threadpool_limits(limits=1), ThreadPoolExecutor(parallel.cores()) as pool:
 
         def draw(points: dict[Index, Point], keep: Sequence[str]) -> Results:
             place = {pool.submit(task, point, keep): index for index, point in points.items()}

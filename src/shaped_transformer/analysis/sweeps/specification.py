@@ -186,7 +186,7 @@ class Sweep:
             v0 = inputs.equicorrelated(values["tokens"], values["correlation"])
         else:
             v0 = inputs.from_text(self.folder / values["text"]["file"], max_tokens=values["tokens"])
-        v0 = sampling.check_start(arch, v0)
+        v0 = sampling.check_covariance(arch, v0)
         sampling.initial_factor(v0, arch.width)  # its rank must fit the width
         sampling.check_memory(samples, 1, len(v0))
         if values["view"] == "sde":
