@@ -140,7 +140,8 @@ def compare(
     largest = float(np.linalg.eigvalsh(v0)[-1])
     if largest > DEFAULT_WINDOW[1]:
         raise InputError(
-            f"the input's largest eigenvalue {largest:.3g} is beyond {DEFAULT_WINDOW[1]:g}, where paths stop: rescale"
+            f"the input's largest eigenvalue {largest:.3g} is beyond {DEFAULT_WINDOW[1]:g}, where paths are stopped: "
+            "rescale"
         )
     common: dict[str, Any] = {"seed": seed, "record": RECORDS, "workers": workers, "stop": DEFAULT_WINDOW}
     no_limit = None
