@@ -16,6 +16,19 @@ from .errors import InputError
 from .io.files import read_text, reading
 from .numerics.arrays import Array, Floats
 
+__all__ = [
+    "Covariance",
+    "equicorrelated",
+    "from_covariance",
+    "from_text",
+    "from_vectors",
+    "passage",
+    "rank",
+    "read_array",
+    "resolved",
+    "tokenize",
+]
+
 Covariance = Floats
 """A covariance of tokens, (m, m)."""
 
