@@ -1,5 +1,7 @@
-"""The exact chain has the law of real networks, for architectures that together use every option; and a chain whose γ,
-τ0, head count or shape is 10 to 20 % off has not (theory §3)."""
+"""The exact chain has the law of networks with weights, for architectures that together use every option (theory §3).
+
+Each comes with companions: chains whose γ, τ0, number of heads or shape is 10 to 20 % off have another law.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -146,16 +148,15 @@ SAMPLES = 40_000
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("build", "v0", "wrong"), CASES, ids=[case[0].__name__ for case in CASES])
-def test_chain_has_the_law_of_networks_and_a_wrong_chain_has_not(
-    build: Build, v0: Any, wrong: list[dict[str, Any]]
-) -> None:
+def test_only_the_right_chain_has_the_law_of_the_networks(build: Build, v0: Any, wrong: list[dict[str, Any]]) -> None:
     networks = st.network.sample(build(), v0, SAMPLES, seed=1, record=1)
     assert_same_law(networks, st.chain.sample(build(), v0, SAMPLES, seed=1, record=1))
     for change in wrong:
         assert_not_the_law(networks, st.chain.sample(build(**change), v0, SAMPLES, seed=1, record=1))
 
 
-def test_paper_form_quickly() -> None:
+def test_the_chain_of_the_paper_has_the_law_of_its_networks() -> None:
+    """With fewer samples than the test above, so that it is quick."""
     networks = st.network.sample(paper(), SPREAD, 4000, seed=5, record=1)
     assert_same_law(networks, st.chain.sample(paper(), SPREAD, 4000, seed=5, record=1))
     assert_not_the_law(networks, st.chain.sample(paper(gamma=0.84), SPREAD, 4000, seed=5, record=1))
@@ -167,8 +168,8 @@ def test_networks_in_single_precision_have_the_same_law() -> None:
 
 
 @pytest.mark.slow
-def test_collapse_is_followed_like_that_of_networks() -> None:
-    """With a weak skip the second eigenvalue falls by a factor per layer, to below 1e-20 of the first."""
+def test_a_collapsing_chain_has_the_law_of_collapsing_networks() -> None:
+    """With a weak skip the second eigenvalue decreases by a factor per layer, to less than 1e-20 of the first."""
     arch = st.Architecture(32, 20, (st.Residual(st.SoftmaxAttention(), 1.0, skip=0.3),))
     v0 = st.inputs.equicorrelated(4, 0.2)
     chain = st.chain.sample(arch, v0, 4000, seed=7, record=1)

@@ -1,4 +1,4 @@
-"""The chain tends to the SDE as width and depth grow at a fixed ratio."""
+"""The law of the chain tends to that of the SDE as width and depth grow at a fixed ratio."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ DESIGN = {
 
 @pytest.mark.slow
 def test_distance_between_chain_and_limit_falls_with_width() -> None:
-    """At a temperature at which hardly any path of the limit explodes: chains do not, as their softmax saturates."""
+    """At this temperature hardly any path of the limit explodes. Chains never do, because their softmax saturates."""
     data = catalogue.compute("convergence", DESIGN | {"widths": WIDTHS})
     noise = float(data["noise"])
     worst = data["distance"].max("statistic").to_numpy()
@@ -36,7 +36,7 @@ def test_distance_between_chain_and_limit_falls_with_width() -> None:
 
 @pytest.mark.slow
 def test_distance_to_a_wrong_limit_does_not_fall() -> None:
-    """The companion: with γ 10 % off, the widest chain of the test above stays far from the limit."""
+    """The companion of the test above: a limit with γ 10 % off is far from the widest chain."""
     v0 = st.inputs.equicorrelated(4, 0.2)
     right = st.shaped_transformer(36, 18, gamma=0.7, tau0=4.0, c_plus=0.5, c_minus=-1.0, mask="causal")
     wrong = st.shaped_transformer(36, 18, gamma=0.77, tau0=4.0, c_plus=0.5, c_minus=-1.0, mask="causal")

@@ -1,4 +1,4 @@
-"""Closed forms that any implementation must meet (theory §5)."""
+"""Closed forms that every correct implementation reproduces (theory §5)."""
 
 import math
 from typing import Literal
@@ -28,24 +28,36 @@ def test_log_determinant_of_the_deep_linear_chain() -> None:
     assert abs(z_score(wrong, want)) > z_limit()
 
 
+GAMMA, TIME = 0.6, 0.5
+KAPPA = 2 * GAMMA**2
+"""Strength κ of the noise of a linear residual MLP."""
+
+
+@pytest.fixture(scope="module")
+def linear_limit() -> st.Ensemble:
+    return st.sde.sample(linear_residual(GAMMA, 100, 50), V0, 25_000, seed=1, steps=400, record=1)
+
+
 @pytest.mark.slow
-def test_linear_limit_keeps_the_mean_and_loses_determinant() -> None:
-    """E V_T = V0 and E log det V_T = log det V0 − κ T m(m+1)/2, with κ = 2γ² (a linear residual MLP)."""
-    gamma, time = 0.6, 0.5
-    kappa = 2 * gamma**2
-    limit = st.sde.sample(linear_residual(gamma, 100, 50), V0, 25_000, seed=1, steps=400, record=1)
+def test_linear_limit_keeps_the_mean(linear_limit: st.Ensemble) -> None:
+    """E V_T = V0."""
     for i in range(3):
         for j in range(i + 1):
-            assert_mean(limit.covariance[:, 0, i, j], V0[i, j])
-    log_det = limit.log_determinant()[:, 0]
+            assert_mean(linear_limit.covariance[:, 0, i, j], V0[i, j])
+
+
+@pytest.mark.slow
+def test_log_determinant_of_the_linear_limit_falls_in_proportion_to_time(linear_limit: st.Ensemble) -> None:
+    """E log det V_T = log det V0 − κ T m(m+1)/2. A κ 20 % off is noticed."""
+    log_det = linear_limit.log_determinant()[:, 0]
     # The bias of 400 steps is below a standard error: it is about 6·h·κ·T = 0.003, one standard error is 0.009.
-    assert_mean(log_det, LOG_DET - kappa * time * 6)
-    assert abs(z_score(log_det, LOG_DET - 1.2 * kappa * time * 6)) > z_limit()
+    assert_mean(log_det, LOG_DET - KAPPA * TIME * 6)
+    assert abs(z_score(log_det, LOG_DET - 1.2 * KAPPA * TIME * 6)) > z_limit()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["wishart", "euler"])
-def test_one_linear_token_is_log_normal(scheme: Literal["wishart", "euler"]) -> None:
+def test_the_norm_of_one_linear_token_is_log_normal(scheme: Literal["wishart", "euler"]) -> None:
     """m = 1: log V_T ~ N(−κT, 2κT)."""
     gamma, time = 0.7, 0.5
     kappa = 2 * gamma**2
@@ -57,13 +69,13 @@ def test_one_linear_token_is_log_normal(scheme: Literal["wishart", "euler"]) -> 
 
 
 @pytest.mark.slow
-def test_correlation_of_two_tokens_under_a_shaped_relu() -> None:
-    """dρ = [ν(ρ) − ρ(1−ρ²)/2] dt + (1−ρ²) dB, integrated on its own by Euler–Maruyama with the same fine steps [NC]."""
+def test_correlation_under_a_shaped_relu_follows_its_own_sde() -> None:
+    """dρ = [ν(ρ) − ρ(1−ρ²)/2] dt + (1−ρ²) dB for two tokens, integrated by Euler–Maruyama with the same steps [NC]."""
     start, time, steps, samples = 0.3, 0.6, 300, 40_000
     arch = st.shaped_mlp(100, 60, activation=st.ShapedReLU(0.0, -4.0))
     limit = st.sde.sample(arch, st.inputs.equicorrelated(2, start), samples, seed=3, steps=steps, record=1)
 
-    def alone(bend: float) -> np.ndarray:
+    def correlation_by_euler(bend: float) -> np.ndarray:
         rho, h = np.full(samples, start), time / steps
         generator = np.random.default_rng(4)
         for _ in range(steps):
@@ -74,8 +86,8 @@ def test_correlation_of_two_tokens_under_a_shaped_relu() -> None:
         return rho
 
     seen = limit.correlation()[:, 0, 0, 1]
-    assert st.statistics.two_sample(seen, alone(4.0)).p_value > FALSE_ALARM
-    assert st.statistics.two_sample(seen, alone(4.4)).p_value < FALSE_ALARM
+    assert st.statistics.two_sample(seen, correlation_by_euler(4.0)).p_value > FALSE_ALARM
+    assert st.statistics.two_sample(seen, correlation_by_euler(4.4)).p_value < FALSE_ALARM
 
 
 @pytest.mark.slow
@@ -92,16 +104,16 @@ def test_norms_explode_only_where_beta_is_positive() -> None:
     assert exploded[1] == 0
 
 
-def test_infinite_temperature_leaves_the_identity() -> None:
-    """τ0 → ∞: A → I, whose limit has no drift and κ = γ²(2−γ²)."""
+def test_attention_at_infinite_temperature_is_linear() -> None:
+    """As τ0 → ∞, A → I, whose limit has no drift and κ = γ²(2−γ²)."""
     arch = st.shaped_attention_only(100, 50, gamma=0.8, tau0=1e6)
     np.testing.assert_allclose(st.sde.drift(arch, V0), 0, atol=1e-10)
     want = 0.64 * (2 - 0.64) * (np.einsum("ad,bw->abdw", V0, V0) + np.einsum("aw,bd->abdw", V0, V0))
     np.testing.assert_allclose(st.sde.diffusion(arch, V0), want, atol=1e-10)
 
 
-def test_wide_mlp_follows_the_nngp_recursion() -> None:
-    """n = 20,000 at depth 8: the arc-cosine kernel recursion, to 2 %."""
+def test_a_wide_mlp_follows_the_nngp_recursion() -> None:
+    """At width 20,000 and depth 8, the mean covariance is that of the arc-cosine kernel recursion, to 1 %."""
     gamma, depth, n = 0.7, 8, 20_000
     arch = st.Architecture(n, depth, (st.Residual(st.MLP(st.Activation("relu")), gamma),))
     want = V0.copy()

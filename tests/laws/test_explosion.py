@@ -1,4 +1,4 @@
-"""Norms under smooth activations: as many paths explode as in the limit, at the default steps (theory §4)."""
+"""Norms under smooth activations explode as often as in the limit, at the default number of steps (theory §4)."""
 
 import math
 
@@ -28,13 +28,13 @@ def residual(phi: st.Smooth, a: float, gamma: float) -> st.Architecture:
 
 
 def exploded(arch: st.Architecture, seed: int) -> int:
-    """How many of the limit's paths from one unit token pass a norm of 1e4."""
+    """Return the number of paths of the limit, from one unit token, whose norm exceeds 1e4."""
     e = st.sde.sample(arch, np.ones((1, 1)), SAMPLES, seed=seed, record=101)
     return int(np.sum((e.covariance[:, :, 0, 0] > EXPLODED).any(axis=1) | (e.stopped <= arch.depth)))
 
 
 def share_by_backward_equation(rate: float, noise: float, time: float = 1.0) -> float:
-    """P(a path of dv = rate·v(v − 1) dt + √noise·v dB from 1 passes 1e4 by `time`), solved in y = log v on a grid."""
+    """Return P(a path of dv = rate·v(v − 1) dt + √noise·v dB from 1 exceeds 1e4 by `time`), from a grid of log v."""
     y, steps = np.linspace(-14, math.log(EXPLODED), 8000), 4000
     gap, dt, drift = y[1] - y[0], time / steps, rate * (np.exp(y) - 1) - noise / 2
     down = noise / 2 / gap**2 + np.maximum(-drift, 0) / gap
@@ -52,7 +52,7 @@ def share_by_backward_equation(rate: float, noise: float, time: float = 1.0) -> 
 
 
 def test_neutral_norms_do_not_explode() -> None:
-    """With β = 0 the norm is a martingale, so at most one path in 10,000 passes 1e4 (Doob)."""
+    """With β = 0 the norm is a martingale, so at most one path in 10,000 exceeds 1e4 (Doob)."""
     for phi, neutral in ((BALANCED, True), (OFF_BALANCE, False)):
         seen = exploded(dense(phi, 0.4), seed=1)
         p_value = binomtest(seen, SAMPLES, 1 / EXPLODED, alternative="greater").pvalue
@@ -77,7 +77,7 @@ def test_explosive_norms_explode_as_often_as_the_limit(
 
 
 @pytest.mark.slow
-def test_norms_and_correlations_of_a_bent_activation_are_those_of_euler() -> None:
+def test_both_schemes_have_the_same_law_for_an_activation_with_curvature() -> None:
     wishart = st.sde.sample(dense(BALANCED, 0.6), V0, 10_000, seed=5, steps=200, record=1)
     euler, wrong = (
         st.sde.sample(dense(BALANCED, a), V0, 10_000, seed=5, steps=800, record=1, scheme="euler") for a in (0.6, 0.54)
@@ -86,7 +86,7 @@ def test_norms_and_correlations_of_a_bent_activation_are_those_of_euler() -> Non
     assert_not_the_law(wishart, wrong)
 
 
-def test_a_token_of_norm_zero_stays_there() -> None:
+def test_a_token_of_norm_zero_stays_zero() -> None:
     v0 = np.diag([1.0, 0.0])
     for phi in (BALANCED, st.Smooth(np.tanh, 0.0, -2.0)):
         e = st.sde.sample(dense(phi, 0.4), v0, 100, seed=0, record=2)
@@ -95,7 +95,7 @@ def test_a_token_of_norm_zero_stays_there() -> None:
 
 
 def test_default_steps_resolve_a_strong_drift() -> None:
-    """Norms fluctuate about 1 with variance a²/2 there; 100 steps of noise alone would leave four times as much."""
+    """Norms fluctuate about 1 with variance a²/2; with 100 steps the variance would be four times as large."""
     arch = dense(st.Smooth(np.tanh, 0.0, -2.0), 0.1)
     by_default, fine, coarse = (
         st.sde.sample(arch, V0, 4000, seed=seed, steps=steps, record=1)
@@ -104,11 +104,14 @@ def test_default_steps_resolve_a_strong_drift() -> None:
     assert by_default.settings["steps"] == 2000
     assert_same_law(by_default, fine)
     assert_not_the_law(fine, coarse)
+
+
+def test_a_drift_too_strong_for_the_default_steps_is_refused() -> None:
     with pytest.raises(st.InputError, match=r"needs 2e\+07 steps: choose a larger a"):
         st.sde.sample(dense(st.Smooth(np.tanh, 0.0, -2.0), 1e-3), V0, 10, seed=0)
 
 
-def test_a_path_that_explodes_within_a_step_is_beyond_the_window() -> None:
+def test_a_path_that_explodes_within_a_step_is_outside_the_window() -> None:
     e = st.sde.sample(dense(SOFTPLUS, 0.1), 4 * np.eye(2), 500, seed=0, record=1)
     exploded = e.stopped <= 100
     assert exploded.any()

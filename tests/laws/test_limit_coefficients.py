@@ -1,4 +1,4 @@
-"""Drift and diffusion of the limit (theory §4, §5)."""
+"""Drift and diffusion of the limit against the theory, worked examples and finite steps (theory §4, §5)."""
 
 import math
 from typing import Any
@@ -23,7 +23,7 @@ WORKED = {
 
 
 @pytest.mark.parametrize("mask", ["full", "causal"])
-def test_worked_example(mask: str) -> None:
+def test_coefficients_are_those_of_the_worked_example(mask: str) -> None:
     arch = st.Architecture(300, 150, (st.Residual(st.ShapedAttention(tau0=0.7, mask=mask), scale=0.8),))
     drift, diffusion = st.sde.drift(arch, V), st.sde.diffusion(arch, V)
     want_drift, want_diffusion = WORKED[mask]
@@ -31,7 +31,7 @@ def test_worked_example(mask: str) -> None:
     np.testing.assert_allclose([diffusion[i + i] for i in ORDER], want_diffusion, rtol=0, atol=5.01e-4)
 
 
-def test_worked_example_would_notice_an_error() -> None:
+def test_the_worked_example_notices_a_gamma_off_by_a_thousandth() -> None:
     arch = st.Architecture(300, 150, (st.Residual(st.ShapedAttention(tau0=0.7), scale=0.8 * 1.001),))
     drift = st.sde.drift(arch, V)
     assert np.max(np.abs([drift[i] for i in ORDER] - np.array(WORKED["full"][0]))) > 5.01e-5
@@ -42,8 +42,8 @@ def test_first_causal_token_has_no_attention_drift() -> None:
     assert st.sde.drift(arch, V)[0, 0] == 0
 
 
-def test_full_mask_agrees_with_its_own_formula() -> None:
-    """Theory §4 states the case without mask apart; an array of ones goes through the general one."""
+def test_the_general_drift_without_mask_is_that_of_the_special_case() -> None:
+    """Theory §4 gives a formula for the case without mask; a mask of ones uses the general formula."""
     m = len(V)
     centring = np.eye(m) - 1 / m
     vc = centring @ V @ centring
@@ -54,13 +54,19 @@ def test_full_mask_agrees_with_its_own_formula() -> None:
     np.testing.assert_allclose(st.sde.drift(arch, V), 0.8**2 * want, rtol=1e-12)
 
 
-def test_coefficients_add_over_the_block_and_logit_gain_is_an_inverse_temperature() -> None:
-    attention, mlp = st.Residual(st.ShapedAttention(tau0=0.7), 0.5), st.Residual(st.MLP(st.ShapedReLU(0, -1)), 0.5)
-    both, one, other = (st.Architecture(100, 50, block) for block in ((attention, mlp), (attention,), (mlp,)))
+ATTENTION, MLP = st.Residual(st.ShapedAttention(tau0=0.7), 0.5), st.Residual(st.MLP(st.ShapedReLU(0, -1)), 0.5)
+
+
+def test_coefficients_add_over_the_layers_of_a_block() -> None:
+    both, one, other = (st.Architecture(100, 50, block) for block in ((ATTENTION, MLP), (ATTENTION,), (MLP,)))
     np.testing.assert_allclose(st.sde.drift(both, V), st.sde.drift(one, V) + st.sde.drift(other, V))
     np.testing.assert_allclose(st.sde.diffusion(both, V), st.sde.diffusion(one, V) + st.sde.diffusion(other, V))
+
+
+def test_logit_gain_acts_as_an_inverse_temperature() -> None:
+    plain = st.Architecture(100, 50, (ATTENTION,))
     hotter = st.Architecture(100, 50, (st.Residual(st.ShapedAttention(tau0=1.4, logit_gain=2.0), 0.5),))
-    np.testing.assert_allclose(st.sde.drift(hotter, V), st.sde.drift(one, V))
+    np.testing.assert_allclose(st.sde.drift(hotter, V), st.sde.drift(plain, V))
 
 
 LAYERS: list[Layer] = [
@@ -72,7 +78,7 @@ LAYERS: list[Layer] = [
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=["attention", "causal heads", "wide mlp", "dense"])
-def test_factored_noise_has_the_covariance_sigma(layer: Layer) -> None:
+def test_the_noise_of_a_layer_has_its_diffusion_as_covariance(layer: Layer) -> None:
     n, samples = 100, 200_000
     draws = Draws(3, 2, 0, samples)
     noise = layer.noise(np.broadcast_to(np.linalg.cholesky(V), (samples, 3, 3)), n, draws)
@@ -97,7 +103,7 @@ LIMITS: list[Layer] = [
 
 
 @pytest.mark.parametrize("layer", LIMITS, ids=lambda layer: type(getattr(layer, "branch", layer)).__name__)
-def test_one_wishart_step_moves_the_mean_by_the_drift(layer: Layer) -> None:
+def test_one_wishart_step_changes_the_mean_by_the_drift(layer: Layer) -> None:
     """E V' − V is h·b(V) + O(h²)."""
     n, h, samples = 100, 0.02, 400_000
     factor = np.broadcast_to(np.linalg.cholesky(V), (samples, 3, 3))
@@ -111,7 +117,7 @@ def test_one_wishart_step_moves_the_mean_by_the_drift(layer: Layer) -> None:
 
 
 @pytest.mark.parametrize("phi", ["tanh", "erf", "arctan", "sin"])
-def test_smooth_kernel_at_finite_width_tends_to_the_drift(phi: str) -> None:
+def test_the_change_at_finite_width_tends_to_the_drift(phi: str) -> None:
     """n·(E V' − V) for one token, by quadrature at width n, against b (theory §4)."""
     activation, q = st.ShapedSmooth(phi, 1.2), 1.7
     drift = activation.drift(np.array([[q]]))[0, 0]
@@ -119,8 +125,8 @@ def test_smooth_kernel_at_finite_width_tends_to_the_drift(phi: str) -> None:
     assert errors[1] < 0.3 * errors[0] < 0.01
 
 
-def test_softsign_has_no_limit_because_it_moves_the_norm_by_order_root_n() -> None:
-    """n·(E V' − V) grows like √n: our correction of the theory, where softsign stood among the smooth activations.
+def test_under_softsign_the_change_grows_like_the_root_of_the_width() -> None:
+    """So n·(E V' − V) has no limit. An early version of the theory counted softsign among the smooth activations.
 
     φ(x) = x − x|x| + …, so c·E σ(√q g)² = q + 2·E|g|³·q(1 − √q)/(a√n) + O(1/n), E|g|³ = 2√(2/π).
     """
@@ -128,19 +134,26 @@ def test_softsign_has_no_limit_because_it_moves_the_norm_by_order_root_n() -> No
     want = 4 * math.sqrt(2 / math.pi) * q * (1 - math.sqrt(q)) / a
     for n in (10_000, 160_000):
         np.testing.assert_allclose(_moved(activation, q, n) / math.sqrt(n), want, rtol=8 / math.sqrt(n))
-    arch = st.shaped_mlp(100, 50, activation=activation)
+
+
+def test_softsign_is_refused_by_the_limit_and_drawn_by_the_chain() -> None:
+    arch = st.shaped_mlp(100, 50, activation=st.ShapedSmooth("softsign", 1.2))
     with pytest.raises(st.NoProportionalLimit, match="second derivative"):
         st.sde.drift(arch, V)
     assert st.chain.sample(arch, V, 4, seed=0).samples == 4
 
 
 def _moved(activation: st.ShapedSmooth, q: float, n: int) -> float:
+    """Return n·(E V' − V) for one token of variance q."""
     return n * (activation.second_moment(n, math.sqrt(q)) / activation.second_moment(n) - q)
 
 
-def test_relu_kernel_is_the_arc_cosine_kernel_with_the_drift_of_the_theory() -> None:
-    """The closed kernel at width 1/h, against E σ(u)σ(v) by quadrature and against b_σ."""
-    activation, h = st.ShapedReLU(1.0, -1.0), 0.04
+RELU = st.ShapedReLU(1.0, -1.0)
+
+
+def test_the_kernel_of_a_shaped_relu_is_that_of_quadrature() -> None:
+    """The closed form at width 1/h against E σ(u)σ(v)."""
+    activation, h = RELU, 0.04
     factor = activation.limit_kernel(np.linalg.cholesky(V), h)
     kernel = factor @ factor.T
     nodes, weights = np.polynomial.hermite_e.hermegauss(150)
@@ -152,13 +165,19 @@ def test_relu_kernel_is_the_arc_cosine_kernel_with_the_drift_of_the_theory() -> 
     want = weights @ product @ weights / activation.second_moment(1 / h)
     np.testing.assert_allclose(kernel[0, 1], want, atol=1e-4)
     assert abs(kernel[0, 1] - V[0, 1]) > 5e-3
-    small = activation.limit_kernel(np.linalg.cholesky(V), 1e-6)
-    np.testing.assert_allclose((small @ small.T - V) / 1e-6, activation.drift(V), atol=1e-3)
 
 
-@pytest.mark.parametrize("phi", ["tanh", st.Smooth("numpy:expm1", 1.0, 1.0)])
-def test_smooth_kernel_has_the_drift_of_the_theory(phi: Any) -> None:
-    """Its distance from V + h·b_σ falls as h²; one norm follows dv/dt = (β/a²)·v(v − 1) for any h."""
+def test_the_kernel_of_a_shaped_relu_has_its_drift() -> None:
+    small = RELU.limit_kernel(np.linalg.cholesky(V), 1e-6)
+    np.testing.assert_allclose((small @ small.T - V) / 1e-6, RELU.drift(V), atol=1e-3)
+
+
+smooth = pytest.mark.parametrize("phi", ["tanh", st.Smooth("numpy:expm1", 1.0, 1.0)])
+
+
+@smooth
+def test_the_kernel_of_a_smooth_activation_has_its_drift(phi: Any) -> None:
+    """The distance of the kernel from V + h·b_σ falls as h²."""
     activation = st.ShapedSmooth(phi, 1.2)
     off = []
     for h in (1e-3, 1e-4):
@@ -166,6 +185,12 @@ def test_smooth_kernel_has_the_drift_of_the_theory(phi: Any) -> None:
         off.append(np.max(np.abs(factor @ factor.T - V - h * activation.drift(V))))
     assert off[0] < 1e-4
     assert off[1] < 0.011 * off[0]
+
+
+@smooth
+def test_norms_under_a_smooth_activation_follow_their_equation_over_any_step(phi: Any) -> None:
+    """dv/dt = (β/a²)·v(v − 1)."""
+    activation = st.ShapedSmooth(phi, 1.2)
     h, rate, v = 0.1, (3 / 4 * activation.smooth.d2**2 + activation.smooth.d3) / 1.2**2, V[1, 1]  # type: ignore[operator]
     solved = solve_ivp(lambda _, y: rate * y * (y - 1), (0, h), [v], rtol=1e-10, atol=1e-12).y[0, -1]
     factor = activation.limit_kernel(np.linalg.cholesky(V), h)

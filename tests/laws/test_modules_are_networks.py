@@ -1,4 +1,4 @@
-"""A module from a definition has, at initialisation, the law of the real networks and of the exact chain."""
+"""At initialisation, a PyTorch module made from a definition has the law of the networks and of the exact chain."""
 
 import dataclasses
 from typing import Any
@@ -35,7 +35,7 @@ V0 = st.inputs.equicorrelated(4, 0.2)
 
 
 def module_ensemble(arch: st.Architecture, samples: int = SAMPLES) -> st.Ensemble:
-    """V of fresh modules, in the form that the laws' assertions take; inputs turned at random, as LayerNorm sees it."""
+    """Return V of modules with fresh weights as an ensemble; each has its input rotated, on which LayerNorm depends."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     module = nn.from_architecture(arch).double().eval()
@@ -57,7 +57,7 @@ def module_ensemble(arch: st.Architecture, samples: int = SAMPLES) -> st.Ensembl
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_a_module_has_the_law_of_network_and_chain(name: str) -> None:
+def test_modules_have_the_law_of_network_and_chain(name: str) -> None:
     arch: Any = ARCHITECTURES[name]
     modules = module_ensemble(arch)
     assert_same_law(modules, st.chain.sample(arch, V0, 20_000, 1, record=1))
@@ -65,7 +65,7 @@ def test_a_module_has_the_law_of_network_and_chain(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_module_of_another_gamma_has_not() -> None:
+def test_modules_of_another_gamma_have_another_law() -> None:
     arch = st.shaped_transformer(12, 6, gamma=0.6, tau0=0.7, heads=3, mask="causal")
     other = st.shaped_transformer(12, 6, gamma=0.72, tau0=0.7, heads=3, mask="causal")
     assert_not_the_law(module_ensemble(other), st.chain.sample(arch, V0, 20_000, 1, record=1))

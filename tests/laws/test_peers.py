@@ -1,4 +1,4 @@
-"""Our SDE against the same equation in torchsde and diffrax, whose speed the benchmarks compare with ours."""
+"""The SDE and the chain have the laws of the implementations with which the benchmarks compare their speed."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ def smallest_p(a: Any, b: Any) -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize("noise", ["factored", "matrix", "root"])
 @pytest.mark.parametrize("block", ["attention only", "full block"])
-def test_other_libraries_draw_the_same_law(block: str, noise: str) -> None:
+def test_the_sde_has_the_law_of_torchsde_and_diffrax(block: str, noise: str) -> None:
     full = block == "full block"
     right, wrong = ours(block, peers.GAMMA), ours(block, 1.1 * peers.GAMMA)
     solvers = {
@@ -46,7 +46,7 @@ def test_other_libraries_draw_the_same_law(block: str, noise: str) -> None:
 
 
 @pytest.mark.parametrize("block", ["attention only", "full block"])
-def test_networks_of_other_libraries_draw_the_same_law(block: str) -> None:
+def test_the_chain_has_the_law_of_plain_networks_in_numpy_and_pytorch(block: str) -> None:
     import torch
 
     n, samples = 16, 20_000

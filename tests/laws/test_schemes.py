@@ -1,4 +1,4 @@
-"""The two schemes of the limit: order, positivity, agreement (theory §4)."""
+"""The two schemes of the limit: their order of convergence, positivity and agreement (theory §4)."""
 
 import math
 
@@ -13,7 +13,7 @@ V0 = np.array([[1.2, 0.3, -0.2], [0.3, 1.4, 0.5], [-0.2, 0.5, 0.8]])
 
 
 def order(steps: tuple[int, ...], errors: list[float]) -> float:
-    """The fitted rate at which the errors fall with the number of steps."""
+    """Return the fitted rate at which the errors fall with the number of steps."""
     return float(-np.polyfit(np.log(steps), np.log(np.abs(errors)), 1)[0])
 
 
@@ -42,7 +42,7 @@ def test_wishart_scheme_is_of_weak_order_one_in_its_drift() -> None:
 
 
 def mean_correlation(bend: float, time: float, start: float) -> float:
-    """Solve ∂u/∂t = [ν − ρ(1−ρ²)/2] ∂u/∂ρ + ½(1−ρ²)² ∂²u/∂ρ², u(0, ρ) = ρ, in ρ = tanh x."""
+    """Return u(time, start), ∂u/∂t = [ν − ρ(1−ρ²)/2] ∂u/∂ρ + ½(1−ρ²)² ∂²u/∂ρ², u(0, ρ) = ρ, solved in x = artanh ρ."""
     x = np.linspace(-9, 9, 1801)
     rho, gap = np.tanh(x), x[1] - x[0]
     nu = bend**2 / (2 * np.pi) * (np.sqrt(1 - rho**2) - rho * np.arccos(rho))
@@ -63,7 +63,7 @@ def mean_correlation(bend: float, time: float, start: float) -> float:
 
 @pytest.mark.slow
 def test_wishart_scheme_is_of_weak_order_one_for_attention() -> None:
-    """Mean effective rank, against a finer reference whose own error is removed to first order."""
+    """Mean effective rank, against a finer reference whose error is removed to first order."""
     arch, tried = st.shaped_attention_only(100, 40, gamma=0.8, tau0=1.2), (2, 4, 8, 16)
 
     def mean(steps: int) -> float:
@@ -85,7 +85,7 @@ FULL = st.Architecture(
 )
 
 
-def test_wishart_scheme_never_leaves_the_cone_even_from_singular_input() -> None:
+def test_wishart_scheme_stays_positive_semi_definite_even_from_singular_input() -> None:
     for v0 in (V0, np.ones((3, 3)), st.inputs.from_text(max_tokens=8, position_weight=0)):
         limit = st.sde.sample(FULL, v0, 2000, seed=4, steps=st.sde.fewest_steps(FULL, len(v0)), record=5)
         assert_covariance(limit.covariance)
@@ -102,7 +102,7 @@ def test_euler_converges_to_the_same_law() -> None:
     assert_not_the_law(wishart, st.sde.sample(hotter, V0, 10_000, seed=5, steps=200, record=1, scheme="euler"))
 
 
-def test_coarse_euler_stops_at_the_edge_of_the_cone() -> None:
+def test_coarse_euler_stops_before_a_matrix_becomes_indefinite() -> None:
     euler = st.sde.sample(FULL, V0, 2000, seed=6, steps=4, record=1, scheme="euler")
     assert np.any(euler.stopped <= 40)
     assert_covariance(euler.covariance)
