@@ -1,4 +1,11 @@
-"""The Shaped Transformer library: define a network once, look at its token covariance three ways."""
+"""The Shaped Transformer library: define a network once, and sample its token covariance in three ways.
+
+```python
+arch = st.shaped_transformer(width=64, depth=16, gamma=0.5)
+chain = st.chain.sample(arch, st.inputs.equicorrelated(tokens=4, correlation=0.2), samples=100, seed=0)
+print(st.statistics.verdict(chain).sentence)
+```
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -30,7 +37,7 @@ if TYPE_CHECKING:
     from . import training as training
 
 LAZY = ("hf", "nn", "training")
-"""Parts that need PyTorch, and are imported when first used."""
+"""Parts that need PyTorch: each is imported when it is first used."""
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Numbers with intervals, estimated from samples: quantiles, shares, means, two-sample distances."""
+"""Estimates with intervals from samples: quantiles, shares, means, two-sample distances."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ CONFIDENCE = 0.95
 NORMAL = 1.96
 """Half the width of a normal 95 % interval, in standard errors."""
 BOUNDS = ("value", "low", "high")
-"""Coordinate of an estimate in a dataset, along a dimension `bound`."""
+"""Coordinate of the dimension `bound`, along which a dataset stores an estimate."""
 
 Value = TypeVar("Value", float, Floats)
 
 
 @dataclass(frozen=True)
 class Estimate(Generic[Value]):
-    """An estimated number, or an array of them, with the ends of its interval.
+    """An estimated number, or an array of such numbers, with the ends of its interval.
 
     ```python
     median = st.statistics.median([0.1, 0.2, 0.4])
@@ -47,11 +47,11 @@ class Estimate(Generic[Value]):
 
     @property
     def error(self) -> Value:
-        """The standard error of a normal estimate whose interval has this width."""
+        """The standard error of a normal estimate with an interval of this width."""
         return (self.high - self.low) / (2 * NORMAL)
 
     def scaled(self, factor: float) -> Self:
-        """Return the estimate of `factor` times the number."""
+        """Return the estimate of the number times `factor`."""
         ends = (self.low, self.high) if factor >= 0 else (self.high, self.low)
         return type(self)(factor * self.value, *(factor * end for end in ends))
 
@@ -60,32 +60,32 @@ class Estimate(Generic[Value]):
         return bool(self.low <= other.high and other.low <= self.high)
 
     def straddles(self, threshold: float) -> bool:
-        """Return whether the interval holds numbers on both sides of a threshold."""
+        """Return whether the interval contains numbers on both sides of a threshold."""
         return bool(self.low <= threshold < self.high)
 
     def to_array(self) -> Floats:
-        """Return value, low and high along a last axis, as a dataset keeps them (`BOUNDS`)."""
+        """Return value, low and high along a last axis, as a dataset stores them (`BOUNDS`)."""
         return np.stack([self.value, self.low, self.high], axis=-1)
 
 
 def from_array(bounds: ArrayLike) -> Estimate[float]:
-    """Return the estimate of a number that a dataset keeps as (value, low, high)."""
+    """Return the estimate that a dataset stores as (value, low, high)."""
     value, low, high = (float(x) for x in np.asarray(bounds, dtype=np.float64))
     return Estimate(value, low, high)
 
 
 def to_array(estimates: Iterable[Any]) -> Floats:
-    """Return estimates, or nested sequences of them, as an array whose last axis is `BOUNDS`."""
+    """Return estimates, or nested sequences of estimates, as an array whose last axis is `BOUNDS`."""
     return np.stack([e.to_array() if isinstance(e, Estimate) else to_array(e) for e in estimates])
 
 
 def exact(value: float) -> Estimate[float]:
-    """Return a number without uncertainty."""
+    """Return the estimate of a number that is known exactly."""
     return Estimate(value, value, value)
 
 
 def normal(value: float, error: float) -> Estimate[float]:
-    """Return a normal estimate from its standard error."""
+    """Return the estimate of a number with a normal error, from its standard error."""
     return Estimate(value, value - NORMAL * error, value + NORMAL * error)
 
 
@@ -96,7 +96,7 @@ def mean(values: ArrayLike) -> Estimate[float]:
 
 
 def spread(values: ArrayLike) -> Estimate[float]:
-    """Return the median of a few numbers, with their range in place of an interval."""
+    """Return the median of a few numbers, with their range as the interval."""
     x = np.asarray(values, dtype=np.float64)
     return Estimate(float(np.median(x)), float(x.min()), float(x.max()))
 
@@ -105,8 +105,8 @@ def quantiles(values: ArrayLike, q: Sequence[float] = LEVELS, *, confidence: flo
     """Return quantiles over the first axis, with percentile bootstrap intervals.
 
     The quantile of a resample is an order statistic of the data whose rank has a known distribution, P(rank ≤ j) =
-    P(Binomial(N, j/N) ≥ k), k = ⌈qN⌉: so no resampling is needed, and no seed. The value itself is interpolated between
-    order statistics, as by `numpy.quantile`, and the interval is widened to contain it.
+    P(Binomial(N, j/N) ≥ k), k = ⌈qN⌉. The intervals therefore need neither resampling nor a seed. The value is
+    interpolated between order statistics, as in `numpy.quantile`, and the interval is widened to contain it.
 
     ```python
     band = st.statistics.quantiles([[0.1, 1.0], [0.2, 3.0], [0.4, 2.0]], (0.5,))
@@ -117,11 +117,11 @@ def quantiles(values: ArrayLike, q: Sequence[float] = LEVELS, *, confidence: flo
 
     - `values`: (samples, …).
     - `q`: the quantiles, in [0, 1]; default 5, 50 and 95 %.
-    - `confidence`: of the intervals, in (0, 1), default 0.95.
+    - `confidence`: confidence of the intervals, in (0, 1), default 0.95.
 
     **Returns:** an `Estimate` whose `value`, `low` and `high` are (quantiles, …).
 
-    **Raises:** `InputError` for numbers out of range or no samples.
+    **Raises:** `InputError` if a number is out of range, or if there are no samples.
     """
     from scipy.special import betaincinv
 
@@ -153,12 +153,14 @@ def median(values: ArrayLike) -> Estimate[float]:
 
     **Arguments:**
 
-    - `values`: (samples,).
+    - `values`: the numbers, (samples,).
+
+    **Returns:** an `Estimate` with the interval at 95 %.
 
     **Raises:** `InputError` if there are no numbers.
     """
-    found = quantiles(values, (0.5,))
-    return Estimate(float(found.value[0]), float(found.low[0]), float(found.high[0]))
+    middle = quantiles(values, (0.5,))
+    return Estimate(float(middle.value[0]), float(middle.low[0]), float(middle.high[0]))
 
 
 def share(events: ArrayLike, confidence: float = CONFIDENCE) -> Estimate[float]:
@@ -171,7 +173,9 @@ def share(events: ArrayLike, confidence: float = CONFIDENCE) -> Estimate[float]:
     **Arguments:**
 
     - `events`: truth values, of any shape.
-    - `confidence`: of the two-sided interval, default 0.95.
+    - `confidence`: confidence of the two-sided interval, in (0, 1), default 0.95.
+
+    **Returns:** an `Estimate` of the probability of an event.
 
     **Raises:** `InputError` if there are no entries.
     """
@@ -187,7 +191,18 @@ def share(events: ArrayLike, confidence: float = CONFIDENCE) -> Estimate[float]:
 
 @dataclass(frozen=True)
 class Distance:
-    """Two-sample Kolmogorov–Smirnov distance of two distributions, and its p-value if they are equal."""
+    """The distance between two samples.
+
+    ```python
+    found = st.statistics.two_sample([0.1, 0.2, 0.4], [0.3, 0.5, 0.6])
+    print(found.distance, found.p_value)
+    ```
+
+    **Attributes:**
+
+    - `distance`: the two-sample Kolmogorov–Smirnov distance, in [0, 1].
+    - `p_value`: the probability of at least this distance if the distributions are equal.
+    """
 
     distance: float
     p_value: float
@@ -196,7 +211,7 @@ class Distance:
 def two_sample(first: ArrayLike, second: ArrayLike) -> Distance:
     """Return the two-sample Kolmogorov–Smirnov distance and its p-value.
 
-    Numbers that agree to ten digits count as equal, so that rounding errors around a fixed value make no difference.
+    Numbers that agree to ten digits count as equal, so that rounding errors of a constant make no difference.
 
     ```python
     print(st.statistics.two_sample([0.1, 0.2, 0.4], [0.3, 0.5, 0.6]).p_value)
@@ -205,29 +220,32 @@ def two_sample(first: ArrayLike, second: ArrayLike) -> Distance:
     **Arguments:**
 
     - `first`, `second`: samples of one number each, (samples,).
+
+    **Returns:** a `Distance`.
     """
     from scipy.stats import ks_2samp
 
-    result = ks_2samp(_ten_digits(first), _ten_digits(second), method="auto")
+    result = ks_2samp(_round_to_ten_digits(first), _round_to_ten_digits(second), method="auto")
     return Distance(float(result.statistic), float(result.pvalue))
 
 
 def distance(first: ArrayLike, second: ArrayLike) -> Estimate[float]:
     """Return the Kolmogorov–Smirnov distance of two distributions with an interval, from samples of each.
 
-    The interval is that of Dvoretzky, Kiefer, Wolfowitz and Massart for each of the two distribution functions, at
-    97.5 %. It is conservative, and contains 0 where it cannot tell the distributions apart.
+    The interval adds the bounds of Dvoretzky, Kiefer, Wolfowitz and Massart for the two distribution functions, each at
+    97.5 %. It is conservative, and contains 0 where the samples do not distinguish the distributions.
 
     **Arguments:**
 
     - `first`, `second`: samples of one number each, (samples,).
     """
-    found = two_sample(first, second).distance
+    value = two_sample(first, second).distance
     error = sum(np.sqrt(np.log(2 / 0.025) / (2 * len(np.asarray(draws)))) for draws in (first, second))
-    return Estimate(found, max(0.0, found - error), min(1.0, found + error))
+    return Estimate(value, max(0.0, value - error), min(1.0, value + error))
 
 
-def _ten_digits(values: ArrayLike) -> Floats:
+def _round_to_ten_digits(values: ArrayLike) -> Floats:
+    """Return numbers rounded to ten significant decimal digits, at any scale."""
     x = np.asarray(values, dtype=np.float64)
     mantissa, exponent = np.frexp(x)
     return np.ldexp(np.round(mantissa, 10), exponent)

@@ -1,4 +1,4 @@
-"""What is read off draws of the token covariance V: pure functions of arrays, and the one registry of observables.
+"""Observables of the token covariance V: pure functions of arrays, and the one registry of observables.
 
 To add an observable, add one entry to the registry: `Ensemble.quantiles`, comparisons, sweeps and figures can then use
 it by its name.
@@ -16,13 +16,13 @@ from .numerics import linalg
 from .numerics.arrays import Floats
 
 RESOLUTION = {"network": linalg.ROUNDING, "chain": linalg.ROUNDING, "sde": 1e-14}
-"""Smallest ratio of eigenvalues that a view resolves; the SDE's kernels are computed from V, not from its factor."""
+"""Smallest ratio of eigenvalues that a view resolves. The SDE computes from V, the other views from a factor of V."""
 ZERO = 1e-14
-"""Correlations below this are rounding errors around 0."""
+"""A correlation below this is a rounding error of 0."""
 
 
 def correlation(covariance: Floats) -> Floats:
-    """Return ρ^{αβ} = V^{αβ}/√(V^{αα}V^{ββ}), inside [−1, 1]; 0 for a token of norm 0 (theory §1).
+    """Return ρ^{αβ} = V^{αβ}/√(V^{αα}V^{ββ}), clipped to [−1, 1]; 0 for a token of norm 0 (theory §1).
 
     ```python
     print(st.statistics.correlation(st.inputs.equicorrelated(2, 0.3, variance=4.0))[0, 1])  # 0.3
@@ -41,12 +41,34 @@ def correlation(covariance: Floats) -> Floats:
 
 
 def mean_token_norm(covariance: Floats) -> Floats:
-    """Return tr V / m, the mean over tokens of ‖x‖²/n: (…, m, m) → (…)."""
+    """Return tr V / m, the mean over tokens of ‖x‖²/n (theory §1).
+
+    ```python
+    print(st.statistics.mean_token_norm(st.inputs.equicorrelated(2, 0.3, variance=4.0)))  # 4.0
+    ```
+
+    **Arguments:**
+
+    - `covariance`: V, (…, m, m).
+
+    **Returns:** (…).
+    """
     return np.asarray(np.mean(linalg.diagonal(covariance), axis=-1))
 
 
 def mean_absolute_correlation(covariance: Floats) -> Floats:
-    """Return the mean of |ρ^{αβ}| over pairs α ≠ β: (…, m, m) → (…); 0 for one token."""
+    """Return the mean of |ρ^{αβ}| over pairs α ≠ β; 0 for one token.
+
+    ```python
+    print(st.statistics.mean_absolute_correlation(st.inputs.equicorrelated(4, -0.2)))  # 0.2
+    ```
+
+    **Arguments:**
+
+    - `covariance`: V, (…, m, m).
+
+    **Returns:** (…).
+    """
     m = covariance.shape[-1]
     if m == 1:
         return np.zeros(covariance.shape[:-2])
@@ -55,9 +77,19 @@ def mean_absolute_correlation(covariance: Floats) -> Floats:
 
 
 def effective_rank(eigenvalues: Floats) -> Floats:
-    """Return exp(−Σ p log p), p = eigenvalues / their sum: (…, m) → (…).
+    """Return the effective rank exp(−Σ p log p), with p the eigenvalues over their sum.
 
-    It is 1 when all tokens are parallel, and m when they are orthonormal. A covariance of zero has effective rank 1.
+    It is 1 if all tokens are parallel, and m if they are orthonormal. A covariance of zero has effective rank 1.
+
+    ```python
+    print(st.statistics.effective_rank(np.array([1.0, 1.0, 0.0])))  # 2.0
+    ```
+
+    **Arguments:**
+
+    - `eigenvalues`: of V, (…, m).
+
+    **Returns:** (…).
     """
     total = np.sum(eigenvalues, axis=-1, keepdims=True)
     p = np.divide(eigenvalues, total, out=np.zeros_like(eigenvalues), where=total > 0)
@@ -66,14 +98,14 @@ def effective_rank(eigenvalues: Floats) -> Floats:
 
 
 def smallest_eigenvalue(eigenvalues: Floats, resolution: float) -> Floats:
-    """Return the smallest eigenvalue, or 0 where it lies below `resolution` times the largest: (…, m) → (…)."""
+    """Return the smallest eigenvalue, or 0 where it is below `resolution` times the largest: (…, m) → (…)."""
     return np.where(eigenvalues[..., -1] < resolution * eigenvalues[..., 0], 0.0, eigenvalues[..., -1])
 
 
 def log_determinant(eigenvalues: Floats) -> Floats:
     """Return log det V: (…, m) → (…).
 
-    **Raises:** `InputError` where V is singular as far as float64 factors can tell.
+    **Raises:** `InputError` if V is singular to the precision of its factor in float64.
     """
     if (eigenvalues[..., -1] <= linalg.ROUNDING * eigenvalues[..., 0]).any():
         raise InputError(
@@ -83,8 +115,8 @@ def log_determinant(eigenvalues: Floats) -> Floats:
     return np.asarray(np.sum(np.log(eigenvalues), axis=-1))
 
 
-class Paths(Protocol):
-    """Draws of V at some layers, as an `Ensemble` holds them."""
+class CovarianceSamples(Protocol):
+    """Samples of V at the recorded layers, as an `Ensemble` stores them."""
 
     @property
     def covariance(self) -> Floats:
@@ -93,12 +125,12 @@ class Paths(Protocol):
 
     @property
     def eigenvalues(self) -> Floats:
-        """Of V, largest first, (samples, records, m)."""
+        """Eigenvalues of V, largest first, (samples, records, m)."""
         ...
 
     @property
     def stopped(self) -> NDArray[np.int64]:
-        """First layer at which a path left the window, (samples,)."""
+        """First layer at which a path left the window, depth + 1 if it never did, (samples,)."""
         ...
 
     @property
@@ -119,24 +151,30 @@ class Paths(Protocol):
 
 @dataclass(frozen=True)
 class Observable:
-    """A quantity that is read off draws of V.
+    """A quantity that is computed from samples of V.
+
+    ```python
+    rank = st.statistics.OBSERVABLES["effective_rank"]
+    print(rank.label, rank.scale)
+    ```
 
     **Attributes:**
 
-    - `name`: its key in datasets, sweeps and `Ensemble.quantiles`.
-    - `title`: for axes and legends.
-    - `short`: for the columns of tables.
-    - `of`: the function, draws → (samples, records), or (samples, records, …) where `dims` has more.
-    - `unit`: of the numbers, default none.
-    - `scale`: `"linear"` (default) or `"log"`: how an axis shows it.
-    - `tokens`: how many tokens it needs, default 1.
-    - `dims`: further dimensions, default none: one number per sample and record.
+    - `name`: key in datasets, sweeps and `Ensemble.observe`.
+    - `title`: name on axes and in legends.
+    - `short`: name at the head of a table's column.
+    - `of`: function from an `Ensemble` to an array (samples, records), with the further dimensions `dims` if there are
+      any.
+    - `unit`: unit of the numbers, default none.
+    - `scale`: scale of an axis, `"linear"` (default) or `"log"`.
+    - `tokens`: smallest number of tokens for which it is defined, default 1.
+    - `dims`: names of further dimensions, default none: one number per sample and record.
     """
 
     name: str
     title: str
     short: str
-    of: Callable[[Paths], Floats]
+    of: Callable[[CovarianceSamples], Floats]
     unit: str = ""
     scale: Literal["linear", "log"] = "linear"
     tokens: int = 1
@@ -144,27 +182,30 @@ class Observable:
 
     @property
     def label(self) -> str:
-        """The title with the unit, for an axis."""
+        """The title with the unit, as an axis shows it."""
         return f"{self.title}, {self.unit}" if self.unit else self.title
 
 
-def _rho12(paths: Paths) -> Floats:
-    rho = correlation(paths.covariance[..., :2, :2])[..., 0, 1]
+def _rho12(e: CovarianceSamples) -> Floats:
+    """Return ρ₁₂, exactly 0 where only rounding errors are left."""
+    rho = correlation(e.covariance[..., :2, :2])[..., 0, 1]
     return np.where(np.abs(rho) < ZERO, 0.0, rho)
 
 
-def _stopping_time(paths: Paths) -> Floats:
-    """The time up to which each path was followed, at most that of the record."""
-    scale = np.divide(paths.time, paths.depth, out=np.zeros(len(paths.depth)), where=paths.depth > 0)
-    return np.minimum(paths.stopped[:, None], paths.depth) * scale
+def _stopping_time(e: CovarianceSamples) -> Floats:
+    """Return the time at which each path left the window, at most the time of the record."""
+    scale = np.divide(e.time, e.depth, out=np.zeros(len(e.depth)), where=e.depth > 0)
+    return np.minimum(e.stopped[:, None], e.depth) * scale
 
 
-def _v12(paths: Paths) -> Floats:
-    return np.where(_rho12(paths) == 0, 0.0, paths.covariance[..., 0, 1])
+def _v12(e: CovarianceSamples) -> Floats:
+    """Return V₁₂, exactly 0 where ρ₁₂ is."""
+    return np.where(_rho12(e) == 0, 0.0, e.covariance[..., 0, 1])
 
 
-def _smallest(paths: Paths) -> Floats:
-    return smallest_eigenvalue(paths.eigenvalues, RESOLUTION[paths.view])
+def _smallest(e: CovarianceSamples) -> Floats:
+    """Return the smallest eigenvalue that the view resolves."""
+    return smallest_eigenvalue(e.eigenvalues, RESOLUTION[e.view])
 
 
 _ALL = (

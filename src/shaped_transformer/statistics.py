@@ -1,4 +1,4 @@
-"""What is read off draws, by its public names: observables of V, estimates with intervals, the verdict.
+"""Statistics of samples: observables of V, estimates with intervals, the verdict.
 
 ```python
 chain = st.chain.sample(st.deep_linear(32, 8), st.inputs.equicorrelated(3, 0.2), samples=50, seed=0)

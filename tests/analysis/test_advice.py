@@ -8,7 +8,7 @@ from assertions import FALSE_ALARM
 from scipy.stats import binom
 
 import shaped_transformer as st
-from shaped_transformer.analysis.stability import WINDOW
+from shaped_transformer.views.stopping import WINDOW
 
 SIZE: dict[str, Any] = {"depth": 32, "width": 32, "tokens": 4}
 

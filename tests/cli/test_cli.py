@@ -170,7 +170,7 @@ BAD: list[tuple[str, list[str]]] = [
     ("by which the layer cannot be normalised", ["--c-plus", "1e200"]),
     ("too small for logits", ["--tau0", "1e-200"]),
     ("beyond 1e+08, where paths are stopped", ["--covariance", "huge.npy"]),
-    ("steps are the SDE's, and there is none", ["--preset", "skipless_transformer", "--steps", "50"]),
+    ("steps are for the SDE, and there is none", ["--preset", "skipless_transformer", "--steps", "50"]),
     ("is an archive of arrays", ["--vectors", "several.npz"]),
     ("is an archive of arrays", ["--mask", "several.npz"]),
     ("cannot read .: Is a directory", ["--mask", "."]),

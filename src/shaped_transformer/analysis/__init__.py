@@ -1,1 +1,1 @@
-"""What is concluded from the draws of a design."""
+"""Conclusions from samples of a design: verdict, stability, advice, comparison of the views, sweeps."""

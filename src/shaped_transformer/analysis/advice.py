@@ -1,4 +1,4 @@
-"""The strongest residual branches with which a shaped Transformer of a given size is stable (ours)."""
+"""The strongest residual branches with which a shaped Transformer of a given size is stable (our criterion)."""
 
 import math
 from collections.abc import Sequence
@@ -21,21 +21,21 @@ from ..views.stopping import WINDOW
 TAU0 = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Temperature constants of the frontier."""
 SMALLEST = 0.01
-"""γ below which a branch is as good as absent: the search ends there."""
+"""Smallest γ that the search tries: weaker branches have next to no effect."""
 PRECISION = 1.02
 """The search stops when the largest stable and the smallest unstable γ differ by less than this factor."""
 CORRELATION = 0.2
-"""Of the input's tokens where none is given, as in [ST]."""
+"""Correlation of the tokens of the default input, as in [ST]."""
 
 
 @dataclass(frozen=True)
-class Point:
-    """A point of the frontier.
+class FrontierPoint:
+    """The largest stable γ at one temperature constant.
 
     **Attributes:**
 
     - `tau0`: the temperature constant.
-    - `gamma`: the largest γ found stable there, `None` if not even 0.01 is.
+    - `gamma`: the largest γ that was found stable, `None` if not even 0.01 is.
     - `healthy`: share of paths at that γ (or at 0.01) that stay in the window and keep their rank, with its Wilson
       interval.
     """
@@ -47,14 +47,20 @@ class Point:
 
 @dataclass(frozen=True)
 class Advice:
-    """Which γ to take, and how it trades against τ0.
+    """The advised γ, and its trade-off with τ0.
+
+    ```python
+    advice = st.advise(depth=2, width=16, tokens=2, samples=100, taus=(0.5,))
+    for point in advice.frontier:
+        print(point.tau0, point.gamma, point.healthy)
+    ```
 
     **Attributes:**
 
     - `depth`, `width`, `tokens`, `heads`, `mask`, `probability`, `rank_share`, `confidence`, `samples`, `seed`, `tau0`:
-      the question, as `advise` was asked it.
+      the arguments of `advise`.
     - `gamma`: the largest stable γ at `tau0`; `None` if there is none.
-    - `frontier`: a `Point` for each temperature constant, in increasing order.
+    - `frontier`: a `FrontierPoint` for each temperature constant, in increasing order.
     """
 
     depth: int
@@ -69,11 +75,11 @@ class Advice:
     seed: int
     tau0: float
     gamma: float | None
-    frontier: tuple[Point, ...]
+    frontier: tuple[FrontierPoint, ...]
 
     @property
     def architecture(self) -> Architecture | None:
-        """The advised network, or `None` if there is no such γ."""
+        """The advised network, or `None` if no γ is stable."""
         if self.gamma is None:
             return None
         return shaped_transformer(
@@ -82,7 +88,7 @@ class Advice:
 
     @property
     def sentence(self) -> str:
-        """The answer in plain words."""
+        """The advice in one sentence."""
         wanted = (
             f"at least {100 * self.probability:g} % of networks keep all eigenvalues of V in [{WINDOW[0]:g}, "
             f"{WINDOW[1]:g}] and {100 * self.rank_share:g} % of the input's effective rank over {self.depth} layers "
@@ -93,13 +99,13 @@ class Advice:
         return f"gamma = {self.gamma:.3g} at tau0 = {self.tau0:g}: the largest with which {wanted}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return question and answer as JSON values."""
+        """Return arguments and advice as JSON values."""
         return asdict(self) | {"sentence": self.sentence}
 
 
 @dataclass(frozen=True)
 class _Search:
-    """The search for the largest stable γ of one size of network, all designs drawn from the same random numbers."""
+    """The search for the largest stable γ of networks of one size, which all use the same random numbers."""
 
     depth: int
     width: int
@@ -114,31 +120,40 @@ class _Search:
     workers: int | None
 
     def healthy(self, gamma: float, tau0: float) -> Estimate[float]:
-        """Return the share of networks that stay in the window and keep their rank; `low` is a one-sided bound."""
+        """Return the share of networks that stay in the window and keep their rank; its `low` is a one-sided bound."""
         arch = shaped_transformer(self.width, self.depth, gamma=gamma, tau0=tau0, heads=self.heads, mask=self.mask)
         e = chain.sample(arch, self.v0, self.samples, self.seed, record=1, stop=WINDOW, workers=self.workers)
         return self.one_sided((e.stopped > self.depth) & (e.effective_rank()[:, -1] >= self.least_rank))
 
     def one_sided(self, events: Any) -> Estimate[float]:
-        """Return a share whose lower bound holds with the confidence asked for."""
+        """Return the share of true entries, whose lower bound holds with probability `confidence`."""
         return share(events, 2 * self.confidence - 1)
 
-    def point(self, tau0: float) -> Point:
+    def largest_gamma(self, tau0: float) -> FrontierPoint:
         """Return the largest stable γ at a temperature constant, by bisection in log γ."""
         strong, weak = self.healthy(1.0, tau0), self.healthy(SMALLEST, tau0)
         if strong.low >= self.probability:
-            return Point(tau0, 1.0, strong)
+            return FrontierPoint(tau0, 1.0, strong)
         if weak.low < self.probability:
-            return Point(tau0, None, weak)
-        low, high, found = SMALLEST, 1.0, weak
+            return FrontierPoint(tau0, None, weak)
+        low, high, at_low = SMALLEST, 1.0, weak
         while high / low > PRECISION:
             middle = math.sqrt(low * high)
-            seen = self.healthy(middle, tau0)
-            if seen.low >= self.probability:
-                low, found = middle, seen
+            at_middle = self.healthy(middle, tau0)
+            if at_middle.low >= self.probability:
+                low, at_low = middle, at_middle
             else:
                 high = middle
-        return Point(tau0, low, found)
+        return FrontierPoint(tau0, low, at_low)
+
+    def frontier(self, taus: Sequence[float]) -> tuple[FrontierPoint, ...]:
+        """Return the largest stable γ at each temperature constant."""
+        points = []
+        with progress("temperatures", len(taus)) as advance:
+            for tau0 in taus:
+                points.append(self.largest_gamma(tau0))
+                advance(1)
+        return tuple(points)
 
 
 def advise(
@@ -160,8 +175,8 @@ def advise(
 ) -> Advice:
     """Find the largest γ with which a shaped Transformer of this size is stable at initialisation, by the exact chain.
 
-    Larger γ means stronger branches, which learn more, and stronger fluctuations. γ is found by bisection (in its
-    logarithm, to 2 %). All designs are drawn from the same random numbers, so that noise does not blur their order.
+    Larger γ means stronger branches, which learn more, and stronger fluctuations. The search bisects log γ until γ is
+    known to 2 %. All designs use the same random numbers, so that noise does not blur their order.
 
     ```python
     advice = st.advise(depth=4, width=16, tokens=2, samples=100, taus=())
@@ -170,71 +185,46 @@ def advise(
 
     **Arguments:**
 
-    - `depth`, `width`, `tokens`: d, n, m.
-    - `heads`, `mask`: of the attention, default one head without a mask.
+    - `depth`: number of blocks d.
+    - `width`: width n.
+    - `tokens`: number of tokens m.
+    - `heads`: heads of the attention, default 1.
+    - `mask`: mask of the attention, default none.
     - `tau0`: temperature constant of the advised network, default 1.
     - `probability`: share of networks that must keep all eigenvalues of V in [1e-4, 1e4], the window of [ST], and
       `rank_share` of the input's effective rank, up to the last layer. Default 0.95.
-    - `rank_share`: of the effective rank, default 0.5.
-    - `confidence`: with which this must be known, default 0.95: the one-sided lower Wilson bound of the share of
-      `samples` must reach `probability`.
+    - `rank_share`: share of the input's effective rank, default 0.5.
+    - `confidence`: confidence with which this must be known, default 0.95: the one-sided lower Wilson bound of the
+      share among `samples` networks must reach `probability`.
     - `v0`: initial covariance, (m, m); default unit tokens with correlation 0.2, as in [ST].
     - `samples`: paths of the chain for each design, default 1024.
-    - `seed`: of the draws, default 0.
-    - `taus`: temperature constants of the frontier, to which `tau0` is added.
-    - `workers`: threads, default all cores.
+    - `seed`: seed of all designs, default 0.
+    - `taus`: temperature constants of the frontier; `tau0` is added to them.
+    - `workers`: number of threads, default all cores.
 
-    **Returns:** an `Advice`; its `gamma` is `None` if there is no such γ between 0.01 and 1.
+    **Returns:** an `Advice`; its `gamma` is `None` if no γ between 0.01 and 1 is stable.
 
-    **Raises:** `InputError` or `DefinitionError` for arguments out of range.
+    **Raises:** `InputError` or `DefinitionError` if an argument is out of range.
     """
     for name, value in (("probability", probability), ("rank_share", rank_share), ("confidence", confidence)):
         if not 0 < value < 1:
             raise InputError(f"{name} must lie in (0, 1) (got {value:g})")
-    start = _start(tokens, width) if v0 is None else v0
-    if len(start) != tokens:
-        raise InputError(f"v0 is for {len(start)} tokens, but tokens = {tokens}")
-    eigenvalues = np.asarray(np.linalg.eigvalsh(start)[::-1], dtype=np.float64)
-    search = _Search(
-        depth=depth,
-        width=width,
-        heads=heads,
-        mask=mask,
-        v0=start,
-        least_rank=rank_share * float(effective_rank(eigenvalues)),
-        probability=probability,
-        confidence=confidence,
-        samples=samples,
-        seed=seed,
-        workers=workers,
-    )
+    v0 = _default_input(tokens, width) if v0 is None else v0
+    if len(v0) != tokens:
+        raise InputError(f"v0 is for {len(v0)} tokens, but tokens = {tokens}")
+    common: dict[str, Any] = {"depth": depth, "width": width, "heads": heads, "mask": mask, "probability": probability}
+    common |= {"confidence": confidence, "samples": samples, "seed": seed}
+    eigenvalues = np.asarray(np.linalg.eigvalsh(v0)[::-1], dtype=np.float64)
+    search = _Search(v0=v0, least_rank=rank_share * float(effective_rank(eigenvalues)), workers=workers, **common)
     if search.one_sided(np.ones(samples)).low < probability:
         raise InputError(f"{samples} samples can never show {probability:g} with confidence {confidence:g}: draw more")
-    points = []
-    grid = sorted({float(t) for t in taus} | {float(tau0)})
-    with progress("temperatures", len(grid)) as advance:
-        for at in grid:
-            points.append(search.point(at))
-            advance(1)
-    return Advice(
-        depth=depth,
-        width=width,
-        tokens=tokens,
-        heads=heads,
-        mask=mask,
-        probability=probability,
-        rank_share=rank_share,
-        confidence=confidence,
-        samples=samples,
-        seed=seed,
-        tau0=tau0,
-        gamma=next(p.gamma for p in points if p.tau0 == tau0),
-        frontier=tuple(points),
-    )
+    frontier = search.frontier(sorted({float(t) for t in taus} | {float(tau0)}))
+    gamma = next(point.gamma for point in frontier if point.tau0 == tau0)
+    return Advice(tokens=tokens, rank_share=rank_share, tau0=tau0, gamma=gamma, frontier=frontier, **common)
 
 
-def _start(tokens: int, width: int) -> Covariance:
-    """Return the input where none is given; its rank is the number of tokens, which the width must hold."""
+def _default_input(tokens: int, width: int) -> Covariance:
+    """Return equally correlated tokens; their rank is their number, which must not exceed the width."""
     if check_count(tokens, "tokens") > check_count(width, "width"):
         raise InputError(
             f"{tokens} equally correlated tokens need a width of at least {tokens} (got {width}): choose at most "

@@ -1,7 +1,6 @@
-"""One definition, its views side by side: the work behind the commands `compare` and `predict`."""
+"""Comparison of the views of one network: the computation of the commands `compare` and `predict`."""
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,8 @@ from ..estimates import LEVELS, two_sample
 from ..numerics import compilation
 from ..numerics.arrays import Floats
 from ..observables import OBSERVABLES, RESOLUTION, smallest_eigenvalue
-from ..views import chain, network, sampling, sde
+from ..views import sampling, sde
+from ..views.by_name import VIEWS
 from ..views.ensemble import Ensemble
 from ..views.stopping import DEFAULT_WINDOW
 from .verdict import Verdict, verdict
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
 
 
 RECORDS = 33
-"""Layers kept for the curves against depth."""
+"""Recorded layers, for the curves against depth."""
 COMPARED = ("mean_token_norm", "V11", "V12", "rho12", "smallest_eigenvalue", "effective_rank")
 """Observables that are compared."""
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Ensembles of several views of one network, with the time each took.
+    """Ensembles of several views of one network, and their times.
 
     **Attributes:**
 
-    - `ensembles`: by view, in the order network, chain, sde; without those not drawn.
-    - `seconds`: by view.
-    - `no_limit`: why there is no `sde` view, or `None`.
+    - `ensembles`: the ensemble of each view that was sampled, in the order network, chain, sde.
+    - `seconds`: time that each view took, s.
+    - `no_limit`: the reason why there is no `sde` view, or `None`.
     """
 
     ensembles: dict[str, Ensemble]
@@ -48,15 +48,18 @@ class Comparison:
 
     @property
     def compared(self) -> list[str]:
-        """Names of the observables that exist: a correlation needs two tokens."""
+        """Names of the observables that are defined for this number of tokens."""
         tokens = self.ensembles["chain"].tokens
         return [name for name in COMPARED if OBSERVABLES[name].tokens <= tokens]
 
     def table(self) -> list[dict[str, Any]]:
-        """Return one row per statistic at the last layer.
+        """Return a row for each observable at the last layer.
 
-        **Returns:** dictionaries with `statistic`; `views`: median, 5 % and 95 % quantile by view; `pairs`:
-        Kolmogorov–Smirnov distance and p-value by pair of views.
+        **Returns:** dictionaries with
+
+        - `statistic`: its name.
+        - `views`: median, 5 % and 95 % quantile (`median`, `low`, `high`) of each view.
+        - `pairs`: Kolmogorov–Smirnov distance and p-value (`distance`, `p_value`) of each pair of views.
         """
         rows = []
         for name in self.compared:
@@ -74,7 +77,7 @@ class Comparison:
         return rows
 
     def _comparable(self, name: str, *views: str) -> list[Floats]:
-        """Return an observable at the last layer in two views, with the resolution of the coarser one."""
+        """Return an observable at the last layer in two views, at the coarser of their resolutions."""
         ensembles = [self.ensembles[view] for view in views]
         if name == "smallest_eigenvalue":
             coarser = max(RESOLUTION[view] for view in views)
@@ -86,14 +89,14 @@ class Comparison:
         return verdict(self.ensembles["chain"])
 
     def speed_up(self) -> float | None:
-        """Return seconds per draw of the network over those of the chain, or `None` without networks."""
+        """Return the time per sample of the network over that of the chain, or `None` without networks."""
         if "network" not in self.ensembles:
             return None
         per_draw = {view: self.seconds[view] / e.samples for view, e in self.ensembles.items()}
         return per_draw["network"] / per_draw["chain"]
 
     def to_datatree(self) -> "xarray.DataTree":
-        """Return the observables of every sample and record, one group per view, to be saved and plotted."""
+        """Return the observables of every sample and record, with one group per view."""
         import xarray as xr
 
         groups = {
@@ -117,21 +120,22 @@ def compare(
     steps: int | None = None,
     workers: int | None = None,
 ) -> Comparison:
-    """Draw the views of one network from the same input.
+    """Sample the views of one network from the same input.
 
     **Arguments:**
 
-    - `architecture`, `v0`: the network and its initial covariance, (m, m).
-    - `samples`: draws of the chain and of the SDE.
-    - `network_samples`: real networks, which cost far more; `None` leaves them out.
-    - `seed`: of all views; each has its own stream.
-    - `steps`: of the SDE; `None` for a safe choice.
-    - `workers`: threads, default all cores.
+    - `architecture`: the network.
+    - `v0`: its initial covariance, (m, m).
+    - `samples`: samples of the chain and of the SDE, default 4096.
+    - `network_samples`: number of real networks, which cost far more, default 512; `None` leaves them out.
+    - `seed`: seed of all views, default 0; each view has its own random numbers.
+    - `steps`: time steps of the SDE, default at least 100.
+    - `workers`: number of threads, default all cores.
 
-    **Returns:** a `Comparison`; without the SDE where the architecture has no limit.
+    **Returns:** a `Comparison`; without the SDE if the architecture has no limit.
 
-    **Raises:** `InputError` for arguments out of range, an input beyond the window in which paths are followed, or
-    draws that would fill the memory.
+    **Raises:** `InputError` if an argument is out of range, if the input is outside the window in which paths are
+    followed, or if the samples do not fit into the memory.
     """
     check_count(samples, "samples")
     if network_samples is not None:
@@ -143,28 +147,32 @@ def compare(
             f"the input's largest eigenvalue {largest:.3g} is beyond {DEFAULT_WINDOW[1]:g}, where paths are stopped: "
             "rescale"
         )
-    common: dict[str, Any] = {"seed": seed, "record": RECORDS, "workers": workers, "stop": DEFAULT_WINDOW}
-    no_limit = None
-    try:
-        sde.check_limit(architecture)
-        sde.check_steps(architecture, len(v0), steps)
-    except NoProportionalLimit as error:
-        no_limit = str(error)
-        if steps is not None:
-            raise InputError(f"steps are the SDE's, and there is none: {error}") from None
-    draws: dict[str, Callable[[], Ensemble]] = {}
-    draws["chain"] = lambda: chain.sample(architecture, v0, samples, **common)
+    no_limit = _why_no_limit(architecture, len(v0), steps)
+    counts = {"chain": samples}
     if no_limit is None:
-        draws["sde"] = lambda: sde.sample(architecture, v0, samples, steps=steps, **common)
-    drawn = samples * len(draws) + (network_samples or 0)
-    sampling.check_memory(drawn, min(RECORDS, architecture.depth + 1), len(v0))
+        counts["sde"] = samples
     if network_samples is not None:
-        draws["network"] = lambda: network.sample(architecture, v0, network_samples, **common)
+        counts["network"] = network_samples
+    sampling.check_memory(sum(counts.values()), min(RECORDS, architecture.depth + 1), len(v0))
     ensembles, seconds = {}, {}
     compilation.load_all()
-    for view, run in draws.items():
+    for view, count in counts.items():
+        options: dict[str, Any] = {"steps": steps} if view == "sde" else {}
+        options |= {"seed": seed, "record": RECORDS, "workers": workers, "stop": DEFAULT_WINDOW}
         start = time.perf_counter()
-        ensembles[view] = run()
+        ensembles[view] = VIEWS[view].sample(architecture, v0, count, **options)
         seconds[view] = time.perf_counter() - start
-    order = [view for view in sampling.VIEWS if view in ensembles]
+    order = [view for view in VIEWS if view in ensembles]
     return Comparison({v: ensembles[v] for v in order}, {v: seconds[v] for v in order}, no_limit)
+
+
+def _why_no_limit(architecture: Architecture, tokens: int, steps: int | None) -> str | None:
+    """Return the reason why an architecture has no SDE, or `None` if it has one, after a check of `steps`."""
+    try:
+        sde.check_limit(architecture)
+        sde.check_steps(architecture, tokens, steps)
+    except NoProportionalLimit as error:
+        if steps is not None:
+            raise InputError(f"steps are for the SDE, and there is none: leave them out ({error})") from None
+        return str(error)
+    return None

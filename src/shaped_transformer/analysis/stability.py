@@ -1,4 +1,4 @@
-"""How stable a design is at initialisation, and what would change it (a result of this project)."""
+"""How stable a design is at initialisation, and how each parameter affects this (a result of this project)."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -15,23 +15,25 @@ from ..estimates import Estimate, median, normal, share
 from ..numerics.arrays import Floats
 from ..observables import mean_absolute_correlation
 from ..views import chain, sde
-from ..views.ensemble import Ensemble
 from ..views.stopping import WINDOW, Window
 
 STEP = 1.1
-"""Factor by which a parameter is changed to see its effect: 10 % more."""
+"""Factor by which a parameter is multiplied to measure its effect: 10 % more."""
 BATCHES = 16
-"""Batches of samples whose scatter gives the errors of the effects."""
+"""Batches of samples, from whose scatter the errors of the effects are estimated."""
 PARAMETERS = ("gamma", "tau0", "depth")
+"""Parameters whose effects are measured."""
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What a change of one parameter does to the three numbers of `Stability`: differences with standard errors.
+    """The effect of one parameter on the three numbers of `Stability`.
 
-    **Attributes:** `parameter`: `"gamma"` (the scale of every residual layer), `"tau0"` (of every shaped attention) or
-    `"depth"`; `factor`: by which it was multiplied, 1.1 or, where γ would exceed 1, 1/1.1; `left`, `correlation`,
-    `rank`: (difference, standard error).
+    **Attributes:**
+
+    - `parameter`: `"gamma"` (the scale of every residual layer), `"tau0"` (of every shaped attention) or `"depth"`.
+    - `factor`: factor by which the parameter was multiplied: 1.1, or 1/1.1 where γ would exceed 1.
+    - `left`, `correlation`, `rank`: differences that this makes, each an `Estimate` with a standard error.
     """
 
     parameter: str
@@ -43,16 +45,23 @@ class Effect:
 
 @dataclass(frozen=True, eq=False)
 class Stability:
-    """How stable a design is.
+    """The stability of a design at initialisation.
+
+    ```python
+    found = st.stability(st.shaped_transformer(16, 4), st.inputs.equicorrelated(2, 0.2), samples=64)
+    for effect in found.effects:
+        print(effect.parameter, effect.rank.value, effect.rank.error)
+    ```
 
     **Attributes:**
 
-    - `window`: eigenvalues (low, high) of V between which a path counts as alive.
-    - `left`: probability that a path has left the window by the last layer, with its Wilson interval at 95 %.
-    - `correlation`, `rank`: medians of the mean |ρ| over pairs and of the effective rank at the last layer (or where
-      the path left), each (value, low, high) at 95 %.
-    - `drift`: b(V0), the expected change of V per unit of depth/width, (m, m); `None` where there is no limit.
-    - `effects`: of 10 % more of each parameter that the architecture has.
+    - `window`: window (low, high) of the eigenvalues of V; a path that leaves it is frozen.
+    - `left`: probability that a path leaves the window by the last layer, with its Wilson interval at 95 %.
+    - `correlation`: median over paths of the mean |ρ| over pairs, at the last layer or where the path left the window,
+      with its interval at 95 %.
+    - `rank`: the same of the effective rank.
+    - `drift`: b(V0), the expected change of V per unit of depth/width, (m, m); `None` if there is no limit.
+    - `effects`: an `Effect` of 10 % for each parameter that the architecture has.
     """
 
     window: Window
@@ -64,7 +73,7 @@ class Stability:
 
     @property
     def growth(self) -> float | None:
-        """Mean of the diagonal of `drift`: the rate at which the mean token norm begins to grow."""
+        """The initial growth rate of the mean token norm: the mean of the diagonal of `drift`."""
         return None if self.drift is None else float(np.mean(np.diagonal(self.drift)))
 
     def to_dict(self) -> dict[str, Any]:
@@ -88,26 +97,33 @@ def stability(
     window: Window = WINDOW,
     workers: int | None = None,
 ) -> Stability:
-    """Say how stable a design is at initialisation, by the exact chain, and what 10 % of each parameter would change.
+    """Measure how stable a design is at initialisation, by the exact chain, and the effect of 10 % of each parameter.
+
+    ```python
+    found = st.stability(st.shaped_transformer(16, 4), st.inputs.equicorrelated(2, 0.2), samples=64)
+    print(found.left, found.rank, found.growth)
+    ```
 
     **Arguments:**
 
-    - `architecture`, `v0`: the network and its initial covariance, (m, m).
-    - `samples`: paths; the errors of all numbers fall as its square root. At least 16.
-    - `seed`: of all runs: the changed designs are drawn from the same random numbers, so that effects much smaller
-      than the scatter of the numbers themselves are seen.
-    - `window`: eigenvalues of V between which a path is alive, default (1e-4, 1e4).
-    - `workers`: threads, default all cores.
+    - `architecture`: the network.
+    - `v0`: its initial covariance, (m, m).
+    - `samples`: number of paths, at least 16, default 4096; the errors fall with its square root.
+    - `seed`: seed of all designs, default 0. The changed designs use the same random numbers, so that an effect is
+      visible even if it is much smaller than the errors of the numbers themselves.
+    - `window`: window (low, high) of the eigenvalues of V, default (1e-4, 1e4).
+    - `workers`: number of threads, default all cores.
 
     **Returns:** a `Stability`.
 
-    **Raises:** `InputError` for arguments out of range.
+    **Raises:** `InputError` if an argument is out of range.
     """
     check_count(samples, "samples", least=BATCHES)
 
     def draw(arch: Architecture) -> Floats:
         e = chain.sample(arch, v0, samples, seed, record=1, stop=window, workers=workers)
-        return np.stack([e.stopped <= arch.depth, _correlation(e), e.effective_rank()[:, -1]])
+        correlation = mean_absolute_correlation(e.covariance[:, -1])
+        return np.stack([e.stopped <= arch.depth, correlation, e.effective_rank()[:, -1]])
 
     base = draw(architecture)
     effects = []
@@ -125,24 +141,22 @@ def stability(
     return Stability(window, share(base[0] > 0), median(base[1]), median(base[2]), drift, tuple(effects))
 
 
-def _correlation(e: Ensemble) -> Floats:
-    return mean_absolute_correlation(e.covariance[:, -1])
-
-
 def _difference(before: Floats, after: Floats) -> list[Estimate[float]]:
-    """Return how the mean of the first row and the medians of the others changed, with errors from batches."""
-    summary: tuple[Callable[[Floats], Any], ...] = (np.mean, np.median, np.median)
+    """Return the differences in the mean of the first row and the medians of the others, with errors from batches."""
+    summaries: tuple[Callable[[Floats], Any], ...] = (np.mean, np.median, np.median)
     out = []
-    for reduce, a, b in zip(summary, before, after, strict=True):
-        batches = [
-            reduce(y) - reduce(x) for x, y in zip(np.array_split(a, BATCHES), np.array_split(b, BATCHES), strict=True)
-        ]
-        out.append(normal(float(reduce(b) - reduce(a)), float(np.std(batches, ddof=1) / np.sqrt(BATCHES))))
+    for summary, a, b in zip(summaries, before, after, strict=True):
+        batches = zip(np.array_split(a, BATCHES), np.array_split(b, BATCHES), strict=True)
+        differences = [summary(y) - summary(x) for x, y in batches]
+        out.append(normal(float(summary(b) - summary(a)), float(np.std(differences, ddof=1) / np.sqrt(BATCHES))))
     return out
 
 
 def scaled(architecture: Architecture, parameter: str, factor: float) -> Architecture | None:
-    """Return the architecture with one of `PARAMETERS` multiplied, or `None` where it has none or cannot have that."""
+    """Return the architecture with one of `PARAMETERS` multiplied.
+
+    **Returns:** `None` if the architecture does not have the parameter, or if the changed value is not allowed.
+    """
     if parameter == "depth":
         depth = max(1, round(architecture.depth * factor))
         return None if depth == architecture.depth else replace(architecture, depth=depth)
@@ -154,6 +168,7 @@ def scaled(architecture: Architecture, parameter: str, factor: float) -> Archite
 
 
 def _scaled_layer(layer: Layer, parameter: str, factor: float) -> Layer:
+    """Return the layer with `"gamma"` or `"tau0"` multiplied, or unchanged if it has no such parameter."""
     if not isinstance(layer, Residual):
         return layer
     if parameter == "gamma":

@@ -1,4 +1,4 @@
-"""Whether the tokens keep their norms and their differences up to the last layer, in one word and one sentence."""
+"""The verdict: whether the tokens keep their norms and their differences up to the last layer."""
 
 from dataclasses import dataclass
 
@@ -22,16 +22,23 @@ PARALLEL = 0.9
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an ensemble says of a design, in one word and one sentence, with the numbers that decide it.
+    """The verdict on a design in one word and one sentence, with the numbers that decide it.
+
+    ```python
+    chain = st.chain.sample(st.deep_linear(32, 8), st.inputs.equicorrelated(3, 0.2), samples=50, seed=0)
+    found = st.statistics.verdict(chain)
+    print(found.word, found.certain, found.rank)
+    ```
 
     **Attributes:**
 
     - `word`: `"stable"`, `"collapsing"` or `"exploding"`.
-    - `certain`: whether the intervals that decide the word lie on one side of their thresholds.
-    - `sentence`: the reason in plain words.
+    - `certain`: whether none of the intervals that decide the word contains its threshold.
+    - `sentence`: the numbers and their thresholds, as a sentence.
     - `exploded`: share of paths that exploded.
-    - `correlation`, `rank`, `growth`: median mean |ρ|, median effective rank and median ratio of the mean token norm to
-      the input's, at the last layer.
+    - `correlation`: median over paths of the mean |ρ| over pairs, at the last layer.
+    - `rank`: median effective rank at the last layer.
+    - `growth`: median of the mean token norm at the last layer over that of the input.
     """
 
     word: str
@@ -44,9 +51,10 @@ class Verdict:
 
 
 def verdict(ensemble: Ensemble) -> Verdict:
-    """Judge whether the tokens keep their norms and their differences up to the last layer (ours, not the paper's).
+    """Judge whether the tokens keep their norms and their differences up to the last layer (our criterion).
 
-    Meant for the chain or networks. In the SDE's Euler scheme a path that loses positivity counts as exploded.
+    It is meant for the chain and for networks. In the SDE's Euler scheme, a path that loses positivity counts as
+    exploded.
 
     - exploding: more than 5 % of paths have an eigenvalue of V above 1e4 times the input's mean token norm, the upper
       end of the window of [ST], or left the window `stop` upwards;
@@ -61,7 +69,7 @@ def verdict(ensemble: Ensemble) -> Verdict:
 
     **Arguments:**
 
-    - `ensemble`: draws of any view that record the last layer.
+    - `ensemble`: samples of any view, with the last layer among the records.
 
     **Returns:** a `Verdict`.
 
@@ -78,7 +86,7 @@ def verdict(ensemble: Ensemble) -> Verdict:
     exploded = share(stopped_above | np.any(ensemble.eigenvalues[..., 0] > EXPLODED * start, axis=1))
     last = ensemble.covariance[:, -1]
     correlation = median(mean_absolute_correlation(last))
-    kept = median(effective_rank(ensemble.eigenvalues[:, -1]))
+    rank_at_end = median(effective_rank(ensemble.eigenvalues[:, -1]))
     growth = median(mean_token_norm(last) / start)
     words = {
         "exploding": (exploded.value > TOLERATED, exploded.straddles(TOLERATED)),
@@ -92,7 +100,7 @@ def verdict(ensemble: Ensemble) -> Verdict:
     certain = not any(straddles for _, straddles in deciding)
     sentence = (
         f"after {depth} layers the median mean |rho| is {correlation} (collapse: above {PARALLEL:g}), the "
-        f"median effective rank {kept} of {tokens}, the median token norm {growth} times the "
+        f"median effective rank {rank_at_end} of {tokens}, the median token norm {growth} times the "
         f"input's, and {exploded.scaled(100)} % of paths have exploded (tolerated: {100 * TOLERATED:g} %)"
     )
-    return Verdict(word, certain, sentence, exploded, correlation, kept, growth)
+    return Verdict(word, certain, sentence, exploded, correlation, rank_at_end, growth)
