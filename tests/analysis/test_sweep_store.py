@@ -1,4 +1,4 @@
-"""The store of a sweep: one writer, one version, grows with its axes, and is told apart from other stores."""
+"""The store of a sweep: one writer, one version, growth with the axes, and refusal of other stores."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ import shaped_transformer as st
 from analysis.test_sweeps import SPEC, count_draws, store
 from shaped_transformer.analysis import sweeps
 from shaped_transformer.analysis.sweeps import scheduling
-from shaped_transformer.analysis.sweeps.specification import check_points
+from shaped_transformer.analysis.sweeps.points import check_points
 from shaped_transformer.io.lock import locked
 
 BASE = SPEC["base"]
@@ -38,21 +38,32 @@ def test_points_added_to_a_list_extend_the_store(tmp_path: Path, monkeypatch: py
     larger = {"base": BASE, "list": [{"preset": "deep_linear"}, {"gamma": 1.7}, {"gamma": 0.3}]}
     outcome = sweeps.run(sweeps.from_dict(larger), tmp_path)
     assert (outcome.computed, outcome.done, len(drawn)) == (1, 1, 1)
-    np.testing.assert_array_equal(store(tmp_path)["mean_absolute_correlation"][2], before["mean_absolute_correlation"][0])
+    name = "mean_absolute_correlation"
+    np.testing.assert_array_equal(store(tmp_path)[name][2], before[name][0])
 
 
-def test_values_taken_away_are_refused_with_the_difference(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        (SPEC["grid"] | {"gamma": [0.3, 0.7]}, r"grid\.gamma: \[0\.6\] in the store, missing now"),
+        (
+            {"gamma": [0.3, 0.6], "mask": ["full", "causal"]},
+            "grid: gamma, mask, seed in the store, gamma, mask now",
+        ),
+    ],
+    ids=["value", "axis"],
+)
+def test_a_value_or_axis_that_is_removed_is_refused_with_the_difference(
+    grid: dict[str, Any], message: str, tmp_path: Path
+) -> None:
     sweeps.run(sweeps.from_dict(SPEC), tmp_path)
     before = store(tmp_path)
-    smaller = SPEC | {"grid": SPEC["grid"] | {"gamma": [0.3, 0.7]}}
-    with pytest.raises(st.InputError, match=r"grid\.gamma: \[0\.6\] there, not now"):
-        sweeps.run(sweeps.from_dict(smaller), tmp_path)
-    with pytest.raises(st.InputError, match=r"grid: gamma, mask, seed there, gamma, mask now"):
-        sweeps.run(sweeps.from_dict(SPEC | {"grid": {"gamma": [0.3, 0.6], "mask": ["full", "causal"]}}), tmp_path)
+    with pytest.raises(st.InputError, match=message):
+        sweeps.run(sweeps.from_dict(SPEC | {"grid": grid}), tmp_path)
     xr.testing.assert_identical(store(tmp_path), before)
 
 
-def test_one_process_at_a_time(tmp_path: Path) -> None:
+def test_a_store_in_use_by_another_process_is_refused(tmp_path: Path) -> None:
     sweep = sweeps.from_dict(SPEC)
     with locked(tmp_path), pytest.raises(st.InputError, match="is in use by another process"):
         sweeps.run(sweep, tmp_path)
@@ -62,11 +73,11 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 def test_a_store_of_another_version_is_refused(tmp_path: Path) -> None:
     sweeps.run(sweeps.from_dict(SPEC), tmp_path)
     zarr.open_group(str(tmp_path / sweeps.STORE), mode="r+").attrs["version"] = "0.0.0"
-    with pytest.raises(st.InputError, match=r"was drawn by version 0\.0\.0, this is .* choose another folder"):
+    with pytest.raises(st.InputError, match=r"was drawn by version 0\.0\.0, but this is .* choose another folder"):
         sweeps.run(sweeps.from_dict(SPEC), tmp_path)
 
 
-def test_a_store_that_another_process_extends_meanwhile_is_not_mixed_up(
+def test_a_store_that_another_process_extends_meanwhile_is_refused_and_stays_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweeps.run(sweeps.from_dict(SPEC), tmp_path)
@@ -85,7 +96,7 @@ def test_a_store_that_another_process_extends_meanwhile_is_not_mixed_up(
     assert (store(tmp_path)["status"] == sweeps.DONE).all()
 
 
-def test_a_finished_point_that_this_machine_could_not_draw_is_kept(
+def test_a_finished_point_that_this_machine_could_not_compute_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweeps.run(sweeps.from_dict(SPEC), tmp_path)
@@ -113,26 +124,26 @@ def test_a_scheduler_that_does_not_answer_leaves_no_store(tmp_path: Path) -> Non
     assert sweeps.run(sweeps.from_dict(other), tmp_path).computed == 8
 
 
-def test_a_finished_sweep_asks_for_no_scheduler(tmp_path: Path) -> None:
+def test_a_finished_sweep_needs_no_scheduler(tmp_path: Path) -> None:
     sweeps.run(sweeps.from_dict(SPEC), tmp_path)
     assert sweeps.run(sweeps.from_dict(SPEC), tmp_path, scheduler="nonsense://127.0.0.1:1").done == 8
 
 
-def test_a_store_that_is_no_sweeps_is_left_alone(tmp_path: Path) -> None:
+def test_a_store_that_is_not_of_a_sweep_is_not_changed(tmp_path: Path) -> None:
     e = st.chain.sample(st.deep_linear(8, 2), np.eye(2), 4, seed=0)
     e.save(tmp_path / sweeps.STORE)
-    with pytest.raises(st.InputError, match="is no sweep's store"):
+    with pytest.raises(st.InputError, match="is not the store of a sweep"):
         sweeps.run(sweeps.from_dict(SPEC), tmp_path)
     assert st.Ensemble.load(tmp_path / sweeps.STORE).samples == 4
 
 
-def test_a_damaged_store_is_told(tmp_path: Path) -> None:
+def test_a_damaged_store_is_an_error(tmp_path: Path) -> None:
     (tmp_path / sweeps.STORE).mkdir()
     with pytest.raises(st.StorageError, match="not a zarr store that can be read"):
         sweeps.run(sweeps.from_dict(SPEC), tmp_path)
 
 
-def test_a_point_that_fails_while_it_is_drawn_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_point_that_fails_while_it_is_computed_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(point: Any, *_: Any) -> Any:
         raise MemoryError(f"no room for\n{point.seed}")
 

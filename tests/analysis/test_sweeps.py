@@ -1,4 +1,4 @@
-"""Sweeps: every point lands once, whatever interrupts, and is the same whatever draws it."""
+"""Sweeps: every point is computed once despite interruptions, and its numbers do not depend on what computes it."""
 
 import json
 import os
@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +33,14 @@ def store(folder: Path) -> xr.Dataset:
 
 
 def done(folder: Path) -> int:
-    """How many points have landed, 0 where there is no store yet."""
+    """Return the number of finished points, 0 before there is a store."""
     if not (folder / sweeps.STORE).exists():
         return 0
     return int((sweeps.Store(folder).status() == sweeps.DONE).sum())
 
 
 def forget(folder: Path, index: tuple[int, ...]) -> None:
-    """Take a point out of a store, as if the sweep had been interrupted before it."""
+    """Mark a point as missing, as if the sweep had been interrupted before it."""
     group = zarr.open_group(str(folder / sweeps.STORE), mode="r+")
     for name, lost in (("status", sweeps.MISSING), ("mean_absolute_correlation", np.nan)):
         array: Any = group[name]
@@ -46,7 +48,7 @@ def forget(folder: Path, index: tuple[int, ...]) -> None:
 
 
 def count_draws(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Return a list that grows by an entry for each point that is drawn from now on."""
+    """Return a list that gets an entry for each point that is computed from now on."""
     drawn: list[Any] = []
     draw = scheduling.draw_point
 
@@ -58,12 +60,17 @@ def count_draws(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return drawn
 
 
-def test_a_grid_lands_with_named_dimensions(tmp_path: Path) -> None:
+def test_a_grid_is_stored_with_named_dimensions(tmp_path: Path) -> None:
     outcome = sweeps.run(sweeps.from_dict(SPEC), tmp_path)
     assert (outcome.computed, outcome.done, outcome.failed) == (8, 0, ())
     data = store(tmp_path)
     assert data["mean_absolute_correlation"].dims == ("gamma", "mask", "seed", "quantile")
     assert (data["status"] == sweeps.DONE).all()
+
+
+def test_the_numbers_of_a_point_are_those_of_its_chain(tmp_path: Path) -> None:
+    sweeps.run(sweeps.from_dict(SPEC), tmp_path)
+    data = store(tmp_path)
     arch = st.shaped_transformer(16, 8, gamma=0.6, mask="causal")
     chain = st.chain.sample(arch, st.inputs.equicorrelated(4, 0.2), 64, 1, record=1, stop=(1e-4, 1e4))
     seen = data["effective_rank"].sel(gamma=0.6, mask="causal", seed=1)
@@ -71,42 +78,64 @@ def test_a_grid_lands_with_named_dimensions(tmp_path: Path) -> None:
     assert float(data["left"].sel(gamma=0.6, mask="causal", seed=1, bound="value")) == np.mean(chain.stopped <= 8)
 
 
-def test_a_list_of_points_with_a_failing_one(tmp_path: Path) -> None:
-    spec = {
-        "base": SPEC["base"],
-        "list": [{"gamma": 0.3}, {"gamma": 1.7}, {"preset": "deep_linear"}],
-        "keep": ["mean_absolute_correlation"],
-    }
-    outcome = sweeps.run(sweeps.from_dict(spec), tmp_path)
+LIST: dict[str, Any] = {
+    "base": SPEC["base"],
+    "list": [{"gamma": 0.3}, {"gamma": 1.7}, {"preset": "deep_linear"}],
+    "keep": ["mean_absolute_correlation"],
+}
+
+
+def test_a_failing_point_is_named_by_its_parameters(tmp_path: Path) -> None:
+    outcome = sweeps.run(sweeps.from_dict(LIST), tmp_path)
     assert outcome.computed == 2
     assert [(f.point, f.label) for f in outcome.failed] == [({"gamma": 1.7}, "gamma=1.7")]
+
+
+def test_a_failing_point_is_stored_with_its_error_and_the_others_are_computed(tmp_path: Path) -> None:
+    sweeps.run(sweeps.from_dict(LIST), tmp_path)
     data = store(tmp_path)
     assert data["status"].to_numpy().tolist() == [sweeps.DONE, sweeps.FAILED, sweeps.DONE]
     assert "gamma" in str(data["error"].to_numpy()[1])
     assert np.isfinite(data["mean_absolute_correlation"].to_numpy()[[0, 2]]).all()
 
 
-def test_points_from_files_of_architectures(tmp_path: Path) -> None:
+@pytest.fixture
+def with_files(tmp_path: Path) -> Path:
+    """Return a specification beside the two files of architectures that it names."""
     for name, arch in {"a.json": st.deep_linear(8, 3), "b.json": st.pre_norm_transformer(8, 3)}.items():
         (tmp_path / name).write_text(json.dumps(arch.to_dict()), encoding="utf-8")
     spec = {"base": {"samples": 64, "tokens": 3}, "grid": {"architecture": ["a.json", "b.json"], "seed": [0, 1]}}
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")
-    assert sweeps.run(sweeps.read(tmp_path / "spec.yaml"), tmp_path / "out").computed == 4
+    return tmp_path / "spec.yaml"
+
+
+def test_an_architecture_from_a_file_is_an_axis_by_its_name(with_files: Path, tmp_path: Path) -> None:
+    assert sweeps.run(sweeps.read(with_files), tmp_path / "out").computed == 4
     seen = store(tmp_path / "out")["mean_absolute_correlation"].sel(architecture="b.json", seed=1)
     chain = st.chain.sample(st.pre_norm_transformer(8, 3), st.inputs.equicorrelated(3, 0.2), 64, 1, stop=(1e-4, 1e4))
     rho = st.statistics.mean_absolute_correlation(chain.covariance[:, -1])
     np.testing.assert_array_equal(seen, np.quantile(rho, LEVELS))
-    assert sweeps.run(sweeps.read(tmp_path / "spec.yaml"), tmp_path / "out").done == 4
+    assert sweeps.run(sweeps.read(with_files), tmp_path / "out").done == 4
+
+
+def test_a_changed_file_of_an_architecture_is_another_sweep(with_files: Path, tmp_path: Path) -> None:
+    sweeps.run(sweeps.read(with_files), tmp_path / "out")
     (tmp_path / "b.json").write_text(json.dumps(st.deep_linear(8, 4).to_dict()), encoding="utf-8")
     with pytest.raises(st.InputError, match="holds another sweep"):
-        sweeps.run(sweeps.read(tmp_path / "spec.yaml"), tmp_path / "out")
+        sweeps.run(sweeps.read(with_files), tmp_path / "out")
+
+
+def test_an_architecture_beside_its_own_parameters_is_refused(with_files: Path) -> None:
     with pytest.raises(st.InputError, match="architecture is a whole definition: leave out gamma"):
-        sweeps.from_dict({"grid": {"architecture": ["a.json"], "gamma": [0.5]}}, tmp_path)
+        sweeps.from_dict({"grid": {"architecture": ["a.json"], "gamma": [0.5]}}, with_files.parent)
+
+
+def test_a_missing_file_of_an_architecture_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(st.StorageError, match="cannot read"):
         sweeps.from_dict({"grid": {"architecture": ["none.json"]}}, tmp_path)
 
 
-def test_only_what_is_missing_is_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_missing_points_are_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = sweeps.from_dict(SPEC)
     sweeps.run(sweep, tmp_path)
     before = store(tmp_path)
@@ -129,7 +158,7 @@ def test_the_order_of_the_axes_does_not_matter(tmp_path: Path) -> None:
 def test_another_sweep_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     sweeps.run(sweeps.from_dict(SPEC), tmp_path)
     other = SPEC | {"base": SPEC["base"] | {"samples": 65}}
-    with pytest.raises(st.InputError, match=r"base\.samples: 64 there, 65 now"):
+    with pytest.raises(st.InputError, match=r"base\.samples: 64 in the store, 65 now"):
         sweeps.run(sweeps.from_dict(other), tmp_path)
 
 
@@ -153,10 +182,13 @@ def test_bad_specifications_name_the_key(change: dict[str, Any], message: str) -
 
 
 @pytest.mark.parametrize("content", ["[1, 2", "- 1", "\t", ""])
-def test_files_that_are_no_specification(content: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_specification_is_an_error(content: str, tmp_path: Path) -> None:
     (tmp_path / "spec.yaml").write_text(content)
     with pytest.raises(st.InputError, match=r"YAML|mapping"):
         sweeps.read(tmp_path / "spec.yaml")
+
+
+def test_a_missing_specification_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(st.StorageError, match="cannot read"):
         sweeps.read(tmp_path / "missing.yaml")
 
@@ -166,7 +198,7 @@ def command(*arguments: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_killed_and_resumed(tmp_path: Path) -> None:
+def test_a_killed_sweep_resumes_and_ends_like_one_that_was_not_killed(tmp_path: Path) -> None:
     spec = {
         "base": SPEC["base"] | {"depth": 60, "samples": 3000},
         "grid": {"gamma": [0.3, 0.6], "seed": list(range(12))},
@@ -182,25 +214,17 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
         time.sleep(0.02)
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
-    landed = done(killed)
-    assert 3 <= landed < 24
+    finished = done(killed)
+    assert 3 <= finished < 24
     outcome = sweeps.run(sweeps.from_dict(spec), killed)
-    assert (outcome.done, outcome.computed) == (landed, 24 - landed)
+    assert (outcome.done, outcome.computed) == (finished, 24 - finished)
     xr.testing.assert_identical(store(killed), store(whole))
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("default")
-def test_a_cluster_that_loses_a_worker_loses_nothing(tmp_path: Path) -> None:
-    """A real scheduler and two worker processes, one of which is killed on the way."""
-    pytest.importorskip("distributed")
-    spec = {
-        "base": SPEC["base"] | {"depth": 60, "samples": 4000},
-        "grid": {"gamma": [0.3, 0.6], "seed": list(range(10))},
-    }
-    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec))
-    sweeps.run(sweeps.from_dict(spec), tmp_path / "alone")
-    address = tmp_path / "scheduler.json"
+@contextmanager
+def cluster(folder: Path) -> Iterator[tuple[str, list["subprocess.Popen[bytes]"]]]:
+    """Yield the address of a Dask scheduler, and the processes of its two workers."""
+    address = folder / "scheduler.json"
     dask = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
     worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(address), "--no-dashboard"]
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -212,25 +236,38 @@ def test_a_cluster_that_loses_a_worker_loses_nothing(tmp_path: Path) -> None:
     try:
         running += [
             subprocess.Popen(
-                [*worker, "--nthreads", "1", "--no-nanny", "--local-directory", str(tmp_path / f"w{i}")], **quiet
+                [*worker, "--nthreads", "1", "--no-nanny", "--local-directory", str(folder / f"w{i}")], **quiet
             )
             for i in range(2)
         ]
         deadline = time.monotonic() + 60
         while not address.exists() and time.monotonic() < deadline:
             time.sleep(0.1)
-        url = json.loads(address.read_text())["address"]
-        sweep = subprocess.Popen(
-            command("sweep", str(tmp_path / "spec.yaml"), "--out", str(tmp_path / "cluster"), "--scheduler", url)
-        )
-        while time.monotonic() < deadline:
-            if done(tmp_path / "cluster") >= 2:
-                break
-            time.sleep(0.05)
-        running[1].kill()
-        assert sweep.wait(timeout=120) == 0
+        yield json.loads(address.read_text())["address"], running[1:]
     finally:
         for process in running:
             process.kill()
             process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_a_cluster_that_loses_a_worker_loses_no_point(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    spec = {
+        "base": SPEC["base"] | {"depth": 60, "samples": 4000},
+        "grid": {"gamma": [0.3, 0.6], "seed": list(range(10))},
+    }
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec))
+    sweeps.run(sweeps.from_dict(spec), tmp_path / "alone")
+    with cluster(tmp_path) as (address, workers):
+        arguments = ["sweep", str(tmp_path / "spec.yaml"), "--out", str(tmp_path / "cluster")]
+        sweep = subprocess.Popen(command(*arguments, "--scheduler", address))
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if done(tmp_path / "cluster") >= 2:
+                break
+            time.sleep(0.05)
+        workers[0].kill()
+        assert sweep.wait(timeout=120) == 0
     xr.testing.assert_identical(store(tmp_path / "cluster"), store(tmp_path / "alone"))

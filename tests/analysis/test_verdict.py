@@ -1,4 +1,4 @@
-"""The verdict: its word, its numbers, and whether it is sure of them."""
+"""The verdict: its word, its numbers, and whether they decide it."""
 
 import numpy as np
 import pytest
@@ -16,14 +16,14 @@ from shaped_transformer.statistics import verdict
         ("collapsing", st.Architecture(64, 32, (st.Residual(st.MLP(st.Activation("relu")), 0.5, skip=0.5),))),
     ],
 )
-def test_verdict_in_one_word(word: str, arch: st.Architecture) -> None:
+def test_the_verdict_of_typical_designs(word: str, arch: st.Architecture) -> None:
     found = verdict(st.chain.sample(arch, st.inputs.equicorrelated(5, 0.2), samples=400, seed=0))
     assert found.word == word
     assert found.certain
     assert "32 layers" in found.sentence
 
 
-def test_stopped_paths_have_exploded() -> None:
+def test_paths_that_were_stopped_above_count_as_exploded() -> None:
     doubling = st.Architecture(16, 40, (st.Residual(st.MLP(st.Activation("identity")), 1.0, skip=1.0),))
     for v0, stop in ((1e5 * np.eye(3), (0.0, 1e8)), (np.eye(3), (0.0, 100.0)), (1e9 * np.eye(3), (0.0, 1e8))):
         assert verdict(st.chain.sample(doubling, v0, samples=200, seed=0, stop=stop)).word == "exploding"
@@ -35,14 +35,14 @@ def test_a_verdict_needs_the_last_layer() -> None:
         verdict(ensemble)
 
 
-def test_few_samples_of_a_clear_collapse_are_enough() -> None:
+def test_few_samples_of_a_clear_collapse_give_a_certain_verdict() -> None:
     found = verdict(st.chain.sample(st.skipless_transformer(32, 8), np.eye(4), samples=40, seed=0))
     assert found.word == "collapsing"
     assert found.certain
 
 
-def test_verdict_says_when_it_is_too_close_to_call() -> None:
-    """Half of the paths on either side of a threshold, and few of them."""
+def test_a_verdict_near_a_threshold_is_not_certain() -> None:
+    """Few paths, half of them on either side of a threshold."""
     ensemble = st.chain.sample(st.shaped_mlp(16, 5, activation=st.ShapedReLU(0, -6)), np.eye(2), samples=9, seed=0)
     found = verdict(ensemble)
     assert found.correlation.low < 0.9 < found.correlation.high

@@ -52,7 +52,7 @@ def sweep_command(
 
     start = time.perf_counter()
     if trust:
-        for file in sweeps.definitions(specification):
+        for file in sweeps.architecture_files(specification):
             search_beside(file)
     with results(out, "sweep") as folder:
         sweep = sweeps.read(specification, trust=trust)
@@ -70,7 +70,7 @@ def sweep_command(
             "seconds": time.perf_counter() - start,
             **asdict(outcome),
         }
-        _print_table(sweeps.in_store_order(out, sweep), data)
+        _print_table(sweeps.align_with_store(out, sweep), data)
         some = outcome.computed + outcome.done > 0
         write_results(folder, None, picture.plot(data) if some else None, report)
     for failure in outcome.failed:
@@ -83,7 +83,7 @@ def sweep_command(
 
 def _print_table(sweep: sweeps.Sweep, data: "xarray.Dataset") -> None:
     """The median of each statistic by point, and the probability of leaving the window."""
-    names = list(dict.fromkeys(name for index in sweep.indices() for name in sweep.chosen(index)))
+    names = list(dict.fromkeys(name for index in sweep.indices() for name in sweep.parameters(index)))
     title = "Medians at the last layer, and the share of paths that left the window"
     table = new_table(title=title)
     for name in names:
@@ -93,10 +93,10 @@ def _print_table(sweep: sweeps.Sweep, data: "xarray.Dataset") -> None:
         table.add_column(header, justify="right", no_wrap=True)
     indices = list(sweep.indices())
     for index in indices[:ROWS]:
-        chosen = sweep.chosen(index)
+        chosen = sweep.parameters(index)
         values = [data[name].to_numpy()[index][0 if name == "left" else 1] for name in (*sweep.keep, "left")]
         numbers = [f"{x:.3g}" if math.isfinite(x) else "—" for x in values]
-        table.add_row(*[str(sweeps.as_written(chosen.get(name, ""))) for name in names], *numbers)
+        table.add_row(*[str(sweeps.value_as_specified(chosen.get(name, ""))) for name in names], *numbers)
     print_table(table)
     if len(indices) > ROWS:
         say(f"… and {len(indices) - ROWS} more points in the store.")

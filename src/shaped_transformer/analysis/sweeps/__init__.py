@@ -1,12 +1,15 @@
-"""Many designs at once: a grid or list of points, each drawn by itself, landing one by one in one store.
+"""Sweeps: many designs, as a grid or a list of points, whose results are collected in one store.
 
-A point that has landed is not drawn again, a point that fails is recorded with its error, and whatever interrupts a
-sweep loses only the points under way. Points are independent of what draws them: threads, processes, a cluster.
+Each finished point is stored at once and is not computed again. A point that fails is recorded with its error. An
+interruption loses only the points that are being computed. The numbers do not depend on who computes them: threads,
+processes or a cluster.
 """
 
+from .points import Sweep, value_as_specified
 from .scheduling import Failure, Outcome, draw_point, run
-from .specification import KEPT, Sweep, as_written, definitions, from_dict, read
-from .store import DONE, FAILED, MISSING, STORE, Store, in_store_order, load
+from .schema import KEPT
+from .specification import architecture_files, from_dict, read
+from .store import DONE, FAILED, MISSING, STORE, Store, align_with_store, load
 
 __all__ = [
     "DONE",
@@ -18,12 +21,12 @@ __all__ = [
     "Outcome",
     "Store",
     "Sweep",
-    "as_written",
-    "definitions",
+    "align_with_store",
+    "architecture_files",
     "draw_point",
     "from_dict",
-    "in_store_order",
     "load",
     "read",
     "run",
+    "value_as_specified",
 ]

@@ -1,4 +1,4 @@
-"""The zarr store of a sweep: points land in it one by one, and xarray opens it whole."""
+"""The zarr store of a sweep: results are written point by point, and xarray opens it as one dataset."""
 
 import json
 from pathlib import Path
@@ -12,22 +12,38 @@ from ...estimates import BOUNDS, LEVELS
 from ...io.files import check_codecs, read_store, replacing
 from ...numerics.arrays import Floats
 from ...version import __version__
-from .specification import Index, Sweep, as_written
+from .points import Index, Sweep, value_as_specified
 
 if TYPE_CHECKING:
     import xarray
 
 
 STORE = "store.zarr"
-"""Its name in a sweep's folder."""
+"""Name of the store in a sweep's folder."""
 MISSING, DONE, FAILED = 0, 1, 2
 """Values of the store's `status`."""
 LONGEST_MESSAGE = 300
-"""Characters that are kept of why a point failed."""
+"""Stored characters of the error of a point that failed."""
 
 
 class Store:
-    """The store of a sweep, one chunk a point, in the order of the sweep's axes and values."""
+    """The store of a sweep, with one chunk for each point.
+
+    ```python
+    from pathlib import Path
+    from shaped_transformer.analysis import sweeps
+
+    sweep = sweeps.from_dict({"base": {"width": 16, "depth": 4}, "grid": {"gamma": [0.3, 0.6]}})
+    store = sweeps.Store.open(Path("new"), sweep)
+    print(store.status())  # [0 0]
+    ```
+
+    **Arguments:**
+
+    - `folder`: the sweep's folder, which contains a store; `Store.open` makes one.
+
+    **Raises:** `StorageError` if the store cannot be read.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._group = _group(folder)
@@ -36,23 +52,29 @@ class Store:
     def open(cls, folder: Path, sweep: Sweep) -> "Store":
         """Open the store of a sweep; make it if there is none, and extend it if values were added to its axes.
 
-        **Arguments:** `folder`; `sweep`: as `in_store_order` returns it.
+        **Arguments:**
 
-        **Raises:** `InputError` if the folder holds another sweep, or one of another version; `StorageError` for a
-        store that cannot be read or written.
+        - `folder`: the sweep's folder.
+        - `sweep`: the sweep, as `align_with_store` returns it.
+
+        **Raises:** `InputError` if the folder contains another sweep, or one of another version; `StorageError` if the
+        store cannot be read or written.
         """
         if not (folder / STORE).exists():
-            _write(folder, _empty(sweep))
-        elif _as_json(sweep) != (found := _specification(folder)):
-            _write(folder, _extended(folder, found, in_store_order(folder, sweep)))
+            _write(folder, _empty_dataset(sweep))
+        elif _as_json(sweep) != (stored := _stored_specification(folder)):
+            _write(folder, _extended_dataset(folder, stored, align_with_store(folder, sweep)))
         return cls(folder)
 
     def status(self) -> NDArray[np.int8]:
-        """Return which points are missing, done and failed."""
+        """Return the status of every point: `MISSING`, `DONE` or `FAILED`."""
         return np.asarray(self._array("status")[...])
 
-    def write_point(self, index: Index, result: dict[str, Floats] | str) -> None:
-        """Put a point in its place; its status comes last, so that half a point counts as missing."""
+    def write_result(self, index: Index, result: dict[str, Floats] | str) -> None:
+        """Write the numbers of a point, or its error.
+
+        The status is written last, so that a half-written point counts as missing.
+        """
         if isinstance(result, str):
             self._array("error")[index] = result[:LONGEST_MESSAGE]
             self._array("status")[index] = FAILED
@@ -67,101 +89,139 @@ class Store:
 
 
 def is_finished(folder: Path, sweep: Sweep) -> bool:
-    """Return whether all points of a sweep, as `in_store_order` returns it, are in the folder's store."""
-    if not (folder / STORE).exists() or _as_json(sweep) != _specification(folder):
+    """Return whether a folder's store contains all points of a sweep, as `align_with_store` returns it."""
+    if not (folder / STORE).exists() or _as_json(sweep) != _stored_specification(folder):
         return False
     return bool((Store(folder).status() == DONE).all())
 
 
 def load(folder: Path) -> "xarray.Dataset":
-    """Return a sweep's store as a dataset.
+    """Return the store of a sweep as a dataset.
 
-    **Raises:** `StorageError` if it cannot be read.
+    ```python
+    from pathlib import Path
+    from shaped_transformer.analysis import sweeps
+
+    base = {"width": 16, "depth": 2, "tokens": 2, "samples": 20}
+    sweeps.run(sweeps.from_dict({"base": base, "grid": {"gamma": [0.3, 0.6]}}), Path("out"))
+    print(sweeps.load(Path("out"))["effective_rank"].sel(quantile=0.5))
+    ```
+
+    **Arguments:**
+
+    - `folder`: the sweep's folder.
+
+    **Returns:** a dataset with a dimension for each axis, or `point` for a list: the quantiles of each stored
+    observable, `left`, `status` and `error`.
+
+    **Raises:** `StorageError` if the store cannot be read.
     """
     return read_store(folder / STORE)
 
 
 def _group(folder: Path) -> Any:
+    """Open a folder's store."""
     import zarr
 
     try:
         check_codecs(folder / STORE)
         return zarr.open_group(str(folder / STORE), mode="r+")
-    except Exception as error:  # a damaged store makes zarr raise almost anything
+    except Exception as error:  # for a damaged store, zarr raises exceptions of almost any type
         raise StorageError(f"{folder / STORE} is not a zarr store that can be read: {error}") from None
 
 
-def _specification(folder: Path) -> dict[str, Any]:
-    """What the store was made for, by this version."""
+def _stored_specification(folder: Path) -> dict[str, Any]:
+    """Return the specification of the sweep in a folder's store.
+
+    **Raises:** `InputError` if another version made the store, or if it is not that of a sweep.
+    """
     attributes = _group(folder).attrs
     try:
-        found: dict[str, Any] = json.loads(str(attributes["specification"]))
+        stored: dict[str, Any] = json.loads(str(attributes["specification"]))
         version = str(attributes["version"])
     except (KeyError, ValueError):
-        raise InputError(f"{folder / STORE} is no sweep's store: choose another folder") from None
+        raise InputError(f"{folder / STORE} is not the store of a sweep: choose another folder") from None
     if version != __version__:
         raise InputError(
-            f"{folder} was drawn by version {version}, this is {__version__}, whose draws may differ: choose another "
-            "folder"
+            f"{folder} was drawn by version {version}, but this is {__version__}, whose draws may differ: choose "
+            "another folder"
         )
-    return found
+    return stored
 
 
-def in_store_order(folder: Path, sweep: Sweep) -> Sweep:
-    """Return the sweep in the order of a folder's store, which it must equal or extend; as it is where there is none.
+def align_with_store(folder: Path, sweep: Sweep) -> Sweep:
+    """Return the sweep with its axes and values in the order of a folder's store, which it must equal or extend.
 
-    Axes keep the store's order; their values too, unless some were added.
+    Where values were added to an axis, or points to the list, they keep the order of the sweep.
 
-    **Raises:** `InputError` if the folder holds another sweep, or one of another version; `StorageError` for a store
-    that cannot be read.
+    ```python
+    from pathlib import Path
+    from shaped_transformer.analysis import sweeps
+
+    first = sweeps.from_dict({"grid": {"gamma": [0.3, 0.6], "seed": [0, 1]}})
+    sweeps.Store.open(Path("ordered"), first)
+    turned = sweeps.from_dict({"grid": {"seed": [0, 1], "gamma": [0.6, 0.3]}})
+    print(sweeps.align_with_store(Path("ordered"), turned) == first)  # True
+    ```
+
+    **Arguments:**
+
+    - `folder`: the sweep's folder.
+    - `sweep`: the sweep.
+
+    **Returns:** the sweep; unchanged if there is no store yet.
+
+    **Raises:** `InputError` if the folder contains another sweep, or one of another version; `StorageError` if the
+    store cannot be read.
     """
     if not (folder / STORE).exists():
         return sweep
-    found, wanted = _specification(folder), _as_json(sweep)
-    changes = [
-        f"base.{key}: {_short(a)} there, {_short(b)} now"
-        for key in sorted(found["base"].keys() | wanted["base"].keys())
-        if (a := found["base"].get(key)) != (b := wanted["base"].get(key))
-    ]
-    if found["grid"].keys() != wanted["grid"].keys():
-        changes.append(f"grid: {_names(found['grid'])} there, {_names(wanted['grid'])} now")
-    else:
-        for name, values in found["grid"].items():
-            if missing := [as_written(v) for v in values if v not in wanted["grid"][name]]:
-                changes.append(f"grid.{name}: {_short(missing)} there, not now")
-    if lost := [point for point in found["list"] if point not in wanted["list"]]:
-        changes.append(f"list: {_short(lost)} there, not now")
-    if found["keep"] != wanted["keep"]:
-        changes.append(f"keep: {', '.join(found['keep'])} there, {', '.join(wanted['keep'])} now")
-    if changes:
-        raise InputError(
-            f"{folder} holds another sweep ({'; '.join(changes)}): take that back, or choose another folder"
-        )
+    stored = _stored_specification(folder)
+    if changes := _changes(stored, _as_json(sweep)):
+        raise InputError(f"{folder} holds another sweep ({'; '.join(changes)}): undo this, or choose another folder")
     axes = {
         name: sweep.axes[name] if len(sweep.axes[name]) > len(values) else tuple(values)
-        for name, values in found["grid"].items()
+        for name, values in stored["grid"].items()
     }
-    points = sweep.points if len(sweep.points) > len(found["list"]) else tuple(found["list"])
+    points = sweep.points if len(sweep.points) > len(stored["list"]) else tuple(stored["list"])
     return Sweep(sweep.base, axes, points, sweep.keep, sweep.folder)
 
 
+def _changes(stored: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """Return why a stored sweep cannot be extended to the wanted one; nothing if it can."""
+    changes = [
+        f"base.{key}: {_abbreviated(a)} in the store, {_abbreviated(b)} now"
+        for key in sorted(stored["base"].keys() | wanted["base"].keys())
+        if (a := stored["base"].get(key)) != (b := wanted["base"].get(key))
+    ]
+    if stored["grid"].keys() != wanted["grid"].keys():
+        before, now = (", ".join(grid) or "none" for grid in (stored["grid"], wanted["grid"]))
+        changes.append(f"grid: {before} in the store, {now} now")
+    else:
+        for name, values in stored["grid"].items():
+            if missing := [value_as_specified(v) for v in values if v not in wanted["grid"][name]]:
+                changes.append(f"grid.{name}: {_abbreviated(missing)} in the store, missing now")
+    if lost := [point for point in stored["list"] if point not in wanted["list"]]:
+        changes.append(f"list: {_abbreviated(lost)} in the store, missing now")
+    if stored["keep"] != wanted["keep"]:
+        changes.append(f"keep: {', '.join(stored['keep'])} in the store, {', '.join(wanted['keep'])} now")
+    return changes
+
+
 def _as_json(sweep: Sweep) -> dict[str, Any]:
-    """The specification as it is read back."""
-    made: dict[str, Any] = json.loads(json.dumps(sweep.to_dict()))
-    return made
+    """Return the specification of a sweep as it is read from a store."""
+    specification: dict[str, Any] = json.loads(json.dumps(sweep.to_dict()))
+    return specification
 
 
-def _names(grid: dict[str, Any]) -> str:
-    return ", ".join(grid) or "none"
-
-
-def _short(value: Any) -> str:
+def _abbreviated(value: Any) -> str:
+    """Return a value as text of at most 80 characters."""
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "…"
 
 
-def _empty(sweep: Sweep) -> "xarray.Dataset":
-    """The dataset of a sweep of which no point is there."""
+def _empty_dataset(sweep: Sweep) -> "xarray.Dataset":
+    """Return the dataset of a sweep without any finished point."""
     import xarray as xr
 
     numbers = {name: ((*sweep.dims, "quantile"), np.full((*sweep.shape, 3), np.nan)) for name in sweep.keep}
@@ -171,7 +231,7 @@ def _empty(sweep: Sweep) -> "xarray.Dataset":
     coords: dict[str, Any] = {"quantile": list(LEVELS), "bound": list(BOUNDS)}
     for name, values in sweep.axes.items():
         numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-        coords[name] = list(values) if numeric else [str(as_written(v)) for v in values]
+        coords[name] = list(values) if numeric else [str(value_as_specified(v)) for v in values]
     return xr.Dataset(
         {**numbers, "left": left, "status": status, "error": error},
         coords=coords,
@@ -179,19 +239,20 @@ def _empty(sweep: Sweep) -> "xarray.Dataset":
     )
 
 
-def _extended(folder: Path, found: dict[str, Any], sweep: Sweep) -> "xarray.Dataset":
-    """The dataset of a sweep with the points that an earlier, smaller form of it has drawn."""
-    old, new = load(folder), _empty(sweep)
+def _extended_dataset(folder: Path, stored: dict[str, Any], sweep: Sweep) -> "xarray.Dataset":
+    """Return the dataset of a sweep with the points of its smaller, stored form."""
+    old, new = load(folder), _empty_dataset(sweep)
     if sweep.axes:
-        places = [[sweep.axes[name].index(v) for v in values] for name, values in found["grid"].items()]
+        places = [[sweep.axes[name].index(v) for v in values] for name, values in stored["grid"].items()]
     else:
-        places = [[sweep.points.index(point) for point in found["list"]]]
+        places = [[sweep.points.index(point) for point in stored["list"]]]
     for name, values in old.data_vars.items():
         new[name].values[np.ix_(*places)] = values.to_numpy()
     return new
 
 
 def _write(folder: Path, data: "xarray.Dataset") -> None:
+    """Write the store of a folder anew, with one chunk for each point."""
     dims = (*data["status"].dims,)
     chunks = {
         name: {"chunks": tuple(1 if dim in dims else size for dim, size in values.sizes.items())}
