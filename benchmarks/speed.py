@@ -253,7 +253,7 @@ def claims(data: dict[str, Any]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def draw(data: dict[str, Any]) -> Figure:
+def plot(data: dict[str, Any]) -> Figure:
     """Draw the scaling."""
     figure, axes = plt.subplots(1, 5, figsize=(16, 3.4), layout="constrained")
     labels = {
@@ -306,10 +306,10 @@ def measure(quick: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, print, save and draw; `--quick` (two minutes) only prints, `--from` only draws."""
+    """Measure, print, save and plot; `--quick` (two minutes) only prints, `--from` only plots."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="m = 4 and 8, n = 1024 only; nothing is saved")
-    parser.add_argument("--from", dest="source", type=Path, help="print and draw this file again")
+    parser.add_argument("--from", dest="source", type=Path, help="print and plot this file again")
     arguments = parser.parse_args()
     with threadpool_limits(limits=1):
         torch.set_num_threads(1)
@@ -323,7 +323,7 @@ def main() -> None:
     if not arguments.quick:
         (DOCS / "results").mkdir(exist_ok=True)
         (DOCS / "results" / "speed.json").write_text(json.dumps(data, indent=1) + "\n")
-        draw(data).savefig(DOCS / "speed.png", dpi=120)
+        plot(data).savefig(DOCS / "speed.png", dpi=120)
 
 
 if __name__ == "__main__":

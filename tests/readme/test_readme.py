@@ -52,7 +52,7 @@ def test_commands_run(command: str, tmp_path: Path) -> None:
     assert ("Advice: " if arguments[0] == "advise" else "Verdict: ") in done.stderr
 
 
-@pytest.mark.parametrize("page", ["nn.md", "huggingface.md", "training.md"])
+@pytest.mark.parametrize("page", ["definitions.md", "nn.md", "huggingface.md", "training.md"])
 def test_examples_of_the_pages_run(page: str, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
