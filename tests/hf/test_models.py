@@ -195,7 +195,10 @@ def test_value_skipinit_starts_as_the_identity_and_learns_to_look(cache: bool) -
             layer.block.attention.branch.softmax_gain.fill_(0.7)
             layer.block.attention.branch.identity_gain.fill_(0.9)
     x = torch.randn(2, 7, 32)
-    q, k, v = (attention._split(m(x), h) for m, h in ((attention.query, 4), (attention.key, 2), (attention.value, 2)))
+    q, k, v = (
+        m(x).unflatten(-1, (h, -1)).transpose(1, 2)
+        for m, h in ((attention.query, 4), (attention.key, 2), (attention.value, 2))
+    )
     k, v = k.repeat_interleave(2, 1), v.repeat_interleave(2, 1)
     logits = (q @ k.transpose(-1, -2) / 8**0.5).masked_fill(~torch.ones(7, 7, dtype=torch.bool).tril(), -torch.inf)
     dense = 0.9 * v + 0.7 * torch.softmax(logits, -1) @ v

@@ -1,4 +1,4 @@
-"""What the public functions and modules say to arguments of the wrong kind."""
+"""Arguments of the wrong kind: the messages of the public functions and modules."""
 
 from typing import Any, cast
 
@@ -15,11 +15,11 @@ WRONG: Any = 3
 
 
 @definition
-class Still(layers.Branch):
-    """A branch of a user's own."""
+class Identity(layers.Branch):
+    """A branch of a user's own, Z = X, without a module."""
 
     def limit_obstacle(self) -> str | None:
-        return "it is a test's"
+        return "it is only used in a test"
 
     def network(self, x: Any, draws: Any) -> Any:
         return x
@@ -28,9 +28,9 @@ class Still(layers.Branch):
         return factor
 
 
-def test_a_branch_without_a_module_is_told() -> None:
-    own = st.Architecture(width=16, depth=1, block=(st.Residual(Still(), scale=0.5),))
-    with pytest.raises(st.InputError, match="no module is known for a branch of kind Still"):
+def test_a_branch_without_a_module_is_refused() -> None:
+    own = st.Architecture(width=16, depth=1, block=(st.Residual(Identity(), scale=0.5),))
+    with pytest.raises(st.InputError, match="no module is known for a branch of kind Identity: register one"):
         nn.from_architecture(own)
 
 
@@ -40,7 +40,7 @@ def test_a_branch_without_a_module_is_told() -> None:
         (lambda: nn.advance(WRONG), r"model must be an nn\.Module \(got int\)"),
         (lambda: nn.parameter_groups(WRONG, 1e-3), r"model must be an nn\.Module \(got int\): give the model itself"),
         (lambda: nn.Cache(0), "depth must be a whole number of at least 1"),
-        (lambda: nn.Cache(cast(Any, "2")), r"a whole number \(got '2'\)"),
+        (lambda: nn.Cache(cast(Any, "2")), r"depth must be a whole number of at least 1 \(got '2'\)"),
         (
             lambda: nn.ShapedTransformer(32, cast(Any, 2.0)),
             r"depth must be a whole number of at least 1 \(got 2\.0\)",
@@ -57,13 +57,15 @@ def test_a_branch_without_a_module_is_told() -> None:
         (lambda: nn.functional.shaped_attention_weights(WRONG, WRONG, scale=1.0), "must be tensors"),
     ],
 )
-def test_arguments_of_the_wrong_kind_are_told(call: Any, message: str) -> None:
+def test_arguments_of_the_wrong_kind_are_refused(call: Any, message: str) -> None:
     with pytest.raises(st.InputError, match=message):
         call()
 
 
 @pytest.mark.parametrize(("cache", "got"), [(nn.Cache(1), "one of depth 1"), ({}, "dict")])
-def test_a_cache_of_another_model_is_told(cache: Any, got: str) -> None:
+def test_a_cache_of_another_model_is_refused(cache: Any, got: str) -> None:
     model = nn.ShapedTransformer(32, 2, causal=True)
-    with pytest.raises(st.InputError, match=rf"cache must be st\.nn\.Cache\(2\), a layer for each block \(got {got}\)"):
+    with pytest.raises(
+        st.InputError, match=rf"cache must be st\.nn\.Cache\(2\), one layer for each block \(got {got}\)"
+    ):
         model(torch.zeros(1, 3, 32), cache=cache)

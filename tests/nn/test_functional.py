@@ -1,6 +1,7 @@
-"""Fused shaped attention is the dense definition, in values and derivatives, and stays so in 16 bits."""
+"""Fused shaped attention equals the dense definition, in values and derivatives, and also for 16-bit inputs."""
 
 import itertools
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -13,7 +14,12 @@ from shaped_transformer.nn.functional import shaped_attention, shaped_attention_
 
 BATCH, TOKENS, WIDTH = 2, 9, 8
 MASKS = ("none", "causal", "padding", "boolean", "boolean per head", "additive", "blind row")
-GAINS = {"ones": (1.0, 1.0), "numbers": (0.7, 1.2), "zeros": (0.0, 0.0)}
+GAINS: dict[str, tuple[float, float] | None] = {
+    "ones": (1.0, 1.0),
+    "numbers": (0.7, 1.2),
+    "zeros": (0.0, 0.0),
+    "per head": None,
+}
 
 
 def mask_of(kind: str, heads: int, dtype: Any) -> Any:
@@ -37,61 +43,107 @@ def inputs(heads: int, groups: int, dtype: Any, grad: bool = False) -> list[Any]
     return [torch.randn(shape, generator=generator, dtype=dtype).requires_grad_(grad) for shape in shapes]
 
 
-def both(q: Any, k: Any, v: Any, **options: Any) -> tuple[Any, Any]:
+def gains_of(kind: str, heads: int, dtype: Any) -> tuple[Any, Any]:
+    """Return a and b, numbers or one per head."""
+    gains = GAINS[kind]
+    if gains is not None:
+        return gains
+    generator = torch.Generator().manual_seed(2)
+    return torch.rand(2, heads, generator=generator, dtype=dtype).unbind(0)
+
+
+def fused_and_dense(q: Any, k: Any, v: Any, **options: Any) -> tuple[Any, Any]:
+    """Return A V in the fused form, and with the matrix A."""
     dense = shaped_attention_weights(q, k, scale=0.4, **options) @ v.repeat_interleave(q.shape[1] // v.shape[1], 1)
     return shaped_attention(q, k, v, scale=0.4, **options), dense
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
-@pytest.mark.parametrize(("heads", "groups"), [(1, 1), (4, 4), (4, 2)])
-@pytest.mark.parametrize("mask", MASKS)
-def test_fused_is_dense(mask: str, heads: int, groups: int, dtype: Any, tolerance: float) -> None:
-    gains = GAINS | {"per head": (torch.rand(heads, dtype=dtype), torch.rand(heads, dtype=dtype))}
-    for a, b in gains.values():
-        options = {
-            "attn_mask": mask_of(mask, heads, dtype),
-            "is_causal": mask == "causal",
-            "identity_gain": a,
-            "uniform_gain": b,
-        }
-        q, k, v = inputs(heads, groups, dtype, grad=True)
-        fused, dense = both(q, k, v, **options)
-        assert fused.isfinite().all()
-        torch.testing.assert_close(fused, dense, atol=tolerance, rtol=0)
-        weights = torch.randn_like(fused)
-        for one, other in zip(
-            *(torch.autograd.grad((x * weights).sum(), (q, k, v)) for x in (fused, dense)), strict=True
-        ):
-            assert one.isfinite().all()
-            torch.testing.assert_close(one, other, atol=20 * tolerance, rtol=0)
+@dataclass(frozen=True)
+class Case:
+    """One way to call shaped attention, and the error that its dtype allows."""
+
+    mask: str
+    heads: int
+    groups: int
+    dtype: Any
+    tolerance: float
+
+    def options(self, gains: str) -> dict[str, Any]:
+        a, b = gains_of(gains, self.heads, self.dtype)
+        mask = mask_of(self.mask, self.heads, self.dtype)
+        return {"attn_mask": mask, "is_causal": self.mask == "causal", "identity_gain": a, "uniform_gain": b}
 
 
-def test_fused_without_the_mean_is_not_dense() -> None:
-    """The companion: a gain 10 % off is seen."""
+@pytest.fixture(params=MASKS)
+def mask(request: pytest.FixtureRequest) -> Any:
+    """Return the kind of a mask."""
+    return request.param
+
+
+@pytest.fixture(params=[(1, 1), (4, 4), (4, 2)], ids=["one head", "heads", "grouped"])
+def heads(request: pytest.FixtureRequest) -> Any:
+    """Return the number of heads of queries, and of keys and values."""
+    return request.param
+
+
+@pytest.fixture(params=[(torch.float32, 1e-5), (torch.float64, 1e-10)], ids=["32 bits", "64 bits"])
+def case(mask: str, heads: tuple[int, int], request: pytest.FixtureRequest) -> Case:
+    return Case(mask, *heads, *request.param)
+
+
+@pytest.mark.parametrize("gains", GAINS)
+def test_the_fused_form_equals_the_dense_one(case: Case, gains: str) -> None:
+    fused, dense = fused_and_dense(*inputs(case.heads, case.groups, case.dtype), **case.options(gains))
+    assert fused.isfinite().all()
+    torch.testing.assert_close(fused, dense, atol=case.tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("gains", GAINS)
+def test_gradients_of_the_fused_form_equal_those_of_the_dense_one(case: Case, gains: str) -> None:
+    qkv = inputs(case.heads, case.groups, case.dtype, grad=True)
+    fused, dense = fused_and_dense(*qkv, **case.options(gains))
+    weights = torch.randn(fused.shape, generator=torch.Generator().manual_seed(3), dtype=case.dtype)
+    found, expected = (torch.autograd.grad((out * weights).sum(), qkv) for out in (fused, dense))
+    for one, other in zip(found, expected, strict=True):
+        assert one.isfinite().all()
+        torch.testing.assert_close(one, other, atol=20 * case.tolerance, rtol=0)
+
+
+def test_the_fused_form_with_another_gain_differs_from_the_dense_one() -> None:
+    """The companion: a gain that is 10 % off is noticed."""
     q, k, v = inputs(4, 4, torch.float32)
     fused = shaped_attention(q, k, v, scale=0.4, uniform_gain=1.1)
     dense = shaped_attention_weights(q, k, scale=0.4) @ v
     assert (fused - dense).abs().max() > 1e-2
 
 
-@pytest.mark.parametrize("mask", ["none", "causal", "padding", "boolean"])
-def test_derivatives_of_first_and_second_order(mask: str) -> None:
-    q, k, v = (x[:, :, :4, :3].detach().requires_grad_() for x in inputs(2, 2, torch.float64))
+def small_case(mask: str) -> tuple[Any, tuple[Any, ...]]:
+    """Return shaped attention of four tokens as a function of Q, K, V, a and b, and values of these."""
+    qkv = (x[:, :, :4, :3].detach().requires_grad_() for x in inputs(2, 2, torch.float64))
     given = mask_of(mask, 2, torch.float64)
     given = None if given is None else given[..., :4, :4] if mask == "boolean" else given[..., :4]
-    a, b = (torch.rand(2, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    gains = (torch.rand(2, dtype=torch.float64, requires_grad=True) for _ in range(2))
 
     def call(*arguments: Any) -> Any:
         *qkv, a, b = arguments
         options = {"attn_mask": given, "is_causal": mask == "causal", "identity_gain": a, "uniform_gain": b}
         return shaped_attention(*qkv, scale=0.5, **options)
 
-    assert torch.autograd.gradcheck(call, (q, k, v, a, b))
-    assert torch.autograd.gradgradcheck(call, (q, k, v, a, b))
+    return call, (*qkv, *gains)
+
+
+@pytest.mark.parametrize("mask", ["none", "causal", "padding", "boolean"])
+def test_first_derivatives(mask: str) -> None:
+    assert torch.autograd.gradcheck(*small_case(mask))
+
+
+@pytest.mark.parametrize("mask", ["none", "causal", "padding", "boolean"])
+def test_second_derivatives(mask: str) -> None:
+    assert torch.autograd.gradgradcheck(*small_case(mask))
 
 
 def test_pytorchs_fused_attention_alone_has_no_second_derivative() -> None:
-    """The trap: which kernel runs decides whether there is one, and it is noticed only at the end."""
+    """The trap: the kernel that runs decides whether there is one, and only the second backward pass fails."""
     q, k, v = (x.requires_grad_() for x in inputs(2, 2, torch.float64))
     out = torch.nn.functional.scaled_dot_product_attention(q, k, v)
     (first,) = torch.autograd.grad(out.square().sum(), q, create_graph=True)
@@ -99,27 +151,48 @@ def test_pytorchs_fused_attention_alone_has_no_second_derivative() -> None:
         torch.autograd.grad(first.sum(), q)
 
 
-def test_a_static_cache_is_dense_with_positions() -> None:
-    """Keys beyond the present are garbage; the own value is not the last one."""
+def static_cache() -> tuple[list[Any], Any]:
+    """Return three queries, more keys and values than they may attend to, and the queries' positions."""
     q, k, v = inputs(4, 2, torch.float64)
-    q, positions = q[:, :, :3], torch.tensor([2, 3, 4])
+    return [q[:, :, :3], k, v], torch.tensor([2, 3, 4])
+
+
+def test_query_positions_with_a_mask_equal_the_dense_form() -> None:
+    qkv, positions = static_cache()
     allowed = torch.arange(TOKENS) <= positions[:, None]
-    fused, dense = both(q, k, v, attn_mask=allowed, query_positions=positions)
+    fused, dense = fused_and_dense(*qkv, attn_mask=allowed, query_positions=positions)
     torch.testing.assert_close(fused, dense, atol=1e-12, rtol=0)
-    causal, _ = both(q, k, v, is_causal=True, query_positions=positions)
+
+
+def test_causal_query_positions_equal_the_mask_up_to_them() -> None:
+    qkv, positions = static_cache()
+    allowed = torch.arange(TOKENS) <= positions[:, None]
+    _, dense = fused_and_dense(*qkv, attn_mask=allowed, query_positions=positions)
+    causal, _ = fused_and_dense(*qkv, is_causal=True, query_positions=positions)
     torch.testing.assert_close(causal, dense, atol=1e-12, rtol=0)
+
+
+def test_query_positions_of_each_row_equal_the_dense_form() -> None:
+    qkv, positions = static_cache()
     rows = positions + torch.tensor([[0], [1]])
-    fused, dense = both(q, k, v, is_causal=True, query_positions=rows)
+    fused, dense = fused_and_dense(*qkv, is_causal=True, query_positions=rows)
     torch.testing.assert_close(fused, dense, atol=1e-12, rtol=0)
-    last = shaped_attention_weights(q, k, scale=0.4, attn_mask=allowed, identity_gain=0.0, query_positions=positions)
-    wrong = last @ v.repeat_interleave(2, 1) + v[:, :, -3:].repeat_interleave(2, 1)
+
+
+def test_the_own_value_in_a_static_cache_is_not_that_of_the_last_keys() -> None:
+    """The companion: the last keys in place of the own ones are noticed."""
+    (q, k, v), positions = static_cache()
+    options = {"attn_mask": torch.arange(TOKENS) <= positions[:, None], "query_positions": positions}
+    fused = shaped_attention(q, k, v, scale=0.4, **options)
+    others = shaped_attention_weights(q, k, scale=0.4, identity_gain=0.0, **options)
+    wrong = others @ v.repeat_interleave(2, 1) + v[:, :, -3:].repeat_interleave(2, 1)
     assert (fused - wrong).abs().max() > 0.1
 
 
 def test_a_known_mean_takes_the_place_of_the_centring() -> None:
     q, k, v = inputs(4, 2, torch.float64)
     mean = v.cumsum(-2) / torch.arange(1, TOKENS + 1)[:, None]
-    _, dense = both(q, k, v, is_causal=True)
+    _, dense = fused_and_dense(q, k, v, is_causal=True)
     given = shaped_attention(q, k, v, scale=0.4, is_causal=True, value_mean=mean)
     torch.testing.assert_close(given, dense, atol=1e-12, rtol=0)
 
@@ -128,7 +201,7 @@ INFORMATIVE: dict[str, Any] = {"identity_gain": 0.0}
 
 
 def informative_error(dtype: Any, upcast: bool, autocast: bool = False) -> float:
-    """Error of softmax − U at the shaped temperature, beyond the rounding of the result itself, over its size."""
+    """Return the relative error of softmax − U at the shaped temperature, beyond the rounding of the result itself."""
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(1, 4, 256, 64, generator=generator).to(dtype) for _ in range(3))
     scale = 1 / (256 * 64) ** 0.5
@@ -142,20 +215,20 @@ def informative_error(dtype: Any, upcast: bool, autocast: bool = False) -> float
     return float(error.clamp(min=0).square().mean().sqrt() / exact.square().mean().sqrt())
 
 
+@pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_the_informative_part_survives_16_bits(dtype: Any) -> None:
-    assert informative_error(dtype, upcast=True) < 1e-4
-    assert informative_error(dtype, upcast=True, autocast=True) < 1e-4
+def test_the_informative_part_is_exact_for_16_bit_inputs(dtype: Any, autocast: bool) -> None:
+    assert informative_error(dtype, upcast=True, autocast=autocast) < 1e-4
 
 
-def test_the_informative_part_is_lost_in_a_16_bit_kernel() -> None:
+@pytest.mark.parametrize("autocast", [False, True])
+def test_the_informative_part_is_inexact_in_a_16_bit_kernel(autocast: bool) -> None:
     """The companion, and the error that the documentation states."""
-    assert informative_error(torch.bfloat16, upcast=False) > 0.03
-    assert informative_error(torch.bfloat16, upcast=False, autocast=True) > 0.03
+    assert informative_error(torch.bfloat16, upcast=False, autocast=autocast) > 0.03
 
 
-def test_dropout_falls_on_the_softmax_only() -> None:
-    """One token: the softmax is 1, dropped to 0 or scaled to 2; the identity always stays."""
+def test_dropout_applies_to_the_softmax_only() -> None:
+    """For one token the softmax is 1, and dropout makes it 0 or 2; the identity adds 1 in both cases."""
     torch.manual_seed(0)
     q, k, v = (torch.ones(64, 1, 1, 4) for _ in range(3))
     out = shaped_attention(q, k, v, scale=1.0, uniform_gain=0.0, dropout_p=0.5)
@@ -172,9 +245,9 @@ ALL = torch.ones(TOKENS, TOKENS, dtype=torch.bool)
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # PyTorch's compiler warns of its own parts
+@pytest.mark.filterwarnings("ignore")  # PyTorch's compiler uses deprecated functions of its own
 @pytest.mark.parametrize("options", [{}, {"is_causal": True}, {"attn_mask": ALL}])
-def test_it_compiles_whole(options: dict[str, Any]) -> None:
+def test_shaped_attention_compiles_as_one_graph(options: dict[str, Any]) -> None:
     q, k, v = inputs(2, 2, torch.float32, grad=True)
     compiled = torch.compile(shaped_attention, fullgraph=True)
     out = compiled(q, k, v, scale=0.4, **options)
@@ -200,18 +273,29 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("changes", "message"), WRONG.values(), ids=WRONG)
-def test_wrong_arguments_are_told(changes: dict[str, Any], message: str) -> None:
+def test_wrong_arguments_are_refused(changes: dict[str, Any], message: str) -> None:
     given = dict(zip(("query", "key", "value"), inputs(4, 4, torch.float32), strict=True)) | changes
     with pytest.raises(st.InputError, match=message):
         shaped_attention(**given, scale=0.4)
 
 
-def test_the_caches_room_grows_without_losing_anything() -> None:
+ENDS = (0, 1, 3, 70, 71, 150)
+"""Numbers of tokens after each update: the cache starts with room for 64."""
+
+
+def test_the_growing_cache_keeps_keys_and_values() -> None:
     cache = Cache(1).layers[0]
     keys, values = torch.randn(2, 1, 2, 150, 4).unbind(0)
-    for start, end in itertools.pairwise((0, 1, 3, 70, 71, 150)):
-        k, v, mean = cache.update(keys[..., start:end, :], values[..., start:end, :])
+    for start, end in itertools.pairwise(ENDS):
+        k, v, _ = cache.update(keys[..., start:end, :], values[..., start:end, :])
         torch.testing.assert_close(k, keys[..., :end, :])
         torch.testing.assert_close(v, values[..., :end, :])
-        expected = values.cumsum(-2) / torch.arange(1, 151)[:, None]
+
+
+def test_the_growing_cache_keeps_the_running_mean_of_the_values() -> None:
+    cache = Cache(1).layers[0]
+    keys, values = torch.randn(2, 1, 2, 150, 4).unbind(0)
+    expected = values.cumsum(-2) / torch.arange(1, 151)[:, None]
+    for start, end in itertools.pairwise(ENDS):
+        _, _, mean = cache.update(keys[..., start:end, :], values[..., start:end, :])
         torch.testing.assert_close(mean, expected[..., start:end, :])

@@ -1,6 +1,6 @@
 """The shaped Transformer in PyTorch (extra `torch`): functions, layers, models.
 
-`functional` holds the pure functions, the modules are thin; `from_architecture` turns any definition into a module.
+`functional` has the pure functions, which the modules call; `from_architecture` turns any definition into a module.
 """
 
 from ..errors import MissingExtra

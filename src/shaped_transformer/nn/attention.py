@@ -1,6 +1,7 @@
-"""Attention branches as modules: shaped, and vanilla softmax as its baseline."""
+"""Attention branches as modules: shaped attention, and softmax attention as its baseline."""
 
 import math
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -9,62 +10,65 @@ from torch import Tensor, nn
 from ..checks import check_counts
 from ..errors import InputError
 from .functional import shaped_attention
-from .fused import attend
-from .masks import additive, both, check_mask, up_to
+from .fused import fused_attention
+from .masks import causal_mask, check_mask, combine_masks, kernel_mask
 from .positions import rotate
 from .shaping import Mode, Shaping
 
 
-class Remembers(Protocol):
-    """What an attention layer asks of a cache."""
+class KeyValueCache(Protocol):
+    """Interface of the cache of one attention layer."""
 
     length: Any
+    """Number of tokens in the cache."""
 
     def update(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Add new keys and values; return all of them, and the running means of the values if known."""
+        """Add new keys and values; return all keys, all values and, if known, the running means of the values."""
         ...
 
 
-class MultiHead(nn.Module):
-    """What both kinds share: projections, heads, positions, cache. The kinds differ in `scale` and `mix`.
+@dataclass(frozen=True, kw_only=True)
+class HeadOptions:
+    """Options that both kinds of attention share; `ShapedAttention` documents them."""
+
+    key_width: int | None = None
+    value_width: int | None = None
+    kv_heads: int | None = None
+    output_projection: bool | None = None
+    causal: bool = False
+    mask: Tensor | None = None
+    rotary: bool = False
+    dropout: float = 0.0
+
+
+class MultiHeadAttention(nn.Module):
+    """Base class of attention: projections, heads, positions and cache. Subclasses give `scale` and `mix`.
 
     Weights are N(0, 1/fan-in): the theory's unit Gaussians with their scales absorbed (theory §2).
     """
 
-    def __init__(
-        self,
-        width: int,
-        heads: int,
-        *,
-        key_width: int | None = None,
-        value_width: int | None = None,
-        kv_heads: int | None = None,
-        output_projection: bool | None = None,
-        causal: bool = False,
-        mask: Tensor | None = None,
-        rotary: bool = False,
-        dropout: float = 0.0,
-    ) -> None:
+    def __init__(self, width: int, heads: int, **options: Any) -> None:
         super().__init__()
-        kv_heads = heads if kv_heads is None else kv_heads
+        given = HeadOptions(**options)
+        kv_heads = heads if given.kv_heads is None else given.kv_heads
         check_counts(width=width, heads=heads, kv_heads=kv_heads)
-        if width % heads and (key_width is None or value_width is None):
+        if width % heads and (given.key_width is None or given.value_width is None):
             raise InputError(
                 f"{heads} heads do not divide the width {width}: choose a divisor, or give key_width and value_width"
             )
         if heads % kv_heads:
             raise InputError(f"kv_heads must divide the {heads} heads (got {kv_heads})")
-        self.width, self.heads, self.kv_heads, self.causal, self.rotary = width, heads, kv_heads, causal, rotary
-        self.key_width, self.value_width = key_width or width // heads, value_width or width // heads
-        if rotary and self.key_width % 2:
+        self.width, self.heads, self.kv_heads = width, heads, kv_heads
+        self.causal, self.rotary, self.dropout = given.causal, given.rotary, given.dropout
+        self.key_width, self.value_width = given.key_width or width // heads, given.value_width or width // heads
+        if self.rotary and self.key_width % 2:
             raise InputError(f"rotary positions need an even key width per head (got {self.key_width})")
-        projects = heads > 1 if output_projection is None else output_projection
+        projects = heads > 1 if given.output_projection is None else given.output_projection
         if not projects and heads * self.value_width != width:
             raise InputError(
                 f"{heads} heads of value width {self.value_width} need output_projection=True at width {width}"
             )
-        self.dropout = dropout
-        self.register_buffer("mask", mask, persistent=False)
+        self.register_buffer("mask", given.mask, persistent=False)
         self.mask: Tensor | None
         self.query = linear(width, heads * self.key_width)
         self.key = linear(width, kv_heads * self.key_width)
@@ -73,11 +77,11 @@ class MultiHead(nn.Module):
 
     @property
     def scale(self) -> float:
-        """What products of queries and keys are multiplied with."""
+        """Factor of the products of queries and keys."""
         raise NotImplementedError
 
     def mix(self, query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
-        """Apply the attention matrix to the values, (batch, H, T, v)."""
+        """Return the attention matrix times the values, (batch, H, T, v)."""
         raise NotImplementedError
 
     def forward(
@@ -88,47 +92,44 @@ class MultiHead(nn.Module):
         is_causal: bool | None = None,
         positions: Tensor | None = None,
         query_positions: Tensor | None = None,
-        cache: Remembers | None = None,
+        cache: KeyValueCache | None = None,
     ) -> Tensor:
         """Return the branch's output.
 
         **Arguments:**
 
-        - `x`: (batch, T, n).
-        - `attn_mask`: boolean (true: may look) or additive, broadcastable to (batch, H, T, keys), where keys are all
-          those seen so far; combined with causality and the module's own mask.
-        - `is_causal`: overrides the module's own, for masks that hold causality already.
-        - `positions`: of the tokens, for rotary positions, (T,) or (batch, T); by default they count from 0, or from
+        - `x`: token vectors, (batch, T, n).
+        - `attn_mask`: boolean (true: may attend) or additive, broadcastable to (batch, H, T, keys), where the keys are
+          those of all tokens so far. It is combined with causality and the module's own mask. Default no mask.
+        - `is_causal`: overrides the module's `causal`, for masks that include causality; default `None`, as built.
+        - `positions`: of the tokens, for rotary positions, (T,) or (batch, T). By default they count from 0, or from
           the cache's length.
-        - `query_positions`: which key is each token's own, where a cache holds more keys than tokens.
-        - `cache`: earlier keys and values, to which these are added.
+        - `query_positions`: index of each token's own key, (T,) or (batch, T), where a cache holds more keys than
+          tokens; by default the tokens have the last keys.
+        - `cache`: earlier keys and values; the new ones are added to it. Default no cache.
+
+        **Returns:** (batch, T, n).
 
         **Raises:** `InputError` for masks that do not fit.
         """
         causal, length = self.causal if is_causal is None else is_causal, x.shape[-2]
-        query, key = self._split(self.query(x), self.heads), self._split(self.key(x), self.kv_heads)
-        value = self._split(self.value(x), self.kv_heads)
-        here = torch.arange(length, device=x.device) + (0 if cache is None else cache.length)
-        if self.rotary:
-            at = here if positions is None else positions
-            query, key = rotate(query, at), rotate(key, at)
-        mean = None
+        own_keys = torch.arange(length, device=x.device) + (0 if cache is None else cache.length)
+        query, key, value = self._project(x, own_keys if positions is None else positions)
+        value_mean = None
         if cache is not None:
-            key, value, mean = cache.update(key, value)
+            key, value, value_mean = cache.update(key, value)
         keys = key.shape[-2]
         check_mask(attn_mask, (*query.shape[:-1], keys))
-        attn_mask = both(attn_mask, self._own_mask(None if cache is None else here, query, keys))
+        attn_mask = combine_masks(attn_mask, self._own_mask(None if cache is None else own_keys, query, keys))
         if query_positions is not None or attn_mask is not None or not causal:
-            mean = None  # it is over all keys up to each token
+            value_mean = None  # the cache's mean is over all keys up to each token
         if attn_mask is not None and causal:
-            attn_mask, causal = (
-                both(attn_mask, up_to(here if query_positions is None else query_positions, keys)),
-                False,
-            )
+            causality = causal_mask(own_keys if query_positions is None else query_positions, key)
+            attn_mask, causal = combine_masks(attn_mask, causality), False
         elif causal and length == 1 and query_positions is None:
-            causal = False  # the last of all keys looks at all of them
+            causal = False  # the last token attends to all keys
         if query_positions is None and keys != length:
-            query_positions = here
+            query_positions = own_keys
         mixed = self.mix(
             query,
             key,
@@ -136,42 +137,55 @@ class MultiHead(nn.Module):
             attn_mask=attn_mask,
             is_causal=causal,
             query_positions=query_positions,
-            value_mean=mean,
+            value_mean=value_mean,
             dropout_p=self.dropout if self.training else 0.0,
         )
         return self.output(mixed.transpose(-2, -3).flatten(-2))
 
-    def _own_mask(self, at: Tensor | None, query: Tensor, keys: int) -> Tensor | None:
-        """The module's own mask, or with a cache its rows for the tokens at these places and its columns so far."""
-        if self.mask is None or at is None:
+    def _project(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values by head, with rotary positions if the module has them."""
+        query, key = _split_heads(self.query(x), self.heads), _split_heads(self.key(x), self.kv_heads)
+        value = _split_heads(self.value(x), self.kv_heads)
+        return (rotate(query, positions), rotate(key, positions), value) if self.rotary else (query, key, value)
+
+    def _own_mask(self, rows: Tensor | None, query: Tensor, keys: int) -> Tensor | None:
+        """Return the module's own mask; with a cache, its `rows` of the new tokens and the columns of the `keys`."""
+        if self.mask is None or rows is None:
             check_mask(self.mask, (*query.shape[:-1], keys), "mask")
             return self.mask
         if self.mask.shape[-1] < keys:
             raise InputError(f"mask is for {self.mask.shape[-1]} tokens (got {keys}): give a larger one")
-        return self.mask.index_select(-2, at)[..., :keys]
-
-    def _split(self, x: Tensor, heads: int) -> Tensor:
-        return x.reshape(*x.shape[:-1], heads, -1).transpose(-2, -3)
+        return self.mask.index_select(-2, rows)[..., :keys]
 
     def extra_repr(self) -> str:
         return f"heads={self.heads}, kv_heads={self.kv_heads}, causal={self.causal}, rotary={self.rotary}"
 
 
-class ShapedAttention(MultiHead):
+class ShapedAttention(MultiHeadAttention):
     """Shaped attention: A = a·I + softmax(Q Kᵀ/τ) − b·U, τ = τ0·√(n·n_k) [ST; theory §2].
+
+    ```python
+    attention = st.nn.ShapedAttention(width=32, heads=4, causal=True, rotary=True)
+    attention(torch.randn(2, 9, 32))  # (2, 9, 32)
+    ```
 
     **Arguments:**
 
-    - `width`: n. `heads`: H, default 1.
-    - `tau0`: temperature constant, default 1. The products of queries and keys are scaled by 1/(τ0√(n·n_k)).
-    - `shaping`, `recover_steps`: how the gains change in training (`Shaping`); `identity_gain`, `uniform_gain`: their
-      values at initialisation, default 1.
-    - `logit_gain`: g, by which the logits are multiplied, default 1.
-    - further, by name: `key_width`, `value_width` per head (default n // H), `kv_heads` (default H; fewer are shared),
-      `output_projection` (default: exactly when H > 1), `causal` (default no) or a boolean `mask` (T, T), `rotary`
-      positions (default no), `dropout` on the softmax.
+    - `width`: n, the number of coordinates of a token.
+    - `heads`: H, default 1.
+    - `tau0`: temperature constant τ0, default 1. The products of queries and keys are scaled by 1/(τ0√(n·n_k)).
+    - `shaping`, `recover_steps`: how the gains change in training, as in `Shaping`; default `"fixed"`.
+    - `identity_gain`, `uniform_gain`: a and b at initialisation, numbers or one per head; default 1.
+    - `logit_gain`: g, a factor of the logits, default 1.
+    - `key_width`, `value_width`: n_k and n_v of one head, default n // H.
+    - `kv_heads`: number of heads of keys and values, a divisor of H; default H.
+    - `output_projection`: whether the heads' outputs are multiplied by W^O; default exactly when H > 1.
+    - `causal`: whether a token attends only to itself and earlier tokens, default no.
+    - `mask`: boolean (T, T), true where a token may attend; default none.
+    - `rotary`: whether queries and keys have rotary positions, default no.
+    - `dropout`: dropout on the softmax in training, default 0.
 
-    **Raises:** `InputError` for widths and heads that do not fit.
+    **Raises:** `InputError` for widths and heads that do not fit, or a temperature that is not positive.
     """
 
     def __init__(
@@ -205,10 +219,17 @@ class ShapedAttention(MultiHead):
         return f"{super().extra_repr()}, tau0={self.tau0:g}"
 
 
-class SoftmaxAttention(MultiHead):
-    """Vanilla attention: A = softmax(g·Q Kᵀ/√n_k) (theory §2).
+class SoftmaxAttention(MultiHeadAttention):
+    """Softmax attention, a baseline: A = softmax(g·Q Kᵀ/√n_k) (theory §2).
 
-    **Arguments:** as in `ShapedAttention`, without its shaping.
+    ```python
+    attention = st.nn.SoftmaxAttention(width=32, heads=4, causal=True)
+    attention(torch.randn(2, 9, 32))  # (2, 9, 32)
+    ```
+
+    **Arguments:** as in `ShapedAttention`, without `tau0`, `shaping`, `recover_steps` and the two gains.
+
+    **Raises:** `InputError` for widths and heads that do not fit.
     """
 
     def __init__(self, width: int, heads: int = 1, *, logit_gain: float = 1.0, **options: Any) -> None:
@@ -220,14 +241,15 @@ class SoftmaxAttention(MultiHead):
         return self.logit_gain / math.sqrt(self.key_width)
 
     def mix(self, query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
-        mask, causal = additive(options["attn_mask"], query.dtype), options["is_causal"]
+        mask, causal = kernel_mask(options["attn_mask"], query.dtype), options["is_causal"]
         if causal and options["query_positions"] is not None:
-            mask, causal = up_to(options["query_positions"], key.shape[-2]), False
-        return attend(query, key, value, mask, scale=self.scale, is_causal=causal, dropout_p=options["dropout_p"])
+            mask, causal = causal_mask(options["query_positions"], key), False
+        dropout = options["dropout_p"]
+        return fused_attention(query, key, value, mask, scale=self.scale, is_causal=causal, dropout_p=dropout)
 
 
 class BranchOutput(nn.Linear):
-    """The last map of a branch, without bias: N(0, 1/fan-in) here, but some initialisations scale it down."""
+    """The last map of a branch, without bias, N(0, 1/fan-in); a class of its own, as some initialisations scale it."""
 
     def __init__(self, fan_in: int, fan_out: int) -> None:
         super().__init__(fan_in, fan_out, bias=False)
@@ -242,5 +264,10 @@ def linear(fan_in: int, fan_out: int) -> nn.Linear:
 
 
 def initialise(layer: nn.Linear) -> None:
-    """Draw the weights of a linear map afresh, N(0, 1/fan-in)."""
+    """Sample the weights of a linear map anew, N(0, 1/fan-in)."""
     nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+
+
+def _split_heads(x: Tensor, heads: int) -> Tensor:
+    """Return (…, T, H·k) as (…, H, T, k)."""
+    return x.reshape(*x.shape[:-1], heads, -1).transpose(-2, -3)

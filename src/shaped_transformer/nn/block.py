@@ -13,6 +13,7 @@ from ..errors import DefinitionError, InputError
 from .activation import Pointwise, ShapedReLU
 from .attention import ShapedAttention, SoftmaxAttention
 from .mlp import ShapedMLP
+from .shaping import Mode
 from .skipinit import SkipInitAttention
 
 Norm = Literal["none", "pre", "post"]
@@ -21,8 +22,18 @@ Norm = Literal["none", "pre", "post"]
 class Residual(nn.Module):
     """Layer X' = λX + γ·Z(X̃), as the definition of the same name (theory §2).
 
-    **Arguments:** `branch`: Z; `scale`: γ; `skip`: λ, default √(1 − γ²); `norm`: a module, or `None` for none;
-    `after`: whether X' is normalised rather than X̃.
+    ```python
+    layer = st.nn.Residual(st.nn.ShapedMLP(width=32), scale=0.5)
+    layer(torch.randn(2, 9, 32))  # (2, 9, 32)
+    ```
+
+    **Arguments:**
+
+    - `branch`: Z, a module.
+    - `scale`: γ.
+    - `skip`: λ, default √(1 − γ²), which keeps the variance of tokens.
+    - `norm`: a module that normalises the branch's input X̃; default `None`, no normalisation.
+    - `after`: whether `norm` is applied to X' instead, default no.
 
     **Raises:** `InputError` for a γ beyond 1 without λ.
     """
@@ -44,7 +55,7 @@ class Residual(nn.Module):
         self.norm = nn.Identity() if norm is None else norm
 
     def forward(self, x: Tensor, **inputs: Any) -> Tensor:
-        """Return X' for x, (batch, T, n); `inputs` are the branch's."""
+        """Return X' for x, (batch, T, n); the branch receives `inputs` too."""
         inner = x if self.after else self.norm(x)
         out = torch.add(self.skip * x, self.branch(inner, **inputs), alpha=self.scale)
         return self.norm(out) if self.after else out
@@ -55,20 +66,32 @@ class Residual(nn.Module):
 
 @definition
 class BlockOptions(Definition):
-    """What a block of the shaped Transformer may be told besides its width and heads.
+    """Options of a block of the shaped Transformer besides its width and heads.
+
+    ```python
+    options = st.nn.BlockOptions(gamma=0.3, causal=True)
+    options.tau0  # 1.0
+    ```
 
     **Arguments:**
 
-    - `gamma`: γ of both branches, default 0.5; `skip`: λ, default √(1 − γ²).
-    - `tau0`: temperature constant, default 1.
-    - `c_plus`, `c_minus`: slopes of the shaped ReLU in units of 1/√n, default 0 and −1; `learnable_slopes`: whether
-      they are parameters.
-    - `attention`: `"shaped"` (default), or for baselines `"softmax"` and `"skipinit"` (Value-SkipInit).
-    - `activation`: `"shaped"` (default) or `"relu"`.
-    - `hidden_width`: of the MLP, default n. `kv_heads`: default one for each head.
-    - `causal`, `rotary`: default no. `dropout`: on the softmax and the hidden units, default 0.
-    - `norm`: `"none"` (default, the theory's), `"pre"` or `"post"`; `normaliser`: `"rms"` (default) or `"layer"`.
-    - `shaping`, `recover_steps`: how the gains change in training, see `Shaping`; default `"fixed"`.
+    - `gamma`: γ of both branches, default 0.5; in (0, 1] unless `skip` is given.
+    - `skip`: λ of both branches, default √(1 − γ²).
+    - `tau0`: temperature constant τ0, default 1.
+    - `c_plus`, `c_minus`: slopes of the shaped ReLU minus 1, in units of 1/√n, default 0 and −1.
+    - `learnable_slopes`: whether these slopes are parameters, default no.
+    - `attention`: `"shaped"` (default), or the baselines `"softmax"` and `"skipinit"` (Value-SkipInit).
+    - `activation`: `"shaped"` (default, the shaped ReLU) or `"relu"`.
+    - `hidden_width`: n_h of the MLP, default n.
+    - `kv_heads`: number of heads of keys and values, a divisor of H; default H.
+    - `causal`: whether a token attends only to itself and earlier tokens, default no.
+    - `rotary`: whether queries and keys have rotary positions, default no.
+    - `dropout`: dropout on the softmax and on the hidden units in training, in [0, 1), default 0.
+    - `norm`: `"none"` (default, as in the theory), `"pre"` or `"post"`.
+    - `normaliser`: `"rms"` (default) or `"layer"`.
+    - `shaping`, `recover_steps`: how the gains change in training, as in `Shaping`; default `"fixed"`.
+
+    **Raises:** `DefinitionError` for unknown options, and values that do not fit.
     """
 
     gamma: PositiveFloat = 0.5
@@ -86,11 +109,11 @@ class BlockOptions(Definition):
     dropout: Number = 0.0
     norm: Norm = "none"
     normaliser: Literal["rms", "layer"] = "rms"
-    shaping: Literal["fixed", "learn", "recover"] = "fixed"
+    shaping: Mode = "fixed"
     recover_steps: PositiveInt | None = None
 
     @model_validator(mode="after")
-    def _fit_together(self) -> "BlockOptions":
+    def _check_gamma_and_dropout(self) -> "BlockOptions":
         if self.skip is None and self.gamma > 1:
             raise DefinitionError(f"gamma must lie in (0, 1] unless skip is given (got {self.gamma:g})")
         if not 0 <= self.dropout < 1:
@@ -101,55 +124,72 @@ class BlockOptions(Definition):
 class ShapedBlock(nn.Module):
     """A block of the shaped Transformer: attention and MLP, each in a residual layer [ST; theory §2].
 
-    **Arguments:** `width`: n; `heads`: H, default 1; further those of `BlockOptions`, by name.
+    ```python
+    block = st.nn.ShapedBlock(width=32, heads=4, gamma=0.3, causal=True)
+    block(torch.randn(2, 9, 32))  # (2, 9, 32)
+    ```
+
+    **Arguments:**
+
+    - `width`: n, the number of coordinates of a token.
+    - `heads`: H, default 1.
+    - further options by name: those of `BlockOptions`.
 
     **Raises:** `DefinitionError` or `InputError` for values that do not fit.
     """
 
     def __init__(self, width: int, heads: int = 1, **options: Any) -> None:
         super().__init__()
-        o = BlockOptions(**options)
+        checked = BlockOptions(**options)
         self.width = width
-        self.attention = _residual(_attention(width, heads, o), width, o)
-        self.mlp = _residual(_mlp(width, o), width, o)
+        self.attention = _residual(_attention(width, heads, checked), width, checked)
+        self.mlp = _residual(_mlp(width, checked), width, checked)
 
     def forward(self, x: Tensor, **inputs: Any) -> Tensor:
-        """Return the block's output for x, (batch, T, n); `inputs` are those of `ShapedAttention.forward`."""
+        """Return the block's output for x, (batch, T, n); the attention's `forward` receives `inputs` too."""
         out: Tensor = self.mlp(self.attention(x, **inputs))
         return out
 
 
-def _attention(width: int, heads: int, o: BlockOptions) -> nn.Module:
+def _attention(width: int, heads: int, options: BlockOptions) -> nn.Module:
+    """Return the attention branch."""
     common: dict[str, Any] = {
-        "kv_heads": o.kv_heads,
-        "causal": o.causal,
-        "rotary": o.rotary,
-        "dropout": o.dropout,
+        "kv_heads": options.kv_heads,
+        "causal": options.causal,
+        "rotary": options.rotary,
+        "dropout": options.dropout,
     }
-    if o.attention != "shaped":
-        baseline = SoftmaxAttention if o.attention == "softmax" else SkipInitAttention
+    if options.attention != "shaped":
+        baseline = SoftmaxAttention if options.attention == "softmax" else SkipInitAttention
         return baseline(width, heads, **common)
-    return ShapedAttention(width, heads, tau0=o.tau0, shaping=o.shaping, recover_steps=o.recover_steps, **common)
+    common |= {"tau0": options.tau0, "shaping": options.shaping, "recover_steps": options.recover_steps}
+    return ShapedAttention(width, heads, **common)
 
 
-def _mlp(width: int, o: BlockOptions) -> nn.Module:
-    if o.activation == "relu":
+def _mlp(width: int, options: BlockOptions) -> nn.Module:
+    """Return the MLP branch."""
+    if options.activation == "relu":
         sigma: nn.Module = Pointwise(Activation("relu"), width)
     else:
-        sigma = ShapedReLU(width, o.c_plus, o.c_minus, learnable=o.learnable_slopes)
-    return ShapedMLP(width, o.hidden_width, activation=sigma, dropout=o.dropout)
+        sigma = ShapedReLU(width, options.c_plus, options.c_minus, learnable=options.learnable_slopes)
+    return ShapedMLP(width, options.hidden_width, activation=sigma, dropout=options.dropout)
 
 
-def _residual(branch: nn.Module, width: int, o: BlockOptions) -> Residual:
-    norm = None if o.norm == "none" else normaliser(o.normaliser, width)
-    return Residual(branch, o.gamma, o.skip, norm, after=o.norm == "post")
+def _residual(branch: nn.Module, width: int, options: BlockOptions) -> Residual:
+    """Return a branch in its residual layer."""
+    norm = None if options.norm == "none" else normaliser(options.normaliser, width)
+    return Residual(branch, options.gamma, options.skip, norm, after=options.norm == "post")
 
 
 def normaliser(kind: str, width: int, *, trained: bool = True) -> nn.Module:
-    """Return RMSNorm ("rms") or LayerNorm ("layer").
+    """Return RMSNorm or LayerNorm.
 
-    **Arguments:** `trained`: with parameters and PyTorch's usual ε, as in training; or neither, as in the theory, an ε
-    of 1e-30 keeping a token of norm zero at zero.
+    **Arguments:**
+
+    - `kind`: `"rms"` or `"layer"`.
+    - `width`: n, the number of coordinates of a token.
+    - `trained`: whether it has parameters and ε = 1e-6 (default), or, as in the theory, no parameters and ε = 1e-30,
+      which keeps a token of norm zero at zero.
     """
     make = nn.RMSNorm if kind == "rms" else nn.LayerNorm
     return make(width, eps=1e-6 if trained else 1e-30, elementwise_affine=trained)

@@ -1,4 +1,4 @@
-"""Keys, values and the running sum of values of what was decoded so far."""
+"""The cache of decoding: keys, values and the running sum of values of all tokens so far."""
 
 import torch
 from torch import Tensor
@@ -7,10 +7,10 @@ from ..checks import check_counts
 
 
 class LayerCache:
-    """What one attention layer keeps of earlier tokens; room doubles as needed, so that a token costs O(1) copies.
+    """Keys, values and the sum of values of one attention layer.
 
-    All rows of a batch have the same length. The sum of values is kept in float32 or better, and makes the centring
-    O(1) per token.
+    All rows of a batch have the same length. Capacity doubles when it is exhausted, so that a token costs O(1) copies.
+    The sum of values is kept in float32 or better; with it the centring costs O(1) per token.
     """
 
     def __init__(self) -> None:
@@ -20,12 +20,16 @@ class LayerCache:
         self._sum: Tensor | None = None
 
     def update(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Add the keys and values of new tokens, (batch, H', T, ·).
+        """Add the keys and values of new tokens.
+
+        **Arguments:**
+
+        - `keys`, `values`: (batch, H', T, k) and (batch, H', T, v).
 
         **Returns:** all keys, all values, and for each new token the mean of the values up to it.
         """
         start, end = self.length, self.length + keys.shape[-2]
-        self._keys, self._values = _with_room(self._keys, keys, end), _with_room(self._values, values, end)
+        self._keys, self._values = _with_capacity(self._keys, keys, end), _with_capacity(self._values, values, end)
         self._keys[..., start:end, :], self._values[..., start:end, :] = keys, values
         sums = values.to(torch.promote_types(values.dtype, torch.float32))
         sums = sums if end - start == 1 else sums.cumsum(-2)
@@ -38,8 +42,8 @@ class LayerCache:
         return self._keys[..., :end, :], self._values[..., :end, :], sums / counts
 
 
-def _with_room(kept: Tensor | None, new: Tensor, length: int) -> Tensor:
-    """The kept tensor, or one of twice the room with its content, if `length` does not fit."""
+def _with_capacity(kept: Tensor | None, new: Tensor, length: int) -> Tensor:
+    """Return the kept tensor if `length` fits, otherwise a copy with twice that capacity."""
     if kept is not None and kept.shape[-2] >= length:
         return kept
     grown = new.new_zeros(*new.shape[:-2], max(2 * length, 64), new.shape[-1])
@@ -49,7 +53,23 @@ def _with_room(kept: Tensor | None, new: Tensor, length: int) -> Tensor:
 
 
 class Cache:
-    """One `LayerCache` for each block of a model; for inference only, as it is written in place."""
+    """The cache of a causal model: one `LayerCache` for each block. It is written in place: for inference only.
+
+    ```python
+    model = st.nn.ShapedTransformer(width=32, depth=2, causal=True).eval()
+    cache = st.nn.Cache(depth=2)
+    with torch.no_grad():
+        model(torch.randn(1, 5, 32), cache=cache)  # the prompt
+        model(torch.randn(1, 1, 32), cache=cache)  # the next token, (1, 1, 32)
+    cache.length  # 6
+    ```
+
+    **Arguments:**
+
+    - `depth`: the number of blocks of the model.
+
+    **Raises:** `InputError` if `depth` is not a whole number of at least 1.
+    """
 
     def __init__(self, depth: int) -> None:
         check_counts(depth=depth)
@@ -57,5 +77,5 @@ class Cache:
 
     @property
     def length(self) -> int:
-        """How many tokens were seen."""
+        """Number of tokens in the cache."""
         return self.layers[0].length

@@ -1,4 +1,4 @@
-"""What the modules ask of their arguments."""
+"""Checks of the arguments that the modules share."""
 
 from typing import Any
 
@@ -8,9 +8,12 @@ from ..errors import InputError
 
 
 def check_module(model: Any, way_out: str = "") -> None:
-    """See that what should be a model is one.
+    """Check that `model` is an `nn.Module`.
 
-    **Arguments:** `way_out`: what to give instead, added to the message.
+    **Arguments:**
+
+    - `model`: the value to check.
+    - `way_out`: what to give instead, added to the message; default nothing.
 
     **Raises:** `InputError` if it is not.
     """
@@ -19,7 +22,7 @@ def check_module(model: Any, way_out: str = "") -> None:
 
 
 def check_vectors(x: Any, width: int) -> None:
-    """See that token vectors are a tensor (batch, tokens, width).
+    """Check that token vectors are a tensor (batch, tokens, width).
 
     **Raises:** `InputError` if they are not.
     """

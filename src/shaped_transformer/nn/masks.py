@@ -1,20 +1,21 @@
-"""Masks of attention, boolean or additive: where they let a query look, and two of them in one."""
+"""Attention masks, boolean or additive: which keys a query may attend to, and how masks combine."""
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
+from .positions import align_positions
 
 
 def allowed(mask: Tensor) -> Tensor:
-    """Return where a mask lets queries look: where a boolean one is true, an additive one not at its least."""
+    """Return the boolean form of a mask: an additive one forbids −inf and numbers near the dtype's least."""
     return mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
 
 
-def both(one: Tensor | None, other: Tensor | None) -> Tensor | None:
-    """Return the mask that lets queries look where both do, with the sum of their finite terms; `None` is no mask.
+def combine_masks(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """Return the mask that allows what both masks allow, with the sum of their finite terms; `None` is no mask.
 
-    It is boolean if both are. Else it is additive, and −inf where queries may not look.
+    The result is boolean if both masks are. Otherwise it is additive, with −inf where attention is forbidden.
     """
     if one is None or other is None:
         return other if one is None else one
@@ -25,23 +26,36 @@ def both(one: Tensor | None, other: Tensor | None) -> Tensor | None:
     return terms.masked_fill(~where, -torch.inf)
 
 
-def additive(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """Return a mask as the fused kernels take it: boolean as it is, additive in their dtype with −inf for "never"."""
+def kernel_mask(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """Return a mask as the fused kernels take it: boolean unchanged, additive in `dtype` with −inf for "forbidden"."""
     if mask is None or mask.dtype == torch.bool:
         return mask
     return mask.masked_fill(~allowed(mask), -torch.inf).to(dtype)
 
 
-def up_to(positions: Tensor, keys: int) -> Tensor:
-    """Return the causal mask of queries at positions (Tq,) or (batch, Tq): (Tq, keys) or (batch, 1, Tq, keys)."""
-    mask = torch.arange(keys, device=positions.device) <= positions[..., None]
-    return mask[:, None] if mask.dim() == 3 else mask
+def causal_mask(positions: Tensor, key: Tensor) -> Tensor:
+    """Return the boolean causal mask of queries at `positions` over the keys.
+
+    **Arguments:**
+
+    - `positions`: of the queries among the keys, (Tq,) or (batch, Tq).
+    - `key`: (batch, …, H, Tk, k).
+
+    **Returns:** (Tq, Tk), or (batch, …, 1, Tq, Tk) for positions of each row.
+    """
+    return torch.arange(key.shape[-2], device=key.device) <= align_positions(positions, key)[..., None]
 
 
 def check_mask(mask: Tensor | None, wanted: tuple[int, ...], name: str = "attn_mask") -> None:
-    """See that a mask broadcasts to (…, H, Tq, Tk), and is boolean or of floats.
+    """Check that a mask is boolean or of floats, and that it broadcasts to (…, H, Tq, Tk).
 
-    **Raises:** `InputError` if it does not, or is of integers.
+    **Arguments:**
+
+    - `mask`: the mask; `None` passes.
+    - `wanted`: the shape to which it must broadcast.
+    - `name`: of the argument, for the message; default `"attn_mask"`.
+
+    **Raises:** `InputError` if the mask is of integers, or does not broadcast.
     """
     if mask is None:
         return

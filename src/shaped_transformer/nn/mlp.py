@@ -12,15 +12,24 @@ from .attention import BranchOutput, linear
 
 
 class ShapedMLP(nn.Module):
-    """Branch √c·σ(g·X W₁) W₂, weights N(0, 1/fan-in), c = 1/E σ(g·z)² [ST for n_h = n; theory §2].
+    """Branch √c·σ(g·X W₁) W₂, weights N(0, 1/fan-in), c = 1/E σ(g·z)², z ~ N(0, 1) [ST for n_h = n; theory §2].
+
+    ```python
+    mlp = st.nn.ShapedMLP(width=32, hidden_width=64)
+    mlp(torch.randn(2, 9, 32))  # (2, 9, 32)
+    ```
 
     **Arguments:**
 
-    - `width`: n. `hidden_width`: n_h, default n, as in the paper.
-    - `activation`: σ, a module with `forward(x)` and `second_moment(gain)`; default `ShapedReLU(width)`. With learnable
-      slopes c follows them.
-    - `input_gain`: g, default 1; `normalise`: whether to multiply by √c, default yes.
-    - `dropout`: on the hidden units, default 0.
+    - `width`: n, the number of coordinates of a token.
+    - `hidden_width`: n_h, default n, as in the paper.
+    - `activation`: σ, a module with `forward(x)` and `second_moment(gain)`; default `ShapedReLU(width)`. Where its
+      slopes are trained, c changes with them.
+    - `input_gain`: g, default 1.
+    - `normalise`: whether to multiply by √c, default yes; otherwise c = 1.
+    - `dropout`: dropout on the hidden units in training, default 0.
+
+    **Raises:** `InputError` for widths that are not whole numbers of at least 1.
     """
 
     def __init__(

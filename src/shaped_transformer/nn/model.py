@@ -1,4 +1,4 @@
-"""The shaped Transformer as a module: blocks one after another, on vectors of tokens."""
+"""The shaped Transformer as a module: a stack of blocks on token vectors."""
 
 from functools import partial
 from typing import Any
@@ -14,23 +14,25 @@ from .cache import Cache
 from .checks import check_vectors
 
 POSITION_STD = 0.02
-"""Of learned positions at initialisation: small beside the tokens' unit variance."""
+"""Standard deviation of learned positions at initialisation, small beside the tokens' unit variance."""
 
 
 class ShapedTransformer(nn.Module):
-    """`depth` blocks of shaped attention and shaped MLP on token vectors of any origin [ST].
+    """The shaped Transformer: blocks of shaped attention and shaped MLP on token vectors [ST].
 
     ```python
-    model = st.nn.ShapedTransformer(width=256, depth=24, heads=4, gamma=0.3, causal=True, rotary=True)
-    y = model(x)  # (batch, tokens, 256)
+    model = st.nn.ShapedTransformer(width=64, depth=6, heads=4, gamma=0.3, causal=True, rotary=True)
+    model(torch.randn(2, 9, 64))  # (2, 9, 64)
     ```
 
     **Arguments:**
 
-    - `width`, `depth`, `heads`: n, the number of blocks d, and H, default 1.
-    - `max_positions`: for learned positions, added to the input; default `None`, none.
-    - `checkpointing`: whether blocks are computed again in the backward pass, which saves memory; default no.
-    - further those of `BlockOptions`, by name: `gamma`, `tau0`, `causal`, `rotary`, `norm`, `shaping`, ….
+    - `width`: n, the number of coordinates of a token.
+    - `depth`: d, the number of blocks.
+    - `heads`: H, default 1.
+    - `max_positions`: the number of learned positions, which are added to the input; default `None`, no such positions.
+    - `checkpointing`: whether blocks are recomputed in the backward pass, which saves memory; default no.
+    - further options by name: those of `BlockOptions`, such as `gamma`, `tau0`, `causal`, `rotary` and `norm`.
 
     **Raises:** `DefinitionError` or `InputError` for values that do not fit.
     """
@@ -65,26 +67,29 @@ class ShapedTransformer(nn.Module):
 
         **Arguments:**
 
-        - `x`: (batch, T, n). At initialisation the theory speaks of tokens with ‖x‖²/n of order 1.
-        - `attn_mask`: boolean (true: may look) or additive, broadcastable to (batch, heads, T, keys); padding is
-          (batch, 1, 1, keys). With a cache the keys are all tokens so far, not those of the piece.
+        - `x`: token vectors, (batch, T, n). The theory of initialisation holds for ‖x‖²/n of order 1.
+        - `attn_mask`: boolean (true: may attend) or additive, broadcastable to (batch, heads, T, keys); for padding
+          (batch, 1, 1, keys). With a cache the keys are those of all tokens so far. Default no mask.
         - `positions`: of the tokens, (T,) or (batch, T); by default they count from 0, or from the cache's length.
-        - `cache`: `Cache(depth)`, for decoding piece by piece with a causal model; it is written.
+        - `cache`: `Cache(depth)`, to decode with a causal model in several calls; the new tokens are added to it.
+          Default no cache.
 
-        **Raises:** `InputError` for another width, a mask or a cache that does not fit, or more positions than were
-        learned.
+        **Returns:** (batch, T, n).
+
+        **Raises:** `InputError` for another width, a mask or a cache that does not fit, or more tokens than learned
+        positions.
         """
         check_vectors(x, self.width)
         if cache is not None and (not isinstance(cache, Cache) or len(cache.layers) != len(self.blocks)):
             got = f"one of depth {len(cache.layers)}" if isinstance(cache, Cache) else type(cache).__name__
-            raise InputError(f"cache must be st.nn.Cache({len(self.blocks)}), a layer for each block (got {got})")
+            raise InputError(f"cache must be st.nn.Cache({len(self.blocks)}), one layer for each block (got {got})")
         start = 0 if cache is None else cache.length
         if self.positions is not None:
             at = torch.arange(x.shape[1], device=x.device) + start if positions is None else positions
             if positions is None and start + x.shape[1] > self.positions.num_embeddings:
                 raise InputError(
-                    f"{start + x.shape[1]} tokens, but positions were learned for {self.positions.num_embeddings}: "
-                    "give max_positions, or use rotary=True"
+                    f"the model has learned positions for {self.positions.num_embeddings} tokens "
+                    f"(got {start + x.shape[1]}): give a larger max_positions, or rotary=True"
                 )
             x = x + self.positions(at)
         for index, block in enumerate(self.blocks):

@@ -1,4 +1,4 @@
-"""Rotary positions: queries and keys turned by angles that grow with the position (RoFormer, arXiv 2104.09864)."""
+"""Positions of tokens: rotary positions (RoFormer, arXiv 2104.09864), and their shape beside heads."""
 
 import torch
 from torch import Tensor
@@ -8,12 +8,17 @@ BASE = 10_000.0
 
 
 def rotate(x: Tensor, positions: Tensor) -> Tensor:
-    """Turn the coordinates i and i + k/2 of each head's vectors by position·BASE^(−2i/k).
+    """Rotate the coordinates i and i + k/2 of each head's vectors by the angle position·BASE^(−2i/k).
 
-    Products of queries and keys then depend on the difference of positions only; norms stay, and so does the law of
-    the covariance at initialisation, up to the angles between tokens.
+    Products of queries and keys then depend on differences of positions only. Norms do not change. Nor does the
+    distribution of the covariance at initialisation, up to the angles between tokens.
 
-    **Arguments:** `x`: (batch, H, T, k), k even; `positions`: (T,) or (batch, T).
+    **Arguments:**
+
+    - `x`: (batch, H, T, k), k even.
+    - `positions`: (T,) or (batch, T).
+
+    **Returns:** the rotated vectors, in the shape and dtype of `x`.
     """
     half = x.shape[-1] // 2
     frequencies = BASE ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
@@ -23,3 +28,16 @@ def rotate(x: Tensor, positions: Tensor) -> Tensor:
     cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
     first, second = x[..., :half], x[..., half:]
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+
+
+def align_positions(positions: Tensor, like: Tensor) -> Tensor:
+    """Return positions (Tq,) or (batch, Tq) in a shape that broadcasts over (batch, …, H, Tq).
+
+    **Arguments:**
+
+    - `positions`: the positions of the queries.
+    - `like`: queries, keys or values, (batch, …, H, T, ·), whose number of dimensions counts.
+    """
+    if positions.dim() == 1:
+        return positions
+    return positions.reshape(positions.shape[0], *(1 for _ in range(like.dim() - 3)), positions.shape[1])

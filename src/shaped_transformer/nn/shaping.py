@@ -1,4 +1,4 @@
-"""The gains of shaped attention during training: held, learnt, or taken back to plain softmax attention [ST]."""
+"""The gains of shaped attention during training: fixed, trained, or reduced to 0 for plain softmax attention [ST]."""
 
 from typing import Literal
 
@@ -12,18 +12,26 @@ Mode = Literal["fixed", "learn", "recover"]
 
 
 class Shaping(nn.Module):
-    """The gains a of the identity and b of the centring, one of each per head, as they change in training.
+    """The gains a of the identity and b of the centring, one of each per head, and how they change in training.
+
+    Gains and step are in the state dict. The modes "learn" and "recover" are [ST]'s, by name and as summarised there;
+    the linear schedule is ours.
+
+    ```python
+    shaping = st.nn.Shaping(heads=4, mode="recover", recover_steps=100)
+    shaping.advance(50)
+    identity, uniform = shaping.gains()  # 0.5 in each head
+    ```
 
     **Arguments:**
 
     - `heads`: H.
-    - `mode`: `"fixed"` (default): the gains stay as they are. `"learn"`: they are parameters. `"recover"`: they fall
-      linearly to 0 over `recover_steps` calls of `advance`, so that training ends with plain softmax attention.
-    - `recover_steps`: for `"recover"` only, and needed there.
-    - `identity`, `uniform`: a and b at initialisation, numbers or one per head; default 1, the theory's.
+    - `mode`: `"fixed"` (default): the gains are constant. `"learn"`: they are parameters. `"recover"`: they fall
+      linearly to 0 over `recover_steps` training steps, so that training ends with plain softmax attention.
+    - `recover_steps`: number of steps of `"recover"`; required there, and only there.
+    - `identity`, `uniform`: a and b at initialisation, numbers or one per head; default 1, as in the theory.
 
-    All that changes is in the state dict. The two ways of training are [ST]'s, by name and as summarised; the schedule
-    is ours.
+    **Raises:** `InputError` for an unknown mode, or `recover_steps` that are missing, superfluous or below 1.
     """
 
     def __init__(
@@ -38,7 +46,10 @@ class Shaping(nn.Module):
         if mode not in ("fixed", "learn", "recover"):
             raise InputError(f"shaping must be 'fixed', 'learn' or 'recover' (got {mode!r})")
         if (mode == "recover") != (recover_steps is not None):
-            raise InputError("recover_steps, how many steps it takes, goes with shaping='recover' and is needed there")
+            raise InputError(
+                f"shaping='recover' needs recover_steps, and no other mode takes it (got shaping={mode!r}, "
+                f"recover_steps={recover_steps})"
+            )
         if recover_steps is not None and recover_steps < 1:
             raise InputError(f"recover_steps must be at least 1 (got {recover_steps})")
         self.mode, self.recover_steps = mode, recover_steps
@@ -54,14 +65,14 @@ class Shaping(nn.Module):
         self.step: Tensor
 
     def gains(self) -> tuple[Tensor, Tensor]:
-        """Return (a, b) as they are now, each (H,)."""
+        """Return the current (a, b), each (H,)."""
         if self.recover_steps is None:
             return self.identity_gain, self.uniform_gain
-        left = (1 - self.step / self.recover_steps).clamp(min=0).to(self.identity_gain.dtype)
-        return left * self.identity_gain, left * self.uniform_gain
+        remaining = (1 - self.step / self.recover_steps).clamp(min=0).to(self.identity_gain.dtype)
+        return remaining * self.identity_gain, remaining * self.uniform_gain
 
     def advance(self, steps: int = 1) -> None:
-        """Note that so many training steps were taken."""
+        """Count training steps, by default one."""
         self.step += steps
 
     def extra_repr(self) -> str:
@@ -69,11 +80,21 @@ class Shaping(nn.Module):
 
 
 def advance(model: nn.Module, steps: int = 1) -> None:
-    """Tell all shaped attention in a model that so many training steps were taken; call it after each optimiser step.
+    """Count training steps in every shaped attention of a model: call it after each optimiser step.
 
-    It matters for shaping="recover" only, and is harmless elsewhere.
+    Only `shaping="recover"` depends on the count.
 
-    **Raises:** `InputError` for what is no module.
+    ```python
+    model = st.nn.ShapedTransformer(width=32, depth=2, shaping="recover", recover_steps=100)
+    st.nn.advance(model)
+    ```
+
+    **Arguments:**
+
+    - `model`: any module.
+    - `steps`: the number of steps, default 1.
+
+    **Raises:** `InputError` if `model` is not an `nn.Module`.
     """
     check_module(model)
     for part in model.modules():

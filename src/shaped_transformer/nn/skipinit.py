@@ -1,4 +1,4 @@
-"""Value-SkipInit attention, a baseline: attention that starts as the identity and learns to look elsewhere."""
+"""Value-SkipInit attention, a baseline: it starts as the identity and learns to attend to other tokens."""
 
 from typing import Any
 
@@ -10,12 +10,14 @@ from .functional import own_value
 
 
 class SkipInitAttention(SoftmaxAttention):
-    """Value-SkipInit: A = α·I + β·softmax(Q Kᵀ/√n_k), α = 1 and β = 0 at first, one of each per head, both trained.
+    """Value-SkipInit: A = α·I + β·softmax(Q Kᵀ/√n_k), with α and β per head, trained from α = 1 and β = 0.
 
     The attention of "Deep Transformers without Shortcuts" (He et al. 2023) and "Simplifying Transformer Blocks" (He and
-    Hofmann 2024), to which the latter compare shaped attention.
+    Hofmann 2024); the latter compare it with shaped attention.
 
     **Arguments:** as in `SoftmaxAttention`.
+
+    **Raises:** `InputError` for widths and heads that do not fit.
     """
 
     def __init__(self, width: int, heads: int = 1, **options: Any) -> None:
