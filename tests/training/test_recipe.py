@@ -11,7 +11,7 @@ import yaml
 import shaped_transformer as st
 from shaped_transformer.cli.figure import parsed
 from shaped_transformer.training import VARIANTS, Recipe, read
-from shaped_transformer.training.recipe import packaged_recipes
+from shaped_transformer.training.recipe import describe_recipes, packaged_recipes
 from shaped_transformer.training.text import read_text
 
 PAGE = Path(__file__).parents[2] / "docs" / "training.md"
@@ -39,6 +39,13 @@ def test_the_example_of_the_page_can_be_read(tmp_path: Path) -> None:
     (example,) = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
     (tmp_path / "mine.yaml").write_text(example, encoding="utf-8")
     assert read(tmp_path / "mine.yaml").data == str(tmp_path / "my-texts")
+
+
+def test_every_packaged_recipe_is_described() -> None:
+    described = describe_recipes()
+    assert list(described) == packaged_recipes()
+    assert described["quick.yaml"].startswith("causal language model")
+    assert not [text for text in described.values() if text.startswith("#") or ":" in text[:6]]
 
 
 def test_every_task_has_a_recipe() -> None:

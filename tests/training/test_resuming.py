@@ -1,6 +1,7 @@
 """An interrupted or killed run resumes from its last checkpoint, as if it had not stopped."""
 
 import json
+import re
 import signal
 import time
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import pytest
 
 from shaped_transformer.training import train
 from shaped_transformer.training.divergence import Spikes
-from shaped_transformer.training.folder import Outcome, last_checkpoint
+from shaped_transformer.training.folder import Interrupted, Outcome, last_checkpoint, step_of
 from shaped_transformer.training.log import METRICS, WATCH, read
 
 from .runs import Make, held_out, interrupt_after, losses, start_module, write_recipe
@@ -77,9 +78,9 @@ def test_a_killed_run_has_the_same_watched_quantities(killed: Killed) -> None:
 def test_an_interrupt_says_where_the_run_resumes(recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     messages: list[str] = []
     interrupt_after(9, monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
-        train(recipe(), tmp_path, say=messages.append)
-    assert messages[-1] == "the same command resumes after step 8"
+    kept = "keeps the checkpoint of step 8, from which the same command resumes"
+    with pytest.raises(Interrupted, match=rf"^interrupted; {re.escape(str(tmp_path))} {kept}$"):
+        train(recipe(), tmp_path)
     monkeypatch.undo()
     train(recipe(), tmp_path, say=messages.append)
     assert "resuming after step 8" in messages
@@ -89,11 +90,37 @@ def test_an_interrupt_says_where_the_run_resumes(recipe: Make, tmp_path: Path, m
 def test_an_interrupt_before_the_first_checkpoint_says_that_the_run_starts_again(
     recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    messages: list[str] = []
     interrupt_after(2, monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
-        train(recipe(), tmp_path, say=messages.append)
-    assert messages == ["the same command starts from the beginning"]
+    with pytest.raises(Interrupted, match=r"holds no checkpoint, so the same command starts from the beginning$"):
+        train(recipe(), tmp_path)
+
+
+def test_an_interrupt_of_a_finished_run_says_that_it_is_finished(recipe: Make, tmp_path: Path) -> None:
+    train(recipe(), tmp_path)
+
+    def interrupted(_: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match=r"is finished$"):
+        train(recipe(), tmp_path, say=interrupted)
+
+
+@pytest.mark.slow
+def test_an_interrupted_command_says_what_is_kept(recipe: Make, tmp_path: Path) -> None:
+    file = write_recipe(recipe(steps=2000, depth=4), tmp_path / "long.yaml")
+    process = start_module(["shaped_transformer", "train", str(file)], tmp_path)
+    out = tmp_path / "runs" / "long"
+    deadline = time.monotonic() + 120
+    while last_checkpoint(out) is None and time.monotonic() < deadline:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    *_, line = process.communicate(timeout=60)[1].splitlines()
+    checkpoint = last_checkpoint(out)
+    assert checkpoint is not None
+    kept = f"keeps the checkpoint of step {step_of(checkpoint)}, from which the same command resumes"
+    assert line == f"shaped-transformer: interrupted; runs/long {kept}"
+    assert process.returncode == 130
 
 
 def test_a_resumed_run_compares_the_losses_before_its_checkpoint(

@@ -15,7 +15,7 @@ from shaped_transformer.training import VARIANTS, train
 from shaped_transformer.training.folder import Outcome
 from shaped_transformer.training.log import METRICS, WATCH, read
 from shaped_transformer.training.run import fit
-from shaped_transformer.training.task import build, prepare
+from shaped_transformer.training.task import build, in_words, prepare
 
 from .runs import Make, held_out, losses, write_images
 
@@ -50,7 +50,33 @@ def test_the_held_out_loss_is_measured_at_intervals_and_at_the_end(finished: Fin
     found = held_out(finished.out)
     assert [step for step, _ in found] == [6, 12, 18, 24, 30]
     assert finished.outcome.loss == found[-1][1]
-    assert len(finished.messages) == 5
+    assert [message.partition(":")[0] for message in finished.messages[1:]] == [f"step {s} of 30" for s, _ in found]
+
+
+def test_a_run_begins_with_its_size(finished: Finished, recipe: Make) -> None:
+    task: Any = prepare(recipe())
+    parameters = sum(p.numel() for p in build(recipe(), task).parameters())
+    train, held_out = len(task.train.stream), len(task.held_out.stream)
+    expected = f"6 files, {train:,} tokens to train on, {held_out:,} held out, {parameters:,} parameters"
+    assert finished.messages[0] == expected
+    assert f"\n- {expected}\n" in (finished.out / "report.md").read_text(encoding="utf-8")
+
+
+def test_the_size_of_data_for_classifiers_has_paragraphs(recipe: Make) -> None:
+    task: Any = prepare(recipe(task="classification"))
+    tokens, paragraphs = int(task.train.columns["attention_mask"].sum()), len(task.train.columns["labels"])
+    assert task.size.startswith(f"6 files, {tokens:,} tokens in {paragraphs} paragraphs to train on, ")
+    assert task.size.endswith(" paragraphs held out")
+
+
+def test_the_size_of_images_is_their_number(recipe: Make, tmp_path: Path) -> None:
+    write_images(tmp_path)
+    task = prepare(recipe(task="images", data=str(tmp_path), patch=14))
+    assert task.size == "40 images to train on, 40 held out"
+
+
+def test_one_thing_is_singular() -> None:
+    assert (in_words(1, "file"), in_words(0, "file"), in_words(1024, "file")) == ("1 file", "0 files", "1,024 files")
 
 
 def test_a_run_leaves_these_files(finished: Finished) -> None:

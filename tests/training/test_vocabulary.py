@@ -9,7 +9,7 @@ from shaped_transformer.training import text, vocabulary
 
 SIZE = 270
 TRAIN, HELD_OUT = text.Document("banana " * 50, 1), text.Document("quixotic " * 50, 10)
-TEXT = text.Text((TRAIN,), (HELD_OUT,), "a" * 64, "")
+TEXT = text.Text((TRAIN,), (HELD_OUT,), 2, "a" * 64, "")
 
 
 @pytest.fixture

@@ -20,6 +20,24 @@ OUTCOME_FILE = "outcome.json"
 """A file in the folder of each finished run, with its `Outcome`."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """Training was interrupted; the message says what the folder keeps, and where the same command resumes.
+
+    **Arguments:**
+
+    - `out`: the run's folder.
+    """
+
+    def __init__(self, out: Path) -> None:
+        found = last_checkpoint(out)
+        kept = f"{out} holds no checkpoint, so the same command starts from the beginning"
+        if read_outcome(out) is not None:
+            kept = f"the run in {out} is finished"
+        elif found is not None:
+            kept = f"{out} keeps the checkpoint of step {step_of(found)}, from which the same command resumes"
+        super().__init__(f"interrupted; {kept}")
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a run ended.

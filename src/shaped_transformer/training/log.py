@@ -67,7 +67,9 @@ class Log(TrainerCallback):
             line["held_out_loss"] = logs["eval_loss"]
             if "eval_accuracy" in logs:
                 line["held_out_accuracy"] = logs["eval_accuracy"]
-            measured = ", ".join(f"{name.replace('_', ' ')} {line[name]:.4g}" for name in list(line)[2:])
+            measured = ", ".join(
+                f"{name.replace('held_out_', 'held-out ')} {line[name]:.4g}" for name in list(line)[2:]
+            )
             self.say(f"step {state.global_step} of {self.steps}: {measured}, {self._tokens_per_second():,.0f} tokens/s")
         elif "loss" in logs:
             scheduled = logs["learning_rate"] / given["lr_scheduler"].base_lrs[0]  # the same in all groups

@@ -174,3 +174,9 @@ def read(name: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
 def packaged_recipes() -> list[str]:
     """Return the names of the recipes that come with the library."""
     return sorted(path.name for path in RECIPES_FOLDER.glob("*.yaml"))
+
+
+def describe_recipes() -> dict[str, str]:
+    """Return one line about each recipe that comes with the library: the comment in its first line."""
+    texts = {name: (RECIPES_FOLDER / name).read_text(encoding="utf-8") for name in packaged_recipes()}
+    return {name: text.partition("\n")[0].removeprefix("# ") for name, text in texts.items()}

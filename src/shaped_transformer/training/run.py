@@ -19,16 +19,27 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.utils import logging
 
 from ..errors import InputError, StorageError
-from ..io.files import replacing
+from ..io.files import reading, replacing
 from ..io.lock import locked
 from ..nn import advance, parameter_groups
 from . import report
 from .divergence import Diverged, Spikes, averaged_steps, locate_divergence
-from .folder import COMPLETE_MARKER, OUTCOME_FILE, Outcome, check_owner, claim, last_checkpoint, read_outcome, step_of
+from .folder import (
+    COMPLETE_MARKER,
+    OUTCOME_FILE,
+    Interrupted,
+    Outcome,
+    check_owner,
+    claim,
+    last_checkpoint,
+    read_outcome,
+    step_of,
+)
 from .log import Log
 from .processes import is_first_process, process_count, wait_for_all
 from .recipe import Recipe
-from .task import Task, build, prepare, translate_out_of_memory
+from .sample import Sample, generate_sample
+from .task import Task, build, in_words, prepare, translate_out_of_memory
 from .variants import VARIANTS
 from .watch import gradient_norm, watch_blocks
 
@@ -53,14 +64,16 @@ def train(recipe: Recipe, out: str | Path, *, say: Callable[[str], None] = lambd
     - `recipe`: all settings.
     - `out`: the run's folder. If it holds checkpoints of the same recipe, the run resumes from the last one; if it
       holds the finished run, nothing is trained.
-    - `say`: called with a message at each evaluation and when the run resumes; default: silent.
+    - `say`: called with messages: how many data and parameters there are, each evaluation, and where the run resumes;
+      default: silent.
 
     **Returns:** the outcome. The folder holds `recipe.json`, `metrics.jsonl`, `watch.jsonl`, `tensorboard/`, `model/`
     (for the Auto classes), `curves.png`, `curves.svg`, `report.md` and `outcome.json`.
 
     **Raises:** `InputError` if another recipe owns the folder, another process uses it, or the data do not fit;
     `StorageError` if the folder cannot be written or the data are missing; `Diverged` if training diverges, and the
-    report describes how; `MemoryError` if the network does not fit.
+    report describes how; `MemoryError` if the network does not fit; `Interrupted`, a `KeyboardInterrupt` that says what
+    is kept.
     """
     if not isinstance(recipe, Recipe):
         raise InputError(f"give a Recipe, as training.read returns it (got {type(recipe).__name__})")
@@ -70,27 +83,27 @@ def train(recipe: Recipe, out: str | Path, *, say: Callable[[str], None] = lambd
     model = build(recipe, task)  # before anything is written, because the network may not fit
     check_owner(out)
     with locked(out) if is_first_process() else nullcontext():
-        claim(out, recipe, task)
-        return _train_and_report(recipe, task, model, out, say if is_first_process() else lambda _: None)
+        try:
+            claim(out, recipe, task)
+            return _train_and_report(recipe, task, model, out, say if is_first_process() else lambda _: None)
+        except KeyboardInterrupt:
+            raise Interrupted(out) from None
 
 
 def _train_and_report(recipe: Recipe, task: Task, model: Any, out: Path, say: Callable[[str], None]) -> Outcome:
     """Train and write the report and the outcome; of a finished run only what is missing is written."""
+    size = f"{task.size}, {in_words(model.num_parameters(), 'parameter')}"
     if (done := read_outcome(out)) is not None:
         say(f"{out} is finished: {done.steps} steps, held-out loss {done.loss:.4g}")
         if is_first_process() and not (out / "report.md").exists():
-            report.write(out, recipe, task)
+            report.write(out, recipe, task, size, sample=_sample(recipe, task, out))
         return done
+    say(size)
     try:
         outcome = fit(recipe, task, model, out, say=say)
-    except KeyboardInterrupt:
-        found = last_checkpoint(out)
-        then = "starts from the beginning" if found is None else f"resumes after step {step_of(found)}"
-        say(f"the same command {then}")
-        raise
     except Diverged as error:
         if is_first_process():
-            report.write(out, recipe, task, str(error))
+            report.write(out, recipe, task, size, diverged=str(error))
             with suppress(OSError):
                 (out / "checkpoints").rmdir()  # if nothing was saved
         wait_for_all()  # or the launcher ends the process that writes when another one has ended
@@ -100,11 +113,20 @@ def _train_and_report(recipe: Recipe, task: Task, model: Any, out: Path, say: Ca
     except OSError as error:
         raise StorageError(f"cannot write {out}: {error.strerror or error}") from error
     if is_first_process():
-        report.write(out, recipe, task)
+        report.write(out, recipe, task, size, sample=_sample(recipe, task, out))
         with replacing(out / OUTCOME_FILE) as temporary:
             temporary.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
         shutil.rmtree(out / "checkpoints", ignore_errors=True)
     return outcome
+
+
+def _sample(recipe: Recipe, task: Task, out: Path) -> Sample | None:
+    """A sample of text from the model in a run's folder; `None` unless it is a causal language model."""
+    if recipe.task != "causal-lm" or task.tokenizer is None:
+        return None
+    with _isolated_rng(), _hidden_progress_bars(), translate_out_of_memory(), reading(out / "model"):
+        model = task.model.from_pretrained(out / "model")
+        return generate_sample(model, task.tokenizer, task.held_out[0]["input_ids"], recipe.seed)
 
 
 def fit(recipe: Recipe, task: Task, model: Any, out: Path, *, say: Callable[[str], None] = lambda _: None) -> Outcome:

@@ -34,6 +34,7 @@ class Task:
     - `tokenizer`: of text; `None` for images.
     - `tokens`: length of an example, in tokens or patches.
     - `source`, `sha256`: of the data.
+    - `size`: of the data, in words.
     - `facts`: reference values for the losses by name, such as the unigram entropy.
     - `accuracy`: whether the accuracy is measured, default no.
     """
@@ -46,6 +47,7 @@ class Task:
     tokens: int
     source: str
     sha256: str
+    size: str
     facts: dict[str, float]
     accuracy: bool = False
 
@@ -93,22 +95,33 @@ def translate_out_of_memory() -> Iterator[None]:
         raise MemoryError(str(error)) from error
 
 
+def in_words(count: int, noun: str) -> str:
+    """Return a number of things in words, such as "1 file" or "1,024 tokens"."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def _language_task(recipe: Recipe) -> Task:
     text = read_text(recipe.data)
     tokens = tokenize(text, recipe.vocabulary)
     causal = recipe.task == "causal-lm"
     shared: dict[str, Any] = {"vocabulary": recipe.vocabulary, "masking": None if causal else recipe.masking}
     disjoint = sum(map(len, tokens.held_out)) // recipe.tokens  # number of windows that do not overlap
-    held_out = _whole_batches(min(recipe.held_out, disjoint), recipe)
+    count = _whole_batches(min(recipe.held_out, disjoint), recipe)
+    train = Windows(tokens.train, recipe.tokens, recipe.steps * recipe.batch, recipe.seed, **shared)
+    held_out = Windows(tokens.held_out, recipe.tokens, count, 0, even=True, **shared)
     return Task(
-        train=Windows(tokens.train, recipe.tokens, recipe.steps * recipe.batch, recipe.seed, **shared),
-        held_out=Windows(tokens.held_out, recipe.tokens, held_out, 0, even=True, **shared),
+        train=train,
+        held_out=held_out,
         model=hf.ShapedTransformerForCausalLM if causal else hf.ShapedTransformerForMaskedLM,
         options=_text_options(recipe),
         tokenizer=tokens.tokenizer,
         tokens=recipe.tokens,
         source=text.source,
         sha256=text.sha256,
+        size=(
+            f"{in_words(text.files, 'file')}, {in_words(len(train.stream), 'token')} to train on, "
+            f"{len(held_out.stream):,} held out"
+        ),
         facts={ENTROPY: unigram_entropy(tokens.held_out, recipe.vocabulary)},
     )
 
@@ -118,7 +131,7 @@ def _classification_task(recipe: Recipe) -> Task:
     if any(d.year is None for d in (*text.train, *text.held_out)):
         raise InputError(f"data: names of files must begin with a year, as in 1863-address.txt (see {text.source})")
     tokens = tokenize(text, recipe.vocabulary)
-    sides = []
+    sides, sizes = [], []
     for documents in (text.train, text.held_out):
         paragraphs = [(p, d.era) for d in documents for p in d.paragraphs()]
         ids = encode(tokens, [p for p, _ in paragraphs])
@@ -130,6 +143,8 @@ def _classification_task(recipe: Recipe) -> Task:
             )
         labels = np.array([era for _, era in kept])
         sides.append(pad([i for i, _ in kept], recipe.tokens) | {"labels": labels})
+        read = int(sides[-1]["attention_mask"].sum())
+        sizes.append(f"{in_words(read, 'token')} in {in_words(len(kept), 'paragraph')}")
     train, held_out = sides
     measured = _evenly_spaced(held_out, recipe)
     return Task(
@@ -141,6 +156,7 @@ def _classification_task(recipe: Recipe) -> Task:
         tokens=recipe.tokens,
         source=text.source,
         sha256=text.sha256,
+        size=f"{in_words(text.files, 'file')}, {sizes[0]} to train on, {sizes[1]} held out",
         facts=_majority_baseline(measured),
         accuracy=True,
     )
@@ -167,6 +183,7 @@ def _image_task(recipe: Recipe) -> Task:
         tokens=(IMAGE_SIZE // recipe.patch) ** 2,
         source=images.source,
         sha256=images.sha256,
+        size=f"{in_words(len(images.train[1]), 'image')} to train on, {len(images.held_out[1]):,} held out",
         facts=_majority_baseline(measured),
         accuracy=True,
     )

@@ -15,6 +15,7 @@ class Variant:
     **Arguments:**
 
     - `title`: for reports and plots.
+    - `summary`: one line for the help of the command.
     - `options`: of `hf.ShapedTransformerConfig`, besides width, depth and heads; default none.
     - `branches`: whether γ applies, default yes.
     - `groups`: whether learning rates follow `nn.parameter_groups`, default yes; otherwise all parameters share one.
@@ -22,16 +23,26 @@ class Variant:
     """
 
     title: str
+    summary: str
     options: dict[str, Any] = field(default_factory=dict)
     branches: bool = True
     groups: bool = True
     recovers: bool = False
 
 
+GAINS = {
+    "fixed": "gains stay fixed",
+    "learn": "gains and slopes are trained",
+    "recover": "gains fall to 0 by half-time",
+}
+"""What the shaping of a variant does to its gains."""
+
+
 def _shaped(shaping: str, norm: str) -> Variant:
     title = f"shaped, {shaping}" + (", pre-norm" if norm == "pre" else ", no norm")
+    summary = f"shaped, {'pre-norm' if norm == 'pre' else 'no norm'}; {GAINS[shaping]}"
     options = {"shaping": shaping, "norm": norm, "learnable_slopes": shaping == "learn"}
-    return Variant(title, options, recovers=shaping == "recover")
+    return Variant(title, summary, options, recovers=shaping == "recover")
 
 
 PLAIN = {"attention": "softmax", "activation": "relu", "gamma": 1.0}
@@ -44,13 +55,50 @@ VARIANTS = {
     "shaped-learn-pre": _shaped("learn", "pre"),
     "shaped-recover-pre": _shaped("recover", "pre"),
     "value-skipinit": Variant(
-        "Value-SkipInit attention in the shaped block", {"attention": "skipinit", "learnable_slopes": True}
+        "Value-SkipInit attention in the shaped block",
+        "Value-SkipInit attention, shaped ReLU, no norm",
+        {"attention": "skipinit", "learnable_slopes": True},
     ),
-    "pre-norm": Variant("pre-norm", GPT2 | {"norm": "pre"}, branches=False, groups=False),
-    "pre-norm-groups": Variant("pre-norm, rates by group", GPT2 | {"norm": "pre"}, branches=False),
-    "post-norm": Variant("post-norm", GPT2 | {"norm": "post"}, branches=False, groups=False),
-    "skipless": Variant("skipless, no norm", PLAIN | {"skip": 0.0}, branches=False, groups=False),
-    "unit-skips": Variant("unit skips, no norm", PLAIN | {"skip": 1.0}, branches=False, groups=False),
-    "unit-skips-small": Variant("unit skips, no norm, initialised as pre-norm", GPT2, branches=False, groups=False),
+    "pre-norm": Variant(
+        "pre-norm",
+        "softmax attention, ReLU, norm before each branch",
+        GPT2 | {"norm": "pre"},
+        branches=False,
+        groups=False,
+    ),
+    "pre-norm-groups": Variant(
+        "pre-norm, rates by group",
+        "pre-norm with learning rates by group, as shaped ones have",
+        GPT2 | {"norm": "pre"},
+        branches=False,
+    ),
+    "post-norm": Variant(
+        "post-norm",
+        "softmax attention, ReLU, norm after each residual layer",
+        GPT2 | {"norm": "post"},
+        branches=False,
+        groups=False,
+    ),
+    "skipless": Variant(
+        "skipless, no norm",
+        "softmax attention, ReLU, neither skips nor norm",
+        PLAIN | {"skip": 0.0},
+        branches=False,
+        groups=False,
+    ),
+    "unit-skips": Variant(
+        "unit skips, no norm",
+        "softmax attention, ReLU, unit skips, no norm",
+        PLAIN | {"skip": 1.0},
+        branches=False,
+        groups=False,
+    ),
+    "unit-skips-small": Variant(
+        "unit skips, no norm, initialised as pre-norm",
+        "unit-skips with the initialisation of pre-norm",
+        GPT2,
+        branches=False,
+        groups=False,
+    ),
 }
 """The variants by name. With `GPT2` weights have standard deviation 0.02, over √(2d) in the last map of each branch."""
