@@ -47,7 +47,7 @@ def test_every_step_names_its_file() -> None:
         "src/shaped_transformer/design/layers/smoothing.py",
         "src/shaped_transformer/nn/smoothing.py",
         "tests/laws/test_smoothing.py",
-        "tests/laws/test_softplus.py",
+        "tests/laws/test_algebraic.py",
     ]
 
 
