@@ -1,4 +1,4 @@
-"""The command line as a user meets it: reports, files, one-line errors, interrupts."""
+"""The command line: reports, files, one-line errors, interrupts."""
 
 import json
 import os
@@ -18,36 +18,51 @@ QUICK = ["--width", "16", "--depth", "6", "--samples", "200"]
 FILES = ["dataset.zarr", "figure.png", "figure.svg", "run.json"]
 
 
-def test_compare_reports_draws_and_writes(run: Any, tmp_path: Path) -> None:
-    import xarray as xr
-
+@pytest.fixture
+def compared(run: Any) -> tuple[dict[str, Any], str]:
+    """The report of a small `compare` with results in `here`, and its standard error."""
     code, out, err = run("compare", *QUICK, "--network-samples", "50", "--out", "here", "--json")
     assert code == 0
-    report = json.loads(out)
+    return json.loads(out), err
+
+
+def test_compare_reports_all_views(compared: tuple[dict[str, Any], str]) -> None:
+    report, _ = compared
     assert set(report["seconds"]) == {"network", "chain", "sde"}
     assert report["speed_up_per_draw"] > 0
     assert [row["statistic"] for row in report["table"]] == [
         *("mean token norm", "V11", "V12", "rho12", "smallest eigenvalue", "effective rank")
     ]
     assert set(report["table"][0]["pairs"]) == {"network-chain", "network-sde", "chain-sde"}
+    assert report["command"].startswith("shaped-transformer compare --width 16")
+
+
+def test_compare_prints_the_verdict_and_the_speed(compared: tuple[dict[str, Any], str]) -> None:
+    _, err = compared
     assert "Verdict: stable" in err
     assert "times faster than the network per draw" in err
-    assert sorted(p.name for p in (tmp_path / "here").iterdir()) == [
-        "dataset.zarr",
-        "figure.png",
-        "figure.svg",
-        "run.json",
-    ]
+
+
+def test_compare_writes_report_picture_and_dataset(compared: tuple[dict[str, Any], str], tmp_path: Path) -> None:
+    report, _ = compared
+    assert sorted(p.name for p in (tmp_path / "here").iterdir()) == FILES
     assert json.loads((tmp_path / "here" / "run.json").read_text(encoding="utf-8")) == report
     assert (tmp_path / "here" / "figure.png").read_bytes()[:4] == b"\x89PNG"
-    assert report["command"].startswith("shaped-transformer compare --width 16")
+
+
+def test_the_dataset_of_compare_is_sampled_again_from_its_report(
+    compared: tuple[dict[str, Any], str], tmp_path: Path
+) -> None:
+    import xarray as xr
+
+    report, _ = compared
     arch = st.Architecture.from_dict(report["architecture"])
     assert arch == st.shaped_transformer(16, 6)
     with xr.open_datatree(tmp_path / "here" / "dataset.zarr", engine="zarr", consolidated=False) as data:
         median = float(data["chain"].to_dataset()["rho12"][:, -1].median())
     assert median == report["table"][3]["views"]["chain"]["median"]
-    redrawn = st.chain.sample(arch, report["initial_covariance"], 200, report["seed"])
-    assert np.median(redrawn.correlation()[:, -1, 0, 1]) == median
+    chain = st.chain.sample(arch, report["initial_covariance"], 200, report["seed"])
+    assert np.median(chain.correlation()[:, -1, 0, 1]) == median
 
 
 def test_the_command_in_run_json_gives_the_same_numbers(run: Any, tmp_path: Path) -> None:
@@ -59,7 +74,7 @@ def test_the_command_in_run_json_gives_the_same_numbers(run: Any, tmp_path: Path
     assert again["verdict"] == first["verdict"]
 
 
-def test_predict_draws_no_networks(run: Any) -> None:
+def test_predict_samples_no_networks(run: Any) -> None:
     code, out, err = run("predict", *QUICK)
     assert code == 0
     assert out == ""
@@ -67,7 +82,7 @@ def test_predict_draws_no_networks(run: Any) -> None:
     assert "network:" not in err
 
 
-def test_predict_says_how_stable_a_design_is(run: Any) -> None:
+def test_predict_reports_the_stability_of_the_design(run: Any) -> None:
     code, out, err = run("predict", *QUICK, "--json")
     assert code == 0
     found = json.loads(out)["stability"]
@@ -77,25 +92,25 @@ def test_predict_says_how_stable_a_design_is(run: Any) -> None:
     assert "Expected drift" in err
 
 
-def test_advise_reports_draws_and_writes(run: Any, tmp_path: Path) -> None:
+ADVISE = ("advise", "--depth", "4", "--width", "16", "--tokens", "3", "--samples", "100", "--probability", "0.9")
+
+
+def test_advise_reports_and_writes_the_advice(run: Any, tmp_path: Path) -> None:
     import xarray as xr
 
-    size = ("--depth", "4", "--width", "16", "--tokens", "3", "--samples", "100", "--probability", "0.9")
-    code, out, err = run("advise", *size, "--out", "here", "--json")
+    code, out, err = run(*ADVISE, "--out", "here", "--json")
     assert code == 0
     report = json.loads(out)
     want = st.advise(4, 16, 3, samples=100, probability=0.9)
     assert report["gamma"] == want.gamma
     assert want.sentence in err
-    assert sorted(p.name for p in (tmp_path / "here").iterdir()) == [
-        "dataset.zarr",
-        "figure.png",
-        "figure.svg",
-        "run.json",
-    ]
+    assert sorted(p.name for p in (tmp_path / "here").iterdir()) == FILES
     with xr.open_zarr(tmp_path / "here" / "dataset.zarr") as data:
         assert data["gamma"].to_numpy().tolist() == [p.gamma for p in want.frontier]
-    code, _, err = run("advise", *size, "--rank-share", "0.99999", "--out", "none")
+
+
+def test_advise_succeeds_where_no_gamma_is_stable(run: Any) -> None:
+    code, _, err = run(*ADVISE, "--rank-share", "0.99999", "--out", "none")
     assert code == 0
     assert "no such gamma" in err
 
@@ -110,27 +125,30 @@ def test_a_preset_without_limit_is_compared_without_the_sde(run: Any) -> None:
     assert set(json.loads(out)["table"][0]["pairs"]) == {"network-chain"}
 
 
-def test_every_kind_of_input_and_definition(run: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "tokens"),
+    [
+        (("--width", "8", "--depth", "3", "--vectors", "vectors.npy", "--mask", "mask.npy"), 3),
+        (("--width", "8", "--depth", "3", "--covariance", "covariance.npy", "--heads", "2", "--mask", "causal"), 2),
+        (("--width", "8", "--depth", "3", "--text", "text.txt", "--tokens", "6", "--position-weight", "0"), 6),
+        (("--architecture", "arch.json", "--correlation", "0.2", "--tokens", "1"), 1),
+    ],
+    ids=["vectors", "covariance", "text", "correlation"],
+)
+def test_every_kind_of_input_and_definition_is_read(
+    run: Any, tmp_path: Path, options: tuple[str, ...], tokens: int
+) -> None:
     np.save("vectors.npy", np.random.default_rng(0).standard_normal((3, 10)))
     np.save("covariance.npy", np.eye(2))
     np.save("mask.npy", np.tri(3))
     (tmp_path / "text.txt").write_text("to be or not to be", encoding="utf-8")
     (tmp_path / "arch.json").write_text(json.dumps(st.deep_linear(8, 3).to_dict()), encoding="utf-8")
-    quick = ("predict", "--samples", "20", "--json")
-    preset = ("--width", "8", "--depth", "3")
-    cases = [
-        ((*preset, "--vectors", "vectors.npy", "--mask", "mask.npy"), 3),
-        ((*preset, "--covariance", "covariance.npy", "--heads", "2", "--mask", "causal"), 2),
-        ((*preset, "--text", "text.txt", "--tokens", "6", "--position-weight", "0"), 6),
-        (("--architecture", "arch.json", "--correlation", "0.2", "--tokens", "1"), 1),
-    ]
-    for options, tokens in cases:
-        code, out, err = run(*quick, *options)
-        assert code == 0, err
-        assert len(json.loads(out)["initial_covariance"]) == tokens
+    code, out, err = run("predict", "--samples", "20", "--json", *options)
+    assert code == 0, err
+    assert len(json.loads(out)["initial_covariance"]) == tokens
 
 
-def test_results_do_not_disturb_other_files(run: Any, tmp_path: Path) -> None:
+def test_other_files_in_the_folder_of_results_stay(run: Any, tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "mine.txt").write_text("keep", encoding="utf-8")
     for _ in range(2):
@@ -215,24 +233,27 @@ def test_network_samples_must_be_positive(run: Any) -> None:
     assert "network_samples must be" in err
 
 
-def test_a_text_shorter_than_asked_for_is_said(run: Any, tmp_path: Path) -> None:
+def test_a_text_with_too_few_tokens_is_reported(run: Any, tmp_path: Path) -> None:
     (tmp_path / "short.txt").write_text("three words only", encoding="utf-8")
     code, _, err = run("predict", *QUICK, "--text", "short.txt")
     assert code == 0
     assert "The text has 3 tokens, fewer than 8." in err
 
 
-def test_a_folder_in_the_place_of_the_picture_is_left_alone(run: Any, tmp_path: Path) -> None:
+def test_a_folder_with_the_name_of_the_picture_is_not_replaced(run: Any, tmp_path: Path) -> None:
     (tmp_path / "here" / "figure.png").mkdir(parents=True)
     (tmp_path / "here" / "figure.png" / "mine.txt").write_text("keep", encoding="utf-8")
     code, _, err = run("predict", *QUICK, "--out", "here")
     assert code == 2
-    assert "got figure.png without a run.json of ours" in err
+    assert "got figure.png without a run.json of this library" in err
     assert (tmp_path / "here" / "figure.png" / "mine.txt").exists()
 
 
-def test_version_and_help(run: Any) -> None:
+def test_the_version_is_printed(run: Any) -> None:
     assert run("--version")[1].strip() == st.__version__
+
+
+def test_the_help_lists_the_options(run: Any) -> None:
     code, out, _ = run("compare", "--help")
     assert code == 0
     assert "--position-weight" in out
@@ -245,7 +266,7 @@ def test_version_and_help(run: Any) -> None:
         (signal.SIGTERM, 143, ""),
     ],
 )
-def test_an_interrupt_leaves_nothing(tmp_path: Path, sent: signal.Signals, status: int, message: str) -> None:
+def test_an_interrupt_leaves_no_files(tmp_path: Path, sent: signal.Signals, status: int, message: str) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "shaped_transformer", "predict", "--samples", "100000", "--out", "here"],
         cwd=tmp_path,
@@ -267,7 +288,7 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path, sent: signal.Signals, statu
 
 
 def best_seconds(*arguments: str) -> float:
-    """The best of three, which is what the machine allows when it is not busy with other things."""
+    """Return the shortest of three times, which is least affected by other work of the machine."""
     times = []
     for _ in range(3):
         start = time.perf_counter()
@@ -276,7 +297,7 @@ def best_seconds(*arguments: str) -> float:
     return min(times)
 
 
-def test_import_is_light_and_fast() -> None:
+def test_the_import_is_fast_and_loads_no_heavy_package() -> None:
     code = (
         "import sys, shaped_transformer;"
         "heavy = {'torch', 'matplotlib', 'numba', 'xarray', 'scipy', 'zarr', 'pandas'} & set(sys.modules);"
@@ -285,5 +306,5 @@ def test_import_is_light_and_fast() -> None:
     assert best_seconds("-c", code) < 0.5
 
 
-def test_help_is_fast() -> None:
+def test_the_help_is_fast() -> None:
     assert best_seconds("-m", "shaped_transformer", "--help") < 1

@@ -1,4 +1,4 @@
-"""The command `figure` as a user meets it: files, numbers, redrawing, one-line errors, interrupts."""
+"""The command `figure`: files, numbers, plots of a saved dataset, one-line errors, interrupts."""
 
 import json
 import signal
@@ -19,20 +19,30 @@ SMALL = [
 ]
 
 
-def test_a_figure_is_made_and_drawn_again_from_its_dataset(run: Any, tmp_path: Path) -> None:
-    code, out, err = run("figure", "correlation", "--quick", *SMALL, "--out", "here", "--json")
+FILES = ["dataset.zarr", "figure.png", "figure.svg", "run.json"]
+
+
+def test_a_figure_writes_its_files_and_its_report(run: Any, tmp_path: Path) -> None:
+    code, out, _ = run("figure", "correlation", "--quick", *SMALL, "--out", "here", "--json")
     assert code == 0
     report = json.loads(out)
+    assert sorted(p.name for p in (tmp_path / "here").iterdir()) == FILES
     assert report == json.loads((tmp_path / "here" / "run.json").read_text(encoding="utf-8"))
     assert report["settings"]["width"] == 16
-    first = report["numbers"][0]
+
+
+def test_a_figure_prints_its_numbers_with_intervals(run: Any) -> None:
+    _, out, err = run("figure", "correlation", "--quick", *SMALL, "--out", "here", "--json")
+    first = json.loads(out)["numbers"][0]
     assert first["name"] in err
     assert f"[{first['low']:.3g}, {first['high']:.3g}]" in err
-    files = ["dataset.zarr", "figure.png", "figure.svg", "run.json"]
-    assert sorted(p.name for p in (tmp_path / "here").iterdir()) == files
-    code, out, _ = run("figure", "correlation", "--from", "here/dataset.zarr", "--out", "again", "--json")
+
+
+def test_a_figure_is_plotted_again_from_its_dataset(run: Any, tmp_path: Path) -> None:
+    _, out, _ = run("figure", "correlation", "--quick", *SMALL, "--out", "here", "--json")
+    code, again, _ = run("figure", "correlation", "--from", "here/dataset.zarr", "--out", "again", "--json")
     assert code == 0
-    assert json.loads(out)["numbers"] == report["numbers"]
+    assert json.loads(again)["numbers"] == json.loads(out)["numbers"]
     for picture in ("figure.png", "figure.svg"):
         assert (tmp_path / "here" / picture).read_bytes() == (tmp_path / "again" / picture).read_bytes()
 
@@ -74,37 +84,46 @@ def test_wrong_arguments_are_one_line_and_write_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def kept_pieces(folder: Path) -> list[Path]:
-    """Finished pieces; not `rglob`, which would follow the command into the folders it writes and removes."""
+LONG = ["-m", "shaped_transformer", "figure", "correlation", "--quick", "--set", "network_samples=3000"]
+COMMAND = [sys.executable, *LONG, "--out", "here", "--json"]
+
+
+def stored_pieces(folder: Path) -> list[Path]:
+    """Return the finished pieces; not by `rglob`, which fails if the command removes a folder meanwhile."""
     return [path for pieces in folder.glob("here/.pieces-*") for path in pieces.glob("[!.]*.npz")]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
-def test_an_interrupted_figure_goes_on(tmp_path: Path, sent: signal.Signals, status: int) -> None:
-    command = [sys.executable, "-m", "shaped_transformer", "figure", "correlation", "--quick", "--out", "here"]
-    command += ["--set", "network_samples=3000", "--json"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+def interrupt(folder: Path, sent: signal.Signals) -> tuple[int, str, list[Path]]:
+    """Start a figure and send a signal after its fourth piece: → exit status, standard error, finished pieces."""
+    process = subprocess.Popen(COMMAND, cwd=folder, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while len(kept := kept_pieces(tmp_path)) < 4 and time.monotonic() < deadline:
+    while len(pieces := stored_pieces(folder)) < 4 and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(sent)
     try:
         _, err = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == status
+    return process.returncode, err, pieces
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_an_interrupted_figure_resumes_with_the_same_numbers(tmp_path: Path, sent: signal.Signals, status: int) -> None:
+    code, err, pieces = interrupt(tmp_path, sent)
+    assert code == status
     if sent == signal.SIGINT:
-        assert "4 of 7 pieces are kept in here: the same command goes on from there" in err
+        assert "4 of 7 pieces are kept in here: the same command resumes from there" in err
     assert not (tmp_path / "here" / "run.json").exists()
-    before = {path: path.stat().st_mtime_ns for path in kept}
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as again:
-        while again.poll() is None and len(now := kept_pieces(tmp_path)) < 5:
+    before = {path: path.stat().st_mtime_ns for path in pieces}
+    with subprocess.Popen(COMMAND, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as again:
+        while again.poll() is None and len(now := stored_pieces(tmp_path)) < 5:
             time.sleep(0.01)
-        assert all(path.stat().st_mtime_ns == before[path] for path in kept if path in now and path.exists())
+        assert all(path.stat().st_mtime_ns == before[path] for path in pieces if path in now and path.exists())
         out, err = again.communicate(timeout=120)
     assert again.returncode == 0, err
     fresh = catalogue.settings("correlation", quick=True, changes={"network_samples": 3000})
-    numbers = catalogue.module("correlation").headline(catalogue.compute("correlation", fresh))
-    assert [(n["name"], n["value"]) for n in json.loads(out)["numbers"]] == [(n.name, n.value) for n in numbers]
+    numbers = catalogue.load_module("correlation").headline(catalogue.compute("correlation", fresh))
+    printed = {number["name"]: number["value"] for number in json.loads(out)["numbers"]}
+    assert printed == {title: number.value for title, number in numbers.items()}
     assert [path.name for path in (tmp_path / "here").iterdir() if path.name.startswith(".pieces")] == []

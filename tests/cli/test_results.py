@@ -1,4 +1,4 @@
-"""Whose folder it is: a command replaces its own results, and nothing else."""
+"""The folder of results: a command replaces results of its own kind, and nothing else."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shaped_transformer.cli.output import NAMES, results
+from shaped_transformer.cli.output import RESULTS, results_folder
 from shaped_transformer.errors import InputError, StorageError
 
 SMALL = ["--width", "8", "--depth", "2", "--samples", "20"]
@@ -19,32 +19,38 @@ COMMANDS = {
     "figure correlation": FIGURE,
 }
 FOREIGN: list[tuple[str, bytes, str]] = [
-    ("run.json", b'{"name": "of another program"}', "got a run.json that is not ours"),
+    ("run.json", b'{"name": "of another program"}', "got a run.json that this library did not write"),
     ("run.json", b'{"kind": "train"}', "got results of 'train'"),
-    ("run.json", b"[1, 2]", "got a run.json that is not ours"),
-    ("run.json", b"half a f", "got a run.json that is not ours"),
-    ("run.json", b"\xff\xfe", "got a run.json that is not ours"),
-    ("figure.png", b"a photograph", "got figure.png without a run.json of ours"),
+    ("run.json", b"[1, 2]", "got a run.json that this library did not write"),
+    ("run.json", b"half a f", "got a run.json that this library did not write"),
+    ("run.json", b"\xff\xfe", "got a run.json that this library did not write"),
+    ("figure.png", b"a photograph", "got figure.png without a run.json of this library"),
     ("figure.svg", b"a drawing", "got figure.svg without"),
     ("dataset.zarr/0", b"my data", "got dataset.zarr without"),
-    ("run.json/0", b"a folder", "got a run.json that is not ours"),
+    ("run.json/0", b"a folder", "got a run.json that this library did not write"),
 ]
 
 
 def everything(folder: Path) -> dict[Path, Any]:
+    """Return time and content of everything in a folder."""
     return {path: (path.stat().st_mtime_ns, path.is_file() and path.read_bytes()) for path in folder.rglob("*")}
 
 
 @pytest.mark.parametrize("kind", COMMANDS)
-def test_results_say_what_they_are_and_are_replaced_by_their_own_kind(run: Any, tmp_path: Path, kind: str) -> None:
+def test_results_name_their_kind_and_are_replaced_by_it(run: Any, tmp_path: Path, kind: str) -> None:
     for _ in range(2):
         code, out, err = run(*COMMANDS[kind], "--out", "here", "--json")
         assert code == 0, err
         assert json.loads(out)["kind"] == kind
         assert json.loads((tmp_path / "here" / "run.json").read_text(encoding="utf-8")) == json.loads(out)
+
+
+@pytest.mark.parametrize("kind", COMMANDS)
+def test_results_of_another_kind_are_not_replaced(run: Any, tmp_path: Path, kind: str) -> None:
+    run(*COMMANDS[kind], "--out", "here")
     for other in COMMANDS.keys() - {kind}:
         before = everything(tmp_path)
-        code, out, err = run(*COMMANDS[other], "--out", "here")
+        code, _, err = run(*COMMANDS[other], "--out", "here")
         assert code == 2
         assert f"here must be free, or hold results of '{other}' to be replaced (got results of '{kind}')" in err
         assert err.endswith(": choose another --out\n")
@@ -54,7 +60,7 @@ def test_results_say_what_they_are_and_are_replaced_by_their_own_kind(run: Any, 
 
 @pytest.mark.parametrize("kind", COMMANDS)
 @pytest.mark.parametrize(("name", "content", "message"), FOREIGN, ids=[f"{name} {text!r}" for name, text, _ in FOREIGN])
-def test_what_is_not_the_commands_own_is_left_alone(
+def test_a_file_that_is_not_a_result_is_not_replaced(
     run: Any, tmp_path: Path, kind: str, name: str, content: bytes, message: str
 ) -> None:
     place = tmp_path / "here" / name
@@ -69,7 +75,7 @@ def test_what_is_not_the_commands_own_is_left_alone(
     assert everything(tmp_path) == before
 
 
-def test_all_figures_look_before_the_first_is_made(run: Any, tmp_path: Path) -> None:
+def test_all_folders_are_checked_before_the_first_figure_is_made(run: Any, tmp_path: Path) -> None:
     place = tmp_path / "all" / "masks" / "run.json"
     place.parent.mkdir(parents=True)
     place.write_text("mine", encoding="utf-8")
@@ -80,22 +86,22 @@ def test_all_figures_look_before_the_first_is_made(run: Any, tmp_path: Path) -> 
     assert everything(tmp_path) == before
 
 
-def test_kept_pieces_and_other_files_do_not_make_a_folder_foreign(tmp_path: Path) -> None:
+def test_pieces_and_other_files_do_not_prevent_results(tmp_path: Path) -> None:
     (tmp_path / ".pieces-masks-0").mkdir()
     (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
-    with results(tmp_path, "figure masks") as folder:
+    with results_folder(tmp_path, "figure masks") as folder:
         (folder / "run.json").write_text('{"kind": "figure masks"}', encoding="utf-8")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".pieces-masks-0", "notes.txt", "run.json"]
 
 
-def test_links_that_lead_nowhere_are_somebodys(tmp_path: Path) -> None:
-    for name in NAMES:
+def test_a_broken_link_is_not_replaced(tmp_path: Path) -> None:
+    for name in RESULTS:
         (tmp_path / name).mkdir()
         (tmp_path / name / name).symlink_to(tmp_path / "nowhere")
-        with pytest.raises(InputError, match="must be free"), results(tmp_path / name, "compare"):
-            pytest.fail("it is not free")
+        with pytest.raises(InputError, match="must be free"), results_folder(tmp_path / name, "compare"):
+            pytest.fail("the folder was taken")
 
 
-def test_a_folder_that_cannot_be_read_is_told() -> None:
-    with pytest.raises(StorageError, match=r"cannot (read|write)"), results(Path("a" * 300), "compare"):
-        pytest.fail("there is no such place")
+def test_a_folder_that_cannot_be_read_is_an_error() -> None:
+    with pytest.raises(StorageError, match=r"cannot (read|write)"), results_folder(Path("a" * 300), "compare"):
+        pytest.fail("there is no such folder")

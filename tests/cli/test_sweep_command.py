@@ -1,4 +1,4 @@
-"""The command `sweep`: what it prints and leaves, how it ends, and what it listens on."""
+"""The command `sweep`: what it prints and writes, how it ends, and on which ports it listens."""
 
 import http.client
 import json
@@ -34,25 +34,37 @@ def write(spec: dict[str, Any], folder: Path = Path()) -> str:
     return str(folder / "spec.yaml")
 
 
-def test_a_sweep_leaves_a_report_a_table_and_a_picture(run: Any, tmp_path: Path) -> None:
-    code, out, err = run("sweep", write(SPEC, tmp_path), "--out", "out", "--json")
+def test_a_sweep_writes_a_report(run: Any, tmp_path: Path) -> None:
+    code, out, _ = run("sweep", write(SPEC, tmp_path), "--out", "out", "--json")
     assert code == 0
     report = json.loads(out)
     assert report == json.loads((tmp_path / "out" / "run.json").read_text())
     assert (report["kind"], report["computed"], report["done"], report["failed"]) == ("sweep", 4, 0, [])
     assert report["specification"]["grid"] == SPEC["grid"]
+
+
+def test_a_sweep_writes_a_picture(run: Any, tmp_path: Path) -> None:
+    run("sweep", write(SPEC, tmp_path), "--out", "out")
     assert imread(tmp_path / "out" / "figure.png").std() > 0
     assert (tmp_path / "out" / "figure.svg").stat().st_size > 0
+
+
+def test_a_sweep_prints_a_table_of_medians(run: Any, tmp_path: Path) -> None:
+    _, _, err = run("sweep", write(SPEC, tmp_path), "--out", "out")
     rank = sweeps.load(tmp_path / "out")["effective_rank"].sel(gamma=0.5, depth=4, quantile=0.5)
     row = next(line.split() for line in err.splitlines() if line.split()[:2] == ["0.5", "4"])
     assert row[3] == f"{float(rank):.3g}"
+
+
+def test_a_repeated_sweep_computes_no_point_again(run: Any, tmp_path: Path) -> None:
+    _, _, err = run("sweep", write(SPEC, tmp_path), "--out", "out")
     assert "4 computed, 0 already done, 0 failed" in err
     code, _, err = run("sweep", write(SPEC, tmp_path), "--out", "out")
     assert code == 0
     assert "0 computed, 4 already done, 0 failed" in err
 
 
-def test_failed_points_are_told_by_their_values(run: Any, tmp_path: Path) -> None:
+def test_a_failed_point_is_named_by_its_parameters(run: Any, tmp_path: Path) -> None:
     spec = {"base": BASE, "grid": {"gamma": [0.2, 1.7], "tau0": [1.0]}}
     code, out, err = run("sweep", write(spec, tmp_path), "--out", "out", "--json")
     assert code == 0
@@ -62,9 +74,7 @@ def test_failed_points_are_told_by_their_values(run: Any, tmp_path: Path) -> Non
     assert "0 computed, 1 already done, 1 failed" in run("sweep", "spec.yaml", "--out", "out")[2]
 
 
-def test_the_exit_status_says_that_every_point_failed(
-    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_exit_status_is_1_if_every_point_failed(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> Any:
         raise MemoryError("no room")
 
@@ -78,13 +88,19 @@ def test_the_exit_status_says_that_every_point_failed(
     assert sweeps.run(sweeps.from_dict(SPEC), tmp_path / "out").computed == 4
 
 
-def test_an_error_in_base_leaves_nothing(run: Any, tmp_path: Path) -> None:
-    code, out, err = run("sweep", write(SPEC | {"base": {"gama": 0.2}}, tmp_path), "--out", "out")
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        ({"gama": 0.2}, "base has an unknown key 'gama'"),
+        ({"heads": 7}, "no point of the sweep can be drawn; gamma=0.2, depth=2: DefinitionError: "),
+    ],
+)
+def test_an_error_in_base_is_one_line_and_writes_nothing(
+    run: Any, tmp_path: Path, base: dict[str, Any], message: str
+) -> None:
+    code, out, err = run("sweep", write(SPEC | {"base": base}, tmp_path), "--out", "out")
     assert (code, out) == (2, "")
-    assert "base has an unknown key 'gama'" in err
-    code, _, err = run("sweep", write(SPEC | {"base": {"heads": 7}}, tmp_path), "--out", "out")
-    assert code == 2
-    assert "no point of the sweep can be drawn; gamma=0.2, depth=2: DefinitionError: " in err
+    assert message in err
     assert len(err.splitlines()) == 1
     assert not (tmp_path / "out").exists()
 
@@ -117,14 +133,14 @@ def test_functions_of_an_architecture_need_trust(run: Any, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("text", ["list: 3", "- 1", "grid: {architecture: 5}", "list: [3, {architecture: [1]}]"])
-def test_a_wrong_specification_is_told_with_trust_too(run: Any, tmp_path: Path, text: str) -> None:
+def test_a_wrong_specification_is_one_line_with_trust_too(run: Any, tmp_path: Path, text: str) -> None:
     (tmp_path / "spec.yaml").write_text(text, encoding="utf-8")
     code, _, err = run("sweep", "spec.yaml", "--out", "out", "--trust")
     assert code == 2
     assert len(err.splitlines()) == 1
 
 
-def test_the_table_is_whole_where_no_terminal_cuts_it(run: Any, tmp_path: Path) -> None:
+def test_the_table_is_not_cut_without_a_terminal(run: Any, tmp_path: Path) -> None:
     point = {"preset": "shaped_transformer", "gamma": 0.123456, "tau0": 1.2345, "heads": 2, "mask": "causal", "seed": 7}
     _, _, err = run("sweep", write({"base": BASE, "list": [point]}, tmp_path), "--out", "out")
     row = next(line for line in err.splitlines() if "0.123456" in line)
@@ -132,7 +148,7 @@ def test_the_table_is_whole_where_no_terminal_cuts_it(run: Any, tmp_path: Path) 
     assert len(row.split()) == len(point) + len(sweeps.KEPT) + 1
 
 
-def test_the_address_of_a_scheduler_is_one(run: Any, tmp_path: Path) -> None:
+def test_a_wrong_address_of_a_scheduler_is_an_error(run: Any, tmp_path: Path) -> None:
     pytest.importorskip("distributed")
     code, _, err = run("sweep", write(SPEC, tmp_path), "--out", "out", "--scheduler", "nonsense")
     assert code == 2
@@ -141,7 +157,7 @@ def test_the_address_of_a_scheduler_is_one(run: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("option", [["--scheduler", "tcp://127.0.0.1:1", "--workers", "2"], ["--dashboard"]])
-def test_options_that_do_not_go_together(run: Any, tmp_path: Path, option: list[str]) -> None:
+def test_options_that_exclude_each_other_are_refused(run: Any, tmp_path: Path, option: list[str]) -> None:
     code, _, err = run("sweep", write(SPEC, tmp_path), "--out", "out", *option)
     assert code == 2
     assert "workers" in err
@@ -150,7 +166,7 @@ def test_options_that_do_not_go_together(run: Any, tmp_path: Path, option: list[
 
 @contextmanager
 def sweeping(folder: Path, *options: str) -> Iterator["subprocess.Popen[str]"]:
-    """A long sweep in a process of its own, from its third point on; it is killed at the end."""
+    """Yield the process of a long sweep after its second point; it is killed at the end."""
     command = [sys.executable, "-m", "shaped_transformer", "sweep", write(LONG, folder), "--out", str(folder / "out")]
     process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
@@ -171,7 +187,7 @@ def sweeping(folder: Path, *options: str) -> Iterator["subprocess.Popen[str]"]:
 
 
 def family(pid: int) -> list[int]:
-    """A process and all that it started."""
+    """Return a process and all its descendants."""
     out = [pid]
     for entry in Path("/proc").iterdir():
         try:
@@ -184,7 +200,7 @@ def family(pid: int) -> list[int]:
 
 
 def listening(pids: list[int]) -> list[tuple[str, int]]:
-    """Addresses on which processes listen, in the kernel's hexadecimal form, with the port."""
+    """Return the addresses on which processes listen, in the kernel's hexadecimal form, with the port."""
     sockets = set()
     for pid in pids:
         for handle in Path(f"/proc/{pid}/fd").iterdir():
@@ -202,7 +218,7 @@ def listening(pids: list[int]) -> list[tuple[str, int]]:
     return out
 
 
-linux = pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="sockets are listed by Linux")
+linux = pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="only Linux lists sockets in /proc")
 LOOPBACK = "0100007F"
 
 
@@ -218,19 +234,19 @@ def test_a_sweep_in_one_process_listens_nowhere(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("dashboard", [False, True])
 def test_worker_processes_listen_on_the_loopback_interface_only(dashboard: bool, tmp_path: Path) -> None:
-    """Their pages are empty unless the dashboard is asked for, and none speaks without the run's own credentials."""
+    """They serve pages only with the dashboard, and communicate only with the credentials of the run."""
     pytest.importorskip("distributed")
     with sweeping(tmp_path, "--workers", "2", *(["--dashboard"] if dashboard else [])) as process:
         sockets = listening(family(process.pid))
         assert sockets
         assert {address for address, _ in sockets} == {LOOPBACK}
-        assert any(answer(port, "/status") for _, port in sockets) == dashboard
-        assert any(answer(port, "/health") for _, port in sockets) == dashboard
-        assert not any(speaks(port) for _, port in sockets)
+        assert any(serves(port, "/status") for _, port in sockets) == dashboard
+        assert any(serves(port, "/health") for _, port in sockets) == dashboard
+        assert not any(is_unencrypted(port) for _, port in sockets)
 
 
-def speaks(port: int) -> bool:
-    """Whether who listens at a port greets without encryption, as Dask does."""
+def is_unencrypted(port: int) -> bool:
+    """Return whether the server at a port greets without encryption, as Dask does."""
     with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
         try:
             return bool(connection.recv(1))
@@ -240,14 +256,14 @@ def speaks(port: int) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-def test_a_cluster_without_encryption_would_be_noticed() -> None:
+def test_a_cluster_without_encryption_is_noticed() -> None:
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster:
-        assert speaks(int(cluster.scheduler_address.rpartition(":")[2]))
+        assert is_unencrypted(int(cluster.scheduler_address.rpartition(":")[2]))
 
 
-def answer(port: int, page: str) -> bool:
-    """Whether a page is served at a port without encryption."""
+def serves(port: int, page: str) -> bool:
+    """Return whether a page is served at a port without encryption."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=3)
     try:
         connection.request("GET", page)
@@ -260,17 +276,17 @@ def answer(port: int, page: str) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["--workers", "2"]])
-def test_an_interrupt_ends_a_sweep_at_once_and_keeps_what_has_landed(options: list[str], tmp_path: Path) -> None:
+def test_an_interrupt_ends_a_sweep_at_once_and_keeps_finished_points(options: list[str], tmp_path: Path) -> None:
     with sweeping(tmp_path, *options) as process:
-        landed = int((sweeps.Store(tmp_path / "out").status() == sweeps.DONE).sum())
+        finished = int((sweeps.Store(tmp_path / "out").status() == sweeps.DONE).sum())
         start = time.monotonic()
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the workers too
-        told = process.communicate(timeout=30)[1]
+        message = process.communicate(timeout=30)[1]
         assert process.returncode == 130
         assert time.monotonic() - start < 15
-        assert "Traceback" not in told
-        assert f"Finished points are kept in {tmp_path / 'out'}: the same command resumes" in told
-    assert int((sweeps.Store(tmp_path / "out").status() == sweeps.DONE).sum()) >= landed >= 2
+        assert "Traceback" not in message
+        assert f"Finished points are kept in {tmp_path / 'out'}: the same command resumes" in message
+    assert int((sweeps.Store(tmp_path / "out").status() == sweeps.DONE).sum()) >= finished >= 2
 
 
 def test_the_cluster_is_closed_when_its_client_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""`--trust`: functions that a file names are imported only where it is given, then also from beside the file."""
+"""`--trust`: functions that a file names are imported only with it, and then also from modules beside the file."""
 
 import json
 import os
@@ -8,14 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_functions import smooth
+
+import shaped_transformer as st
 
 SMALL = ["--samples", "20", "--correlation", "0.2", "--tokens", "2", "--out", "here"]
 
 
+def definition(function: str) -> str:
+    """Return a file's definition of a network that names a function."""
+    arch = st.shaped_mlp(8, 2, activation=st.ShapedSmooth(st.Smooth("numpy:tanh", 0.0, -2.0), 1.0))
+    return json.dumps(arch.to_dict()).replace("numpy:tanh", function)
+
+
 @pytest.fixture
 def arch(tmp_path: Path) -> Path:
-    """A definition in a folder of its own, with the module of its function beside it."""
+    """Return a definition in a folder of its own, with the module of its function beside it."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "beside.py").write_text(
         "from pathlib import Path\nimport numpy as np\n"
@@ -23,7 +30,7 @@ def arch(tmp_path: Path) -> Path:
         encoding="utf-8",
     )
     file = tmp_path / "mine" / "arch.json"
-    file.write_text(json.dumps(smooth("beside:f")), encoding="utf-8")
+    file.write_text(definition("beside:f"), encoding="utf-8")
     return file
 
 
@@ -50,27 +57,25 @@ def test_with_trust_a_module_beside_the_file_is_found(
     assert code == 0, err
     assert json.loads(out)["architecture"]["block"][0]["activation"]["phi"]["f"] == "beside:f"
     assert (tmp_path / "mine" / "mark").exists()
-    assert sys.path[-1] == str(tmp_path / "mine")  # last: what is installed comes first, as the file's must not hide it
+    assert sys.path[-1] == str(tmp_path / "mine")  # last: modules beside the file must not hide installed ones
     sys.modules.pop("beside")
 
 
-def test_the_library_does_not_touch_the_path(arch: Path) -> None:
-    import shaped_transformer as st
-
+def test_the_library_does_not_change_the_module_search_path(arch: Path) -> None:
     before = [*sys.path]
     with pytest.raises(st.DefinitionError, match=r"there is no module 'beside'.*beside the JSON file"):
         st.Architecture.read(arch, trust=True)
     assert sys.path == before
 
 
-def test_processes_that_are_started_later_find_it_too(arch: Path, tmp_path: Path) -> None:
+def test_processes_that_are_started_later_find_the_module_too(arch: Path, tmp_path: Path) -> None:
     code = (
         "import multiprocessing, sys\n"
         "from pathlib import Path\n"
-        "from shaped_transformer.cli.options import search_beside\n"
+        "from shaped_transformer.cli.options import search_modules_beside\n"
         "from shaped_transformer.design.functions import import_function\n"
         "if __name__ == '__main__':\n"
-        f"    search_beside(Path({str(arch)!r}))\n"
+        f"    search_modules_beside(Path({str(arch)!r}))\n"
         "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
         "        print(pool.apply(import_function, ('beside:f',)).__name__)\n"
     )
@@ -86,9 +91,11 @@ def test_trust_without_a_file_is_refused(run: Any) -> None:
     assert "give it with --architecture" in err
 
 
-def test_a_module_that_is_not_there_is_told(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_module_is_an_error_with_the_way_out(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path])
-    (tmp_path / "arch.json").write_text(json.dumps(smooth("not_there:f")), encoding="utf-8")
+    (tmp_path / "arch.json").write_text(definition("not_there:f"), encoding="utf-8")
     code, _, err = run("predict", "--architecture", "arch.json", "--trust")
     assert code == 2
     assert "there is no module 'not_there'" in err

@@ -1,4 +1,4 @@
-"""Every figure: settings that fit, a dataset that can be kept, a labelled picture, numbers inside their intervals."""
+"""Every figure: settings that fit, a dataset that can be saved, a labelled picture, numbers inside their intervals."""
 
 import inspect
 import json
@@ -14,7 +14,6 @@ import yaml
 import shaped_transformer as st
 from shaped_transformer.estimates import Estimate, normal
 from shaped_transformer.figures import catalogue, convergence, shaped_mlp, spectrum
-from shaped_transformer.figures.pieces import Arrays, Pieces
 
 SMALL: dict[str, dict[str, Any]] = {
     "correlation": {"width": 16, "depth": 6, "samples": 64, "network_samples": 32, "records": 4},
@@ -46,7 +45,7 @@ def datasets() -> dict[str, xr.Dataset]:
 
 @pytest.mark.parametrize("name", catalogue.FIGURES)
 def test_presets_fit_the_signature(name: str) -> None:
-    parameters = list(inspect.signature(catalogue.module(name).compute).parameters)[1:]
+    parameters = list(inspect.signature(catalogue.load_module(name).compute).parameters)[1:]
     preset = yaml.safe_load((catalogue.PRESETS / f"{name}.yaml").read_text(encoding="utf-8"))
     assert list(preset) == ["full", "quick"]
     for kind in preset:
@@ -72,7 +71,7 @@ def test_every_preset_belongs_to_a_figure() -> None:
         ("stability", {"norms": [1.0, 1.0]}, "figure stability: norms: different values are expected"),
     ],
 )
-def test_settings_that_leave_nothing_to_see(name: str, changes: dict[str, Any], message: str) -> None:
+def test_a_setting_out_of_range_is_named(name: str, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(st.InputError, match=message):
         catalogue.settings(name, quick=True, changes=changes)
 
@@ -86,25 +85,34 @@ def test_settings_that_leave_nothing_to_see(name: str, changes: dict[str, Any], 
         ({"gamma": 2.0}, "scale"),
     ],
 )
-def test_wrong_settings_are_named(changes: dict[str, Any], message: str) -> None:
+def test_an_unknown_or_wrong_setting_is_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(st.ShapedTransformerError, match=message):
         catalogue.compute("correlation", catalogue.settings("correlation", quick=True, changes=changes))
 
 
-def test_an_unknown_figure_is_told_the_known() -> None:
+def test_an_unknown_figure_is_refused_with_the_known_ones() -> None:
     with pytest.raises(st.InputError, match="no figure 'heatmap': choose one of correlation, density"):
         catalogue.settings("heatmap")
 
 
 @pytest.mark.parametrize("name", PRESENT)
-def test_a_figure_is_plotted_from_its_saved_dataset(name: str, datasets: dict[str, xr.Dataset], tmp_path: Path) -> None:
+def test_a_dataset_is_saved_and_loaded_unchanged(name: str, datasets: dict[str, xr.Dataset], tmp_path: Path) -> None:
     datasets[name].to_zarr(tmp_path / "data.zarr", zarr_format=2)
-    data = catalogue.load(name, tmp_path / "data.zarr")
-    xr.testing.assert_identical(data, datasets[name])
+    xr.testing.assert_identical(catalogue.load(name, tmp_path / "data.zarr"), datasets[name])
+
+
+@pytest.mark.parametrize("name", PRESENT)
+def test_a_dataset_is_finite_and_has_its_settings(name: str, datasets: dict[str, xr.Dataset]) -> None:
+    data = datasets[name]
     assert all(np.isfinite(data[v]).all() for v in data.data_vars)
     settings = json.loads(data.attrs["settings"])
     assert settings.get("seed") == 0 or settings["seeds"] == [0, 1]
-    figure = catalogue.module(name).plot(data)
+
+
+@pytest.mark.parametrize("name", PRESENT)
+def test_a_picture_has_labelled_axes_and_a_legend(name: str, datasets: dict[str, xr.Dataset], tmp_path: Path) -> None:
+    datasets[name].to_zarr(tmp_path / "data.zarr", zarr_format=2)
+    figure = catalogue.load_module(name).plot(catalogue.load(name, tmp_path / "data.zarr"))
     figure.draw_without_rendering()
     panels = [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
     shared = {axes for axes in panels if axes.get_shared_x_axes().get_siblings(axes) != [axes]}
@@ -116,75 +124,28 @@ def test_a_figure_is_plotted_from_its_saved_dataset(name: str, datasets: dict[st
 
 @pytest.mark.parametrize("name", PRESENT)
 def test_the_numbers_lie_in_their_intervals(name: str, datasets: dict[str, xr.Dataset]) -> None:
-    numbers: dict[str, Estimate[float]] = catalogue.module(name).headline(datasets[name])
+    numbers: dict[str, Estimate[float]] = catalogue.load_module(name).headline(datasets[name])
     assert len(numbers) >= 3
     for title, number in numbers.items():
         assert number.low <= number.value <= number.high, title
         assert np.isfinite([number.low, number.high]).all(), title
 
 
-def test_another_figures_dataset_is_refused(datasets: dict[str, xr.Dataset], tmp_path: Path) -> None:
+def test_the_dataset_of_another_figure_is_refused(datasets: dict[str, xr.Dataset], tmp_path: Path) -> None:
     datasets["masks"].to_zarr(tmp_path / "data.zarr", zarr_format=2)
     with pytest.raises(st.InputError, match="holds the figure 'masks', not 'context'"):
         catalogue.load("context", tmp_path / "data.zarr")
+
+
+def test_a_missing_dataset_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(st.StorageError, match="no such store"):
         catalogue.load("context", tmp_path / "nothing")
+
+
+def test_a_file_that_is_not_a_dataset_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no store", encoding="utf-8")
     with pytest.raises(st.StorageError, match="is not a zarr store"):
         catalogue.load("context", tmp_path / "text")
-
-
-class Counted:
-    """Three pieces of work that count how often they are done, the last of which may be interrupted."""
-
-    def __init__(self) -> None:
-        self.done: list[str] = []
-        self.interrupted = False
-
-    def tasks(self) -> dict[str, Any]:
-        return {name: lambda name=name: self.work(name) for name in ("a", "b/2", "c 3")}
-
-    def work(self, name: str) -> Arrays:
-        if self.interrupted and name == "c 3":
-            raise KeyboardInterrupt
-        self.done.append(name)
-        return {"numbers": np.arange(3.0) + len(name), "text": np.array([name])}
-
-
-def test_an_interrupted_figure_goes_on(tmp_path: Path) -> None:
-    work = Counted()
-    work.interrupted = True
-    pieces = Pieces(tmp_path / "pieces")
-    with pytest.raises(KeyboardInterrupt):
-        pieces(work.tasks())
-    assert (pieces.kept, pieces.total) == (2, 3)
-    work.interrupted = False
-    found = Pieces(tmp_path / "pieces")(work.tasks())
-    assert work.done == ["a", "b/2", "c 3"]
-    expected = Pieces()(Counted().tasks())
-    assert list(found) == list(expected)
-    for name, arrays in expected.items():
-        for key, array in arrays.items():
-            np.testing.assert_array_equal(found[name][key], array)
-
-
-def test_a_broken_piece_is_done_again_and_pieces_are_removed(tmp_path: Path) -> None:
-    work = Counted()
-    Pieces(tmp_path / "pieces")(work.tasks())
-    (tmp_path / "pieces" / "a.npz").write_bytes(b"half a file")
-    pieces = Pieces(tmp_path / "pieces")
-    pieces(work.tasks())
-    assert work.done == ["a", "b/2", "c 3", "a"]
-    pieces.discard()
-    assert not list(tmp_path.iterdir())
-
-
-def test_other_settings_have_other_pieces(tmp_path: Path) -> None:
-    folders = {
-        catalogue.unfinished("correlation", catalogue.settings("correlation", changes=changes), tmp_path).folder
-        for changes in ({}, {"seed": 1}, {"seed": 1})
-    }
-    assert len(folders) == 2
 
 
 def test_the_activations_have_the_stated_beta() -> None:
@@ -194,8 +155,8 @@ def test_the_activations_have_the_stated_beta() -> None:
         assert 0.75 * phi.d2**2 + phi.d3 == pytest.approx(beta, abs=1e-12), name
 
 
-def test_newmans_exponents_have_the_closed_mean() -> None:
-    """Their sum is E log det of a Wishart matrix of one layer, here by Monte Carlo."""
+def test_newmans_exponents_add_up_to_the_mean_log_determinant_of_a_layer() -> None:
+    """The mean is estimated by Monte Carlo, from Wishart matrices."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((4000, 5, 16))
     logs = np.linalg.slogdet(x @ x.swapaxes(1, 2) / 16)[1]
@@ -211,7 +172,7 @@ def test_the_rate_is_found_within_its_error() -> None:
     assert constant == pytest.approx(0.3, abs=0.01)
 
 
-def test_differences_that_are_noise_tell_no_rate() -> None:
+def test_differences_that_are_noise_have_a_rate_with_a_large_error() -> None:
     noise = np.random.default_rng(1).standard_normal(4)
     for value in (noise, np.zeros(4), np.array([9.0, 0.0, 0.0, 0.0])):
         rate, constant = convergence.fit_rate(np.array([4, 8, 16, 32]), [normal(v, 1.0) for v in value])

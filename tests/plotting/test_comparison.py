@@ -1,4 +1,4 @@
-"""Pictures are plotted from saved data, with every axis labelled and every view in the legend."""
+"""The picture of a comparison is plotted from saved data, with labelled axes and every view in the legend."""
 
 from pathlib import Path
 from typing import Any
@@ -32,15 +32,15 @@ def test_comparison_is_plotted_from_the_saved_dataset(tmp_path: Path, tokens: in
     assert legend == ["real networks", "exact chain", "SDE (limit)"]
 
 
-def test_collapsed_and_frozen_draws_can_be_plotted() -> None:
-    """All draws in one point: nothing to divide by."""
+def test_samples_that_are_all_equal_can_be_plotted() -> None:
+    """They have no width by which their density could be divided."""
     result = compare(st.skipless_transformer(64, 30), np.eye(4), samples=30, network_samples=None)
     figure = comparison.plot(result.to_datatree())
     figure.draw_without_rendering()
     assert len(figure.axes) == 4
 
 
-def test_draws_of_all_views_must_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_samples_of_all_views_must_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chain and SDE, 100 draws each, at 7 layers: 4 × 4 covariances and 4 eigenvalues, in half of the memory."""
     needed = 2 * 100 * 7 * (4 * 4 + 4) * 8
     arguments: dict[str, Any] = {"samples": 100, "network_samples": None}

@@ -1,4 +1,4 @@
-"""The command line: each command is a thin face of one public function."""
+"""The command line: each command calls one public function, prints its result and writes it to a folder."""
 
 import signal
 import sys
@@ -39,16 +39,18 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 
 INTERRUPTED = 130
+"""Exit status after an interrupt."""
 TERMINATED = 143
+"""Exit status after SIGTERM."""
 
 
 def main() -> None:
-    """Run the command line: bad input is one line on standard error and exit status 2, an interrupt is 130."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that temporary files are removed
+    """Run the command line. Bad input is one line on standard error and exit status 2; an interrupt is status 130."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # an exit removes temporary files
     try:
         status = app(standalone_mode=False)
     except typer.TyperException as error:
-        describe = getattr(error, "format_message", error.__str__)  # a usage error names its option only there
+        describe = getattr(error, "format_message", error.__str__)  # of a usage error, only this names the option
         _fail(describe(), 2)
     except ShapedTransformerError as error:
         _fail(str(error), 2)
@@ -62,6 +64,7 @@ def main() -> None:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    if message:  # empty where the help was printed because there was no command
+    """Print an error in one line, and exit."""
+    if message:  # it is empty if the help was printed because no command was given
         say("shaped-transformer: " + " ".join(message.split()))
     exit_process(status)

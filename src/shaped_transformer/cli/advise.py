@@ -1,4 +1,4 @@
-"""`advise`: the strongest branches that are stable."""
+"""`advise`: the strongest stable branches of a shaped Transformer."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,11 +8,11 @@ import typer
 from ..analysis.advice import Advice, advise
 from ..io.provenance import command_line
 from ..version import __version__
-from .options import Json, MaskOption, Out, Seed, mask_of
-from .output import new_table, print_table, report_results, results, say, write_results
+from .options import Json, MaskOption, Out, Seed, read_mask
+from .output import new_table, print_table, report_results, results_folder, say, write_results
 
 KIND = "advise"
-"""The kind of its report."""
+"""Kind of the results."""
 
 
 def advise_command(
@@ -24,20 +24,20 @@ def advise_command(
     tau0: Annotated[float, typer.Option(help="Temperature constant of the advised network.")] = 1.0,
     probability: Annotated[float, typer.Option(help="Share of networks that must be stable.")] = 0.95,
     rank_share: Annotated[float, typer.Option(help="Share of the input's effective rank that they must keep.")] = 0.5,
-    confidence: Annotated[float, typer.Option(help="With which both must be known.")] = 0.95,
+    confidence: Annotated[float, typer.Option(help="Confidence with which both must be known.")] = 0.95,
     samples: Annotated[int, typer.Option(help="Draws of the chain for each design that is tried.")] = 1024,
     seed: Seed = 0,
     out: Out = Path("runs/advise"),
     as_json: Json = False,
 ) -> None:
     """Find the largest gamma with which a shaped Transformer of this size is stable, and its trade-off with tau0."""
-    with results(out, KIND) as folder:
+    with results_folder(out, KIND) as folder:
         advice = advise(
             depth,
             width,
             tokens,
             heads=heads,
-            mask=mask_of(mask or "full"),
+            mask=read_mask(mask or "full"),
             tau0=tau0,
             probability=probability,
             rank_share=rank_share,
@@ -55,6 +55,7 @@ def advise_command(
 
 
 def _print_advice(advice: Advice) -> None:
+    """Print the frontier as a table, and the advice as a sentence."""
     table = new_table("tau0", "largest gamma", "healthy networks there", title="The frontier")
     for point in advice.frontier:
         gamma = "none" if point.gamma is None else f"{point.gamma:.3g}"

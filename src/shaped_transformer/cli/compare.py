@@ -1,4 +1,4 @@
-"""`compare` and `predict`: one network, its views side by side."""
+"""`compare` and `predict`: the views of one network side by side."""
 
 import platform
 from dataclasses import asdict
@@ -15,7 +15,7 @@ from ..design.architecture import Architecture
 from ..io.provenance import command_line
 from ..version import __version__
 from .options import Design, Input, Json, Out, Samples, Seed, Steps, expand_groups
-from .output import new_table, print_table, report_results, results, say, write_results
+from .output import new_table, print_table, report_results, results_folder, say, write_results
 
 NetworkSamples = Annotated[int, typer.Option(help="Real networks to draw.")]
 
@@ -34,7 +34,7 @@ def compare_command(
     """Draw a network three ways (real networks, exact chain, SDE) from one input, and compare their distributions."""
     definition = design.build()
     v0 = given.build(definition.width, seed)
-    with results(out, "compare") as folder:
+    with results_folder(out, "compare") as folder:
         result = compare(definition, v0, samples=samples, network_samples=network_samples, seed=seed, steps=steps)
         report = {"kind": "compare"} | _report(result, definition, v0, seed)
         _print_tables(result, report)
@@ -52,10 +52,10 @@ def predict_command(
     out: Out = Path("runs/predict"),
     as_json: Json = False,
 ) -> None:
-    """The same without real networks: say within seconds whether a design is stable."""
+    """Compare chain and SDE, without real networks: say within seconds whether a design is stable."""
     definition = design.build()
     v0 = given.build(definition.width, seed)
-    with results(out, "predict") as folder:
+    with results_folder(out, "predict") as folder:
         result = compare(definition, v0, samples=samples, network_samples=None, seed=seed, steps=steps)
         report = {"kind": "predict"} | _report(result, definition, v0, seed)
         _print_tables(result, report)
@@ -67,14 +67,15 @@ def predict_command(
 
 
 def _write(folder: Path, result: Comparison, report: dict[str, Any]) -> None:
-    from ..plotting import comparison as picture
+    """Write dataset, picture and report."""
+    from ..plotting import comparison
 
     data = result.to_datatree()
-    write_results(folder, data, picture.plot(data), report)
+    write_results(folder, data, comparison.plot(data), report)
 
 
 def _report(result: Comparison, definition: Architecture, v0: inputs.Covariance, seed: int) -> dict[str, Any]:
-    """Everything that a reader or a program wants to know of the run, as JSON values."""
+    """Return input, results and origin of a run as JSON values."""
     return {
         "command": command_line(),
         "version": __version__,
@@ -94,6 +95,7 @@ def _report(result: Comparison, definition: Architecture, v0: inputs.Covariance,
 
 
 def _print_tables(result: Comparison, report: dict[str, Any]) -> None:
+    """Print the table of bands, that of distances, the times and the verdict."""
     definition, pairs = report["architecture"], list(report["table"][0]["pairs"])
     title = f"Draws at layer {definition['depth']}, width {definition['width']}"
     bands = new_table("statistic", "view", title=title)
@@ -126,6 +128,7 @@ def _print_tables(result: Comparison, report: dict[str, Any]) -> None:
 
 
 def _print_stability(found: Stability, depth: int) -> None:
+    """Print the stability of a design and the effects of its parameters as a table."""
     low, high = found.window
     title = (
         f"Stability up to layer {depth} by the chain, eigenvalues in the window [{low:g}, {high:g}],\n"

@@ -1,4 +1,4 @@
-"""`figure`: every simulation result of the paper and its relatives by one command."""
+"""`figure`: the simulations of the papers and of this project, each by one command."""
 
 import json
 import time
@@ -14,13 +14,13 @@ from ..io.provenance import command_line
 from ..io.yaml import parse_yaml
 from ..version import __version__
 from .options import Json
-from .output import check_owner, new_table, print_table, report_results, results, say, write_results
+from .output import check_owner, new_table, print_table, report_results, results_folder, say, write_results
 
 if TYPE_CHECKING:
     import xarray
 
-ORIGIN = ("data", "sha256", "torch")
-"""Attributes of a dataset that say what it was made from, beside the settings."""
+PROVENANCE = ("data", "sha256", "torch")
+"""Attributes of a dataset that name its sources, beside the settings."""
 Name = Annotated[str | None, typer.Argument(help=f"One of {', '.join(catalogue.FIGURES)}.")]
 Folder = Annotated[
     Path | None,
@@ -30,7 +30,7 @@ Folder = Annotated[
 
 def figure_command(
     name: Name = None,
-    every: Annotated[bool, typer.Option("--all", help="Make all figures but those that are there.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Make all figures that are not finished yet.")] = False,
     listed: Annotated[bool, typer.Option("--list", help="List the figures and what they show.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Small settings: seconds instead of minutes.")] = False,
     changes: Annotated[
@@ -48,42 +48,44 @@ def figure_command(
     if dataset is not None and (quick or changes):
         raise InputError("--from plots what was computed: leave out --quick and --set")
     if listed:
-        _list(as_json=as_json)
+        _print_list(as_json=as_json)
     elif every:
-        _make_all(quick, out or Path("runs/figures"), as_json=as_json)
+        _make_all_figures(quick, out or Path("runs/figures"), as_json=as_json)
     else:
-        place = out or Path("runs/figures") / str(name)
-        report = _make(str(name), place, quick, parsed(changes or []), dataset)
-        report_results(place, report, as_json=as_json)
+        folder = out or Path("runs/figures") / str(name)
+        report = _make_figure(str(name), folder, quick, parsed(changes or []), dataset)
+        report_results(folder, report, as_json=as_json)
 
 
-def _list(*, as_json: bool) -> None:
-    shown = {name: catalogue.description(name) for name in catalogue.FIGURES}
+def _print_list(*, as_json: bool) -> None:
+    """Print the figures and what they show."""
+    descriptions = {name: catalogue.description(name) for name in catalogue.FIGURES}
     if as_json:
-        typer.echo(json.dumps(shown))
+        typer.echo(json.dumps(descriptions))
         return
     table = new_table("figure", "what it shows", title="Figures")
-    for name, text in shown.items():
+    for name, text in descriptions.items():
         table.add_row(name, text)
     print_table(table)
 
 
-def _make_all(quick: bool, out: Path, *, as_json: bool) -> None:
+def _make_all_figures(quick: bool, out: Path, *, as_json: bool) -> None:
+    """Make the figures that are not finished yet, and print all reports as JSON if asked to."""
     reports = {}
     for name in catalogue.FIGURES:
         check_owner(out / name, _kind(name))
     for name in catalogue.FIGURES:
-        place = out / name
-        if (found := _finished(name, place, catalogue.settings(name, quick=quick))) is not None:
-            say(f"{name}: is there, {place}")
-            reports[name] = found
+        folder = out / name
+        if (report := _finished_report(name, folder, catalogue.settings(name, quick=quick))) is not None:
+            say(f"{name}: is there, {folder}")
+            reports[name] = report
             continue
         if name in catalogue.LONG and not quick:
             say(f"{name} takes more than an hour: make it by its name")
             continue
         say(f"{name} …")
         try:
-            reports[name] = _make(name, place, quick, {}, None)
+            reports[name] = _make_figure(name, folder, quick, {}, None)
         except MissingExtra as error:
             say(f"{name} is left out: {error}")
     report_results(out / "…", reports, as_json=False)
@@ -91,23 +93,23 @@ def _make_all(quick: bool, out: Path, *, as_json: bool) -> None:
         typer.echo(json.dumps(reports))
 
 
-def _finished(name: str, place: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """The report of a figure that an earlier run has finished with these settings and this version."""
+def _finished_report(name: str, folder: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the report of a figure that was finished with these settings and this version, or `None`."""
     try:
-        report: dict[str, Any] = json.loads((place / "run.json").read_text(encoding="utf-8"))
-        catalogue.load(name, place / "dataset.zarr")
+        report: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        catalogue.load(name, folder / "dataset.zarr")
     except (OSError, ValueError, ShapedTransformerError):
         return None
     same = report.get("settings") == json.loads(json.dumps(settings)) and report.get("version") == __version__
     return report if same else None
 
 
-def _make(name: str, out: Path, quick: bool, changes: dict[str, Any], dataset: Path | None) -> dict[str, Any]:
-    """Compute or load the dataset, plot it, print the numbers, write the folder."""
+def _make_figure(name: str, out: Path, quick: bool, changes: dict[str, Any], dataset: Path | None) -> dict[str, Any]:
+    """Compute or load the dataset of a figure, plot it, write the results, print the numbers, and return the report."""
     start = time.perf_counter()
-    module = catalogue.module(name)
+    module = catalogue.load_module(name)
     chosen = catalogue.settings(name, quick=quick, changes=changes) if dataset is None else {}
-    with results(out, _kind(name)) as folder:
+    with results_folder(out, _kind(name)) as folder:
         data = _compute(name, chosen, out) if dataset is None else catalogue.load(name, dataset)
         numbers = module.headline(data)
         report = {
@@ -116,32 +118,33 @@ def _make(name: str, out: Path, quick: bool, changes: dict[str, Any], dataset: P
             "version": __version__,
             "figure": name,
             "settings": json.loads(data.attrs["settings"]),
-            **{key: data.attrs[key] for key in ORIGIN if key in data.attrs},
+            **{key: data.attrs[key] for key in PROVENANCE if key in data.attrs},
             "seconds": time.perf_counter() - start,
-            "numbers": [{"name": name} | asdict(number) for name, number in numbers.items()],
+            "numbers": [{"name": title} | asdict(number) for title, number in numbers.items()],
         }
         write_results(folder, data, module.plot(data), report)
     if dataset is None:
-        catalogue.unfinished(name, chosen, out).discard()
+        catalogue.piece_runner(name, chosen, out).discard()
     interval = getattr(module, "INTERVAL", "95 % interval")
     table = new_table("number", "value", interval, title=f"{name}: {catalogue.description(name)}")
-    for label, number in numbers.items():
-        table.add_row(label, f"{number.value:.3g}", f"[{number.low:.3g}, {number.high:.3g}]")
+    for title, number in numbers.items():
+        table.add_row(title, f"{number.value:.3g}", f"[{number.low:.3g}, {number.high:.3g}]")
     print_table(table)
     return report
 
 
 def _compute(name: str, chosen: dict[str, Any], out: Path) -> "xarray.Dataset":
-    """Compute a figure's dataset; finished pieces stay in the folder until the figure is written."""
-    pieces = catalogue.unfinished(name, chosen, out)
+    """Compute the dataset of a figure; its finished pieces stay in the folder until the figure is written."""
+    runner = catalogue.piece_runner(name, chosen, out)
     try:
-        return catalogue.compute(name, chosen, pieces)
+        return catalogue.compute(name, chosen, runner)
     except KeyboardInterrupt:
-        say(f"{pieces.kept} of {pieces.total} pieces are kept in {out}: the same command resumes from there")
+        say(f"{runner.finished} of {runner.total} pieces are kept in {out}: the same command resumes from there")
         raise
 
 
 def _kind(name: str) -> str:
+    """Return the kind of a figure's results."""
     return f"figure {name}"
 
 

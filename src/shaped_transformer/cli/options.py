@@ -1,4 +1,4 @@
-"""The options that commands share, in frozen groups: a design and its input."""
+"""The options that commands share; those of a design and of its input are groups."""
 
 import functools
 import inspect
@@ -27,9 +27,9 @@ FROM_PRESET = ("width", "depth", "gamma", "tau0", "c_plus", "c_minus", "heads", 
 
 
 def expand_groups(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command one option for each field of its parameters that are groups (frozen dataclasses).
+    """Let a command have parameters that are groups of options (frozen dataclasses).
 
-    Typer knows plain options only. The command itself receives each group as one object.
+    Typer, which does not support groups, sees an option for each field. The command receives each group as one object.
     """
     hints = get_type_hints(command, include_extras=True)
     groups = {name: hint for name, hint in hints.items() if is_dataclass(hint) and isinstance(hint, type)}
@@ -37,8 +37,8 @@ def expand_groups(command: Callable[..., Any]) -> Callable[..., Any]:
     for parameter in inspect.signature(command).parameters.values():
         if parameter.name in groups:
             group = groups[parameter.name]
-            own = get_type_hints(group, include_extras=True)
-            options += [_option(field.name, own[field.name], field.default) for field in fields(group)]
+            types = get_type_hints(group, include_extras=True)
+            options += [_option(field.name, types[field.name], field.default) for field in fields(group)]
         else:
             options.append(_option(parameter.name, hints[parameter.name], parameter.default))
 
@@ -48,13 +48,14 @@ def expand_groups(command: Callable[..., Any]) -> Callable[..., Any]:
             given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
         return command(**given)
 
-    shown: Any = expanded
-    shown.__signature__ = inspect.Signature(options)
-    shown.__annotations__ = {option.name: option.annotation for option in options}
+    typed: Any = expanded
+    typed.__signature__ = inspect.Signature(options)
+    typed.__annotations__ = {option.name: option.annotation for option in options}
     return expanded
 
 
 def _option(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    """Return an option as a keyword-only parameter."""
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
@@ -90,7 +91,7 @@ class Design:
     def build(self) -> Architecture:
         """Return the definition.
 
-        **Raises:** `InputError` for options that do not go together; what reading or building it raises.
+        **Raises:** `InputError` for options that exclude each other; errors of the file or the preset.
         """
         given = {name: getattr(self, name) for name in FROM_PRESET if getattr(self, name) is not None}
         if self.architecture is not None:
@@ -106,15 +107,16 @@ class Design:
         if unknown := [flag(option) for option in given if option not in known]:
             raise InputError(f"preset {name} takes no {', '.join(unknown)}: it takes {', '.join(map(flag, known))}")
         if "mask" in given:
-            given["mask"] = mask_of(given["mask"])
+            given["mask"] = read_mask(given["mask"])
         return PRESETS[name](**({"width": 128, "depth": 64} | given))
 
     def _read(self, file: Path, given: dict[str, Any]) -> Architecture:
+        """Return the definition in a file, beside which no option of a preset may be given."""
         extra = [flag(name) for name in given] + (["--preset"] if self.preset else [])
         if extra:
             raise InputError(f"--architecture is a whole definition: leave out {', '.join(extra)}")
         if self.trust:
-            search_beside(file)
+            search_modules_beside(file)
         return Architecture.read(file, trust=self.trust)
 
 
@@ -144,10 +146,10 @@ class Input:
 
         **Arguments:**
 
-        - `width`: coordinates of a text's embeddings.
-        - `seed`: of a text's embeddings.
+        - `width`: number of coordinates of a text's embeddings.
+        - `seed`: seed of a text's embeddings.
 
-        **Raises:** `InputError` for options that do not go together; what reading the source raises.
+        **Raises:** `InputError` for options that exclude each other; errors of the source.
         """
         given = [name for name in ("text", "correlation", "vectors", "covariance") if getattr(self, name) is not None]
         if len(given) > 1:
@@ -171,15 +173,15 @@ class Input:
         return v0
 
 
-def search_beside(file: Path) -> None:
-    """Let modules in the folder of a trusted file be imported, last of all; processes started later find them too."""
+def search_modules_beside(file: Path) -> None:
+    """Append the folder of a trusted file to the module search path, also that of processes that are started later."""
     folder = str(file.resolve().parent)
     if folder not in sys.path:
         sys.path.append(folder)
 
 
-def mask_of(mask: str) -> Any:
-    """Return a mask by name or from a file."""
+def read_mask(mask: str) -> Any:
+    """Return a mask's name, or the mask in a file."""
     if mask in ("full", "causal"):
         return mask
     if not Path(mask).exists():
@@ -188,5 +190,5 @@ def mask_of(mask: str) -> Any:
 
 
 def flag(name: str) -> str:
-    """Return the option's name as it is typed."""
+    """Return the name of an option as a user types it, such as `--tau0`."""
     return "--" + name.replace("_", "-")

@@ -1,4 +1,4 @@
-"""What all commands print and write: lines and tables on standard error, one JSON object, a folder of results."""
+"""Output of commands: lines and tables on standard error, a JSON object on standard output, a folder of results."""
 
 import json
 import sys
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 REPORT = "run.json"
-"""The report of a command; its key `kind` says which command's folder this is."""
-NAMES = ("figure.png", "figure.svg", "dataset.zarr", REPORT)
-"""What commands write into their folders, and therefore look for before they do."""
+"""File of the report; its key `kind` names the command that wrote the folder."""
+RESULTS = ("figure.png", "figure.svg", "dataset.zarr", REPORT)
+"""Files that commands write. They replace existing ones only if these are their own."""
 
 
 def say(message: str) -> None:
     """Print a line on standard error."""
-    sys.stderr.write(message + "\n")  # not through Typer, which would write into a progress bar instead of above it
+    sys.stderr.write(message + "\n")  # above a progress bar; Typer would write into it
 
 
 def new_table(*columns: str, title: str) -> "Table":
-    """Return an empty table in the house's look."""
+    """Return an empty table in the style of all commands."""
     from rich.box import SIMPLE
     from rich.table import Table
 
@@ -42,7 +42,7 @@ def print_table(table: "Table") -> None:
     from rich.measure import Measurement
 
     console = Console(stderr=True, highlight=False)
-    if not console.is_terminal:  # a file has no width into which lines must fit
+    if not console.is_terminal:  # lines in a file may be longer than a terminal is wide
         console.width = max(
             console.width, Measurement.get(console, console.options.update(max_width=10_000), table).maximum
         )
@@ -50,13 +50,16 @@ def print_table(table: "Table") -> None:
 
 
 @contextmanager
-def results(out: Path, kind: str) -> Iterator[Path]:
-    """Give a temporary folder for the results of a command, which are moved into `out` when the body has succeeded.
+def results_folder(out: Path, kind: str) -> Iterator[Path]:
+    """Yield a temporary folder for the results of a command, which are moved into `out` if the body succeeds.
 
-    **Arguments:** `out`: the folder; `kind`: what the report will call itself under the key `kind`.
+    **Arguments:**
 
-    **Raises:** before the body runs, `InputError` if the folder holds results of another kind, or things of the same
-    names that are nobody's results; `StorageError` if it cannot be written.
+    - `out`: the folder.
+    - `kind`: kind of the results, which the report contains under the key `kind`.
+
+    **Raises:** before the body runs, `InputError` if `out` contains results of another kind, or other files with the
+    names of results; `StorageError` if it cannot be written.
     """
     check_owner(out, kind)
     with writing_into(out) as folder:
@@ -64,26 +67,32 @@ def results(out: Path, kind: str) -> Iterator[Path]:
 
 
 def check_owner(out: Path, kind: str) -> None:
-    """Check that what a command would replace in a folder are results of the same kind.
+    """Check that the files that a command would replace in a folder are results of the same kind.
+
+    **Arguments:**
+
+    - `out`: the folder.
+    - `kind`: kind of the results.
 
     **Raises:** `InputError` if they are not; `StorageError` if the folder cannot be read.
     """
+    foreign = f"a {REPORT} that this library did not write"
     try:
-        found = [name for name in NAMES if (out / name).exists() or (out / name).is_symlink()]
-        there = f"{', '.join(found)} without a {REPORT} of ours"
+        found = [name for name in RESULTS if (out / name).exists() or (out / name).is_symlink()]
+        content = f"{', '.join(found)} without a {REPORT} of this library"
         if REPORT in found:
             report = json.loads((out / REPORT).read_bytes()) if (out / REPORT).is_file() else None
             other = report.get("kind") if isinstance(report, dict) else None
             if other == kind:
                 return
-            there = f"results of {other!r}" if isinstance(other, str) else f"a {REPORT} that is not ours"
+            content = f"results of {other!r}" if isinstance(other, str) else foreign
     except (ValueError, RecursionError):
-        there = f"a {REPORT} that is not ours"
+        content = foreign
     except OSError as error:
         raise StorageError(f"cannot read {out}: {error.strerror or error}; choose another place") from None
     if found:
         raise InputError(
-            f"{out} must be free, or hold results of {kind!r} to be replaced (got {there}): choose another --out"
+            f"{out} must be free, or hold results of {kind!r} to be replaced (got {content}): choose another --out"
         )
 
 
@@ -93,7 +102,15 @@ def write_results(
     figure: "Figure | None",
     report: dict[str, Any],
 ) -> None:
-    """Write the dataset, the picture (PNG and SVG) and the report of a run into a folder, or what there is of them."""
+    """Write the results of a command into a folder.
+
+    **Arguments:**
+
+    - `folder`: the folder.
+    - `data`: the dataset; `None` writes none.
+    - `figure`: the picture, written as PNG and SVG; `None` writes none.
+    - `report`: the report, as JSON values.
+    """
     from ..plotting.style import save
 
     if data is not None:
@@ -103,8 +120,8 @@ def write_results(
     (folder / REPORT).write_text(json.dumps(report, indent=1), encoding="utf-8")
 
 
-def report_results(out: Path, report: dict[str, Any], *, as_json: bool, names: Sequence[str] = NAMES) -> None:
-    """Print where the results are, and the report as JSON if asked for."""
+def report_results(out: Path, report: dict[str, Any], *, as_json: bool, names: Sequence[str] = RESULTS) -> None:
+    """Print the folder and the names of the results, and the report as JSON if asked to."""
     say(f"Written to {out}: {', '.join(names)}")
     if as_json:
         typer.echo(json.dumps(report))

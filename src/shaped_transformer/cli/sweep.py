@@ -1,4 +1,4 @@
-"""`sweep`: many designs into one store."""
+"""`sweep`: many designs, whose results are collected in one store."""
 
 import json
 import math
@@ -13,23 +13,23 @@ from ..analysis import sweeps
 from ..io.provenance import command_line
 from ..observables import OBSERVABLES
 from ..version import __version__
-from .options import Json, search_beside
-from .output import REPORT, new_table, print_table, report_results, results, say, write_results
+from .options import Json, search_modules_beside
+from .output import REPORT, new_table, print_table, report_results, results_folder, say, write_results
 
 if TYPE_CHECKING:
     import xarray
 
 PICTURES = ("figure.png", "figure.svg")
-
+"""Files of the picture."""
 ROWS = 40
-"""Points that the table shows; all are in the store."""
+"""Largest number of points in the table."""
 FAILED = 1
-"""Exit status where no point could be drawn."""
+"""Exit status if every point failed."""
 
 
 def sweep_command(
     specification: Annotated[Path, typer.Argument(help="YAML file: base, grid or list, keep.")],
-    out: Annotated[Path, typer.Option(help="Folder of the store; a sweep that was interrupted resumes there.")],
+    out: Annotated[Path, typer.Option(help="Folder of the store; an interrupted sweep resumes there.")],
     scheduler: Annotated[str | None, typer.Option(help="Address of a running Dask scheduler, tcp://host:port.")] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Local processes. Default: threads of this one, on all cores.")
@@ -53,8 +53,8 @@ def sweep_command(
     start = time.perf_counter()
     if trust:
         for file in sweeps.architecture_files(specification):
-            search_beside(file)
-    with results(out, "sweep") as folder:
+            search_modules_beside(file)
+    with results_folder(out, "sweep") as folder:
         sweep = sweeps.read(specification, trust=trust)
         try:
             outcome = sweeps.run(sweep, out, scheduler=scheduler, workers=workers, dashboard=dashboard, say=say)
@@ -71,18 +71,18 @@ def sweep_command(
             **asdict(outcome),
         }
         _print_table(sweeps.align_with_store(out, sweep), data)
-        some = outcome.computed + outcome.done > 0
-        write_results(folder, None, picture.plot(data) if some else None, report)
+        any_done = outcome.computed + outcome.done > 0
+        write_results(folder, None, picture.plot(data) if any_done else None, report)
     for failure in outcome.failed:
         say(f"failed: {failure.label}: {failure.error}")
     say(f"{outcome.computed} computed, {outcome.done} already done, {len(outcome.failed)} failed")
-    report_results(out, report, as_json=as_json, names=(sweeps.STORE, *(PICTURES if some else ()), REPORT))
-    if not some:
+    report_results(out, report, as_json=as_json, names=(sweeps.STORE, *(PICTURES if any_done else ()), REPORT))
+    if not any_done:
         raise typer.Exit(FAILED)
 
 
 def _print_table(sweep: sweeps.Sweep, data: "xarray.Dataset") -> None:
-    """The median of each statistic by point, and the probability of leaving the window."""
+    """Print the medians of each point, and its share of paths that left the window."""
     names = list(dict.fromkeys(name for index in sweep.indices() for name in sweep.parameters(index)))
     title = "Medians at the last layer, and the share of paths that left the window"
     table = new_table(title=title)
@@ -93,10 +93,10 @@ def _print_table(sweep: sweeps.Sweep, data: "xarray.Dataset") -> None:
         table.add_column(header, justify="right", no_wrap=True)
     indices = list(sweep.indices())
     for index in indices[:ROWS]:
-        chosen = sweep.parameters(index)
+        parameters = sweep.parameters(index)
         values = [data[name].to_numpy()[index][0 if name == "left" else 1] for name in (*sweep.keep, "left")]
         numbers = [f"{x:.3g}" if math.isfinite(x) else "—" for x in values]
-        table.add_row(*[str(sweeps.value_as_specified(chosen.get(name, ""))) for name in names], *numbers)
+        table.add_row(*[str(sweeps.value_as_specified(parameters.get(name, ""))) for name in names], *numbers)
     print_table(table)
     if len(indices) > ROWS:
         say(f"… and {len(indices) - ROWS} more points in the store.")

@@ -1,5 +1,4 @@
-"""The figures: one file each, with `compute` (settings → dataset), `draw` (dataset → picture) and `headline` (numbers).
+"""The figures, one file each: `compute` (settings → dataset), `headline` (→ numbers), `plot` (→ picture).
 
-`catalogue` knows them by name; `presets/` holds their settings; `comparison` and `frontier` are the pictures of the
-commands `compare`, `predict` and `advise`.
+`catalogue` finds them by name; `presets/` has their settings.
 """

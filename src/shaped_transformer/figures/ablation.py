@@ -1,11 +1,11 @@
-"""Rank collapse with the pieces of shaped attention taken away one by one, with and without skips.
+"""Rank collapse with the components of shaped attention removed one by one, with and without skips.
 
-The attention matrix is a·I + softmax(Y/τ) − b·U. The pieces are the identity (a), the centring (b) and the temperature
-(τ = τ0√(n n_k) instead of √n_k). Only all of them together keep both the rank and the norms of the tokens.
+The attention matrix is a·I + softmax(Y/τ) − b·U. The components are the identity (a), the centring (b) and the
+temperature (τ = τ0√(n n_k) instead of √n_k). Only all three together keep both the rank and the norms of the tokens.
 """
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,10 +15,10 @@ from ..design.layers import Residual, ShapedAttention
 from ..estimates import LEVELS, Estimate, median
 from ..inputs import equicorrelated
 from ..observables import OBSERVABLES
-from ..plotting.plots import band
+from ..plotting.plots import plot_band
 from ..plotting.style import SERIES
-from .observed import observe
-from .pieces import Pieces, Task
+from .observed import QUANTILES, draw_observables
+from .pieces import PieceRunner, Task
 from .settings import AtLeastTwo, Correlation, Samples
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.typing import LineStyleType
 
-PIECES = {
+VARIANTS = {
     "softmax only": (0.0, 0.0, False),
     "+ temperature": (0.0, 0.0, True),
     "+ identity": (1.0, 0.0, False),
@@ -42,7 +42,7 @@ SMALLEST = 1e-12
 
 
 def compute(
-    pieces: Pieces,
+    runner: PieceRunner,
     width: PositiveInt,
     depth: PositiveInt,
     gamma: PositiveFloat,
@@ -53,55 +53,46 @@ def compute(
     records: PositiveInt,
     seed: int,
 ) -> "xarray.Dataset":
-    """Draw attention layers with and without each piece, by the exact chain.
+    """Sample attention layers with and without each component, by the exact chain.
 
-    **Arguments:** `gamma`: of the branch where there is a skip of √(1 − γ²), else the branch stands alone; the rest as
-    in the figure `correlation`.
+    **Arguments:**
 
-    **Returns:** quantiles of effective rank and mean token norm through depth, over (skip, variant).
+    - `gamma`: strength of the branch beside a skip of √(1 − γ²); without a skip the strength is 1.
+    - the others as in the figure `correlation`.
+
+    **Returns:** quantiles of effective rank and mean token norm through depth, over (skip, variant), and their samples
+    at the last layer.
     """
     import xarray as xr
 
     v0 = equicorrelated(tokens, correlation)
     tasks: dict[str, Task] = {}
     for skip in SKIPS:
-        for name, (identity, uniform, cooled) in PIECES.items():
+        for name, (identity, uniform, shaped_temperature) in VARIANTS.items():
             attention = ShapedAttention(
                 tau0=tau0,
                 identity_gain=identity,
                 uniform_gain=uniform,
-                logit_gain=1.0 if cooled else tau0 * np.sqrt(width),
+                logit_gain=1.0 if shaped_temperature else tau0 * np.sqrt(width),
             )
             layer = Residual(attention, scale=gamma) if skip else Residual(attention, scale=1.0, skip=0.0)
             arch = Architecture(width, depth, (layer,))
             tasks[f"{SKIPS[skip]} {name}"] = partial(
-                observe, "chain", arch, v0, samples, seed, OBSERVED, record=records
+                draw_observables, "chain", arch, v0, samples, seed, OBSERVED, record=records
             )
-    done = pieces(tasks)
-    found = {
-        name: (
-            ("skip", "variant", "quantile", "layer"),
-            [
-                [np.quantile(done[f"{skip} {variant}"][name], LEVELS, axis=0) for variant in PIECES]
-                for skip in SKIPS.values()
-            ],
-        )
-        for name in OBSERVED
-    }
-    last = {
-        f"last {name}": (
-            ("skip", "variant", "sample"),
-            [[done[f"{skip} {variant}"][name][:, -1] for variant in PIECES] for skip in SKIPS.values()],
-        )
-        for name in OBSERVED
-    }
-    coords = {
+    done = runner.run(tasks)
+    out: dict[str, Any] = {}
+    for name in OBSERVED:
+        samples_of = [[done[f"{skip} {variant}"][name] for variant in VARIANTS] for skip in SKIPS.values()]
+        quantiles = [[np.quantile(x, LEVELS, axis=0) for x in row] for row in samples_of]
+        out[name] = (("skip", "variant", "quantile", "layer"), quantiles)
+        out[f"last {name}"] = (("skip", "variant", "sample"), [[x[:, -1] for x in row] for row in samples_of])
+    coords = QUANTILES | {
         "skip": list(SKIPS.values()),
-        "variant": list(PIECES),
-        "quantile": list(LEVELS),
+        "variant": list(VARIANTS),
         "layer": next(iter(done.values()))["depth"],
     }
-    return xr.Dataset(found | last, coords=coords, attrs={"gamma": gamma, "tokens": tokens})
+    return xr.Dataset(out, coords=coords, attrs={"gamma": gamma, "tokens": tokens})
 
 
 def headline(data: "xarray.Dataset") -> dict[str, Estimate[float]]:
@@ -115,7 +106,7 @@ def headline(data: "xarray.Dataset") -> dict[str, Estimate[float]]:
 
 
 def plot(data: "xarray.Dataset") -> "Figure":
-    """Plot effective rank and norm through depth, without skip on the left and with it on the right."""
+    """Plot effective rank and norm through depth, without skips on the left and with skips on the right."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 7.2), layout="constrained")
@@ -125,11 +116,11 @@ def plot(data: "xarray.Dataset") -> "Figure":
     colours = (*SERIES[1:], SERIES[0])
     for column, skip in zip(axes.T, data["skip"].values, strict=True):
         for panel, name in zip(column, OBSERVED, strict=True):
-            for variant, colour, style in zip(PIECES, colours, styles, strict=True):
+            for variant, colour, style in zip(VARIANTS, colours, styles, strict=True):
                 values = data[name].sel(skip=skip, variant=variant).to_numpy()
                 if name == "mean_token_norm":
                     values = np.maximum(values, SMALLEST)
-                band(panel, layer, values, colour, variant, style)
+                plot_band(panel, layer, values, colour, variant, style)
             panel.set_ylabel(OBSERVABLES[name].label)
         with_gamma = f" √(1 − γ²), γ = {data.attrs['gamma']:.3g}" if skip == SKIPS[True] else ""
         column[0].set_title(f"{skip}{with_gamma}", loc="left")

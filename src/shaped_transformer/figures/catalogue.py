@@ -1,4 +1,4 @@
-"""The figures by name: their settings, from files beside this one, and the way from settings to a finished picture."""
+"""The figures by name: their modules, settings and datasets."""
 
 import hashlib
 import importlib
@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..io.files import read_store
 from ..io.yaml import read_yaml
 from ..version import __version__
-from .pieces import Pieces
+from .pieces import PieceRunner
 
 if TYPE_CHECKING:
     import xarray
@@ -33,14 +33,15 @@ FIGURES = (
     "gradients",
     "training",
 )
-"""In the order of the documentation. Each is a module with `compute`, `draw`, `headline`, and a file of settings."""
+"""Names of the figures. Each is a module with `compute`, `headline` and `plot`, and a file of settings."""
 LONG = ("training",)
-"""Figures whose full settings take more than ten minutes: `--all` leaves these to be made by their names."""
+"""Figures that take more than ten minutes with full settings, and are therefore not part of `--all`."""
 PRESETS = Path(__file__).parent / "presets"
+"""Folder of the settings."""
 
 
-def module(name: str) -> ModuleType:
-    """Return the module of a figure.
+def load_module(name: str) -> ModuleType:
+    """Import the module of a figure.
 
     **Raises:** `InputError` if there is no such figure.
     """
@@ -50,20 +51,24 @@ def module(name: str) -> ModuleType:
 
 
 def description(name: str) -> str:
-    """Return in one line what a figure shows."""
-    return (module(name).__doc__ or "").strip().splitlines()[0]
+    """Return a line that says what a figure shows."""
+    return (load_module(name).__doc__ or "").strip().splitlines()[0]
 
 
 def settings(name: str, *, quick: bool = False, changes: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return the settings of a figure.
 
-    **Arguments:** `quick`: those that take seconds instead of the full ones; `changes`: what to set otherwise.
+    **Arguments:**
 
-    **Returns:** the keyword arguments of the figure's `compute`, checked.
+    - `name`: the figure.
+    - `quick`: whether to return the settings that take seconds, default the full ones.
+    - `changes`: settings to replace, default none.
 
-    **Raises:** `InputError` naming the setting that is wrong.
+    **Returns:** the checked keyword arguments of the figure's `compute`.
+
+    **Raises:** `InputError` with the setting that is wrong.
     """
-    module(name)
+    load_module(name)
     preset = read_yaml(PRESETS / f"{name}.yaml")
     return check(name, preset["quick" if quick else "full"] | (changes or {}))
 
@@ -71,7 +76,7 @@ def settings(name: str, *, quick: bool = False, changes: dict[str, Any] | None =
 def check(name: str, values: dict[str, Any]) -> dict[str, Any]:
     """Check settings against the signature of a figure's `compute`.
 
-    **Raises:** `InputError` naming the setting that is unknown, missing or of the wrong type.
+    **Raises:** `InputError` with the setting that is unknown, missing or of the wrong type.
     """
     from pydantic import ValidationError
 
@@ -88,34 +93,42 @@ def check(name: str, values: dict[str, Any]) -> dict[str, Any]:
 
 @lru_cache
 def _model(name: str) -> Any:
+    """Return the pydantic model of a figure's settings, made from the signature of its `compute`."""
     from pydantic import ConfigDict, create_model
 
-    parameters = list(inspect.signature(module(name).compute).parameters.values())[1:]  # the first takes the pieces
+    parameters = list(inspect.signature(load_module(name).compute).parameters.values())[1:]  # without the piece runner
     fields: Any = {p.name: (p.annotation, ...) for p in parameters}
     return create_model(f"settings of {name}", __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **fields)
 
 
-def unfinished(name: str, chosen: dict[str, Any], folder: Path) -> Pieces:
-    """Return the pieces of a figure with these settings that an earlier run may have left in a folder."""
-    made = json.dumps([name, chosen, __version__], sort_keys=True)
-    return Pieces(folder / f".pieces-{name}-{hashlib.sha256(made.encode()).hexdigest()[:12]}")
+def piece_runner(name: str, chosen: dict[str, Any], folder: Path) -> PieceRunner:
+    """Return the runner of a figure's pieces, which stores them in a folder.
+
+    It reads pieces that an earlier run with the same settings and version has left there.
+    """
+    key = json.dumps([name, chosen, __version__], sort_keys=True)
+    return PieceRunner(folder / f".pieces-{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}")
 
 
-def compute(name: str, chosen: dict[str, Any], pieces: Pieces | None = None) -> "xarray.Dataset":
+def compute(name: str, chosen: dict[str, Any], runner: PieceRunner | None = None) -> "xarray.Dataset":
     """Compute the dataset of a figure.
 
-    **Arguments:** `chosen`: its settings; `pieces`: where finished pieces are kept.
+    **Arguments:**
 
-    **Returns:** the dataset, which knows its figure, settings and version.
+    - `name`: the figure.
+    - `chosen`: its settings.
+    - `runner`: runner of its pieces; `None` (default) stores none.
+
+    **Returns:** the dataset, with the figure, its settings and the version as attributes.
     """
-    data: xarray.Dataset = module(name).compute(pieces or Pieces(), **chosen)
+    data: xarray.Dataset = load_module(name).compute(runner or PieceRunner(), **chosen)
     return data.assign_attrs(figure=name, settings=json.dumps(chosen), version=__version__)
 
 
 def load(name: str, path: Path) -> "xarray.Dataset":
     """Read the dataset of a figure.
 
-    **Raises:** `StorageError` if it cannot be read; `InputError` if it is another figure's.
+    **Raises:** `StorageError` if it cannot be read; `InputError` if it is the dataset of another figure.
     """
     data = read_store(path)
     if (found := data.attrs.get("figure")) != name:

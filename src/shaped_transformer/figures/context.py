@@ -1,20 +1,18 @@
-"""The same network on longer and longer contexts: what the number of tokens does, three views over each other."""
+"""The effect of the number of tokens: one network on longer and longer contexts, in all three views."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..design.architecture import shaped_transformer
 from ..design.definition import PositiveFloat, PositiveInt
 from ..design.masks import Mask
-from ..estimates import BOUNDS, LEVELS, Estimate, from_array, median, to_array
+from ..estimates import Estimate, from_array
 from ..inputs import equicorrelated
 from ..observables import OBSERVABLES
-from ..plotting.plots import legend, plain_ticks, view_band
+from ..plotting.plots import add_legend, label_plainly, plot_view_band
 from ..plotting.style import LABELS
-from .observed import counts, observe
-from .pieces import Pieces, Task
+from .observed import INTERVALS, QUANTILES, draw_observables, medians_along, quantiles_along, samples_by_view
+from .pieces import PieceRunner, Task
 from .settings import Correlation, PositiveInts, Samples
 
 if TYPE_CHECKING:
@@ -26,11 +24,11 @@ OBSERVED = {
     "effective_rank": f"{OBSERVABLES['effective_rank'].title} / m",
     "V11": OBSERVABLES["V11"].title,
 }
-"""Observables with their labels; the rank is shown as a share of the number of tokens."""
+"""Observables with their labels; the rank is divided by the number of tokens m."""
 
 
 def compute(
-    pieces: Pieces,
+    runner: PieceRunner,
     width: PositiveInt,
     depth: PositiveInt,
     tokens: PositiveInts,
@@ -45,20 +43,25 @@ def compute(
     long_samples: Samples,
     seed: int,
 ) -> "xarray.Dataset":
-    """Draw the shaped Transformer by all three views for several numbers of tokens.
+    """Sample the shaped Transformer by all three views for several numbers of tokens.
 
-    **Arguments:** `tokens`: numbers m, at most `width`; from `long_context` tokens on, `long_samples` are drawn by
-    every view, as a draw takes m³ time; the rest as in the figure `correlation`.
+    **Arguments:**
 
-    **Returns:** for each view and statistic its quantiles at the last layer over m, and its median with interval.
+    - `tokens`: numbers of tokens m, at most `width`.
+    - `mask`: mask of the attention.
+    - `long_context`, `long_samples`: from `long_context` tokens on, the number of samples of every view is
+      `long_samples`, because the time of a sample grows with m³.
+    - the others as in the figure `correlation`.
+
+    **Returns:** for each view and observable its quantiles at the last layer over m, and its median with interval.
     """
     import xarray as xr
 
     arch = shaped_transformer(width, depth, gamma=gamma, tau0=tau0, c_minus=c_minus, mask=mask)
-    drawn = counts(samples, network_samples)
+    counts = samples_by_view(samples, network_samples)
     tasks: dict[str, Task] = {
         f"{view} m={m}": partial(
-            observe,
+            draw_observables,
             view,
             arch,
             equicorrelated(m, correlation),
@@ -67,17 +70,17 @@ def compute(
             list(OBSERVED),
         )
         for m in tokens
-        for view, count in drawn.items()
+        for view, count in counts.items()
     }
-    done = pieces(tasks)
+    done = runner.run(tasks)
     out: dict[str, Any] = {}
-    for view in drawn:
+    for view in counts:
         for name in OBSERVED:
-            scale = [m if name == "effective_rank" else 1 for m in tokens]
-            last = [done[f"{view} m={m}"][name][:, -1] / s for m, s in zip(tokens, scale, strict=True)]
-            out[f"{view} {name}"] = (("tokens", "quantile"), [np.quantile(x, LEVELS) for x in last])
-            out[f"{view} median {name}"] = (("tokens", "bound"), to_array(median(x) for x in last))
-    coords = {"tokens": list(tokens), "quantile": list(LEVELS), "bound": list(BOUNDS)}
+            scales = [m if name == "effective_rank" else 1 for m in tokens]
+            last = [done[f"{view} m={m}"][name][:, -1] / s for m, s in zip(tokens, scales, strict=True)]
+            out[f"{view} {name}"] = quantiles_along("tokens", last)
+            out[f"{view} median {name}"] = medians_along("tokens", last)
+    coords: dict[str, Any] = {"tokens": list(tokens)} | QUANTILES | INTERVALS
     return xr.Dataset(out, coords=coords, attrs={"width": width, "depth": depth})
 
 
@@ -101,16 +104,16 @@ def plot(data: "xarray.Dataset") -> "Figure":
     tokens = data["tokens"].to_numpy()
     for panel, (name, label) in zip(figure.subplots(1, 3), OBSERVED.items(), strict=True):
         for view in LABELS:
-            view_band(panel, view, tokens, *data[f"{view} {name}"].to_numpy().T)
+            plot_view_band(panel, view, tokens, *data[f"{view} {name}"].to_numpy().T)
         panel.set(xscale="log", xlabel="tokens m", ylabel=f"{label}, at the last layer")
         panel.set_xticks(tokens, [str(m) for m in tokens])
         panel.set_xticks([], minor=True)
         if name == "V11":
             panel.set_yscale("log")
-            plain_ticks(panel.yaxis)
+            label_plainly(panel.yaxis)
         else:
             panel.set_ylim(0, 1.02)
-    legend(figure.axes[0], loc="upper right")
+    add_legend(figure.axes[0], loc="upper right")
     title = f"width {data.attrs['width']}, depth {data.attrs['depth']}: median and 5–95 % band"
     figure.suptitle(title, fontsize="medium", x=0.01, ha="left")
     return figure

@@ -1,8 +1,8 @@
 """How near the exact chain is to its limit: distance and error of the SDE against width at fixed depth/width.
 
-The left panel shows the largest gap between distribution functions; the right one what a user wants to know, by how
-much the SDE misses the median of a statistic at a width n, with the rate n^(−r) fitted to it. Medians, as the limit's
-explosions, rare as they are, weigh in means (theory §4).
+The left panel shows the largest difference between distribution functions. The right panel shows the error of the SDE
+in the median of a statistic at width n, with the fitted rate n^(−r). It uses medians because the rare explosions of the
+limit dominate means (theory §4).
 """
 
 from collections.abc import Callable, Sequence
@@ -16,14 +16,15 @@ from pydantic import Field
 from ..design.architecture import Architecture, shaped_transformer
 from ..design.definition import PositiveFloat, PositiveInt
 from ..design.masks import Mask
-from ..estimates import BOUNDS, Estimate, from_array, median, normal, to_array, two_sample
+from ..estimates import Estimate, from_array, median, normal, to_array, two_sample
 from ..inputs import Covariance, equicorrelated
 from ..numerics.arrays import Floats
-from ..plotting.plots import legend
+from ..plotting.plots import add_legend
 from ..plotting.style import SERIES
 from ..views.by_name import VIEWS
 from ..views.ensemble import Ensemble
-from .pieces import Arrays, Pieces, Task
+from .observed import INTERVALS
+from .pieces import Arrays, PieceRunner, Task
 from .settings import AtLeastTwo, Correlation, PositiveInts, Samples
 
 if TYPE_CHECKING:
@@ -33,18 +34,18 @@ if TYPE_CHECKING:
 
 Widths = Annotated[PositiveInts, Field(min_length=2)]
 RATES = np.linspace(-1.0, 4.0, 5001)
-"""Where the rate is sought: theory has it at 1 (§4), noise may have it anywhere."""
+"""Rates r among which the best is chosen: 1 in theory (§4), anywhere if the differences are noise."""
 
 OBSERVED: dict[str, Callable[[Ensemble], Floats]] = {
     "log norm of token 1, log V₁₁": lambda e: np.log(e.observe("V11")[:, -1]),
     "correlation ρ₁₂": lambda e: e.observe("rho12")[:, -1],
     "effective rank": lambda e: e.observe("effective_rank")[:, -1],
 }
-"""What is compared at the last layer, by its title."""
+"""The compared statistics of the last layer, by title."""
 
 
 def compute(
-    pieces: Pieces,
+    runner: PieceRunner,
     widths: Widths,
     time: PositiveFloat,
     gamma: PositiveFloat,
@@ -60,29 +61,34 @@ def compute(
 ) -> "xarray.Dataset":
     """Compare chain and SDE at the last layer for several widths, the depth being `time` × width.
 
-    **Arguments:** `widths`, `time`: where; `steps`: of the SDE, so many that its own error is small; the rest as in the
-    figure `correlation`. τ0 should be large enough that the limit does not explode (theory §4).
+    **Arguments:**
 
-    **Returns:** over (width, statistic), the Kolmogorov–Smirnov `distance` and `difference`, that of the medians, with
-    its interval; `rate`, fitted to the latter, with its interval, and its constant; `noise`, the
-    distance that two samples of one law exceed once in twenty.
+    - `widths`: widths n, at least two.
+    - `time`: depth over width.
+    - `tau0`: temperature constant, large enough that the limit does not explode (theory §4).
+    - `steps`: steps of the SDE, so many that its own error is small.
+    - the others as in the figure `correlation`.
+
+    **Returns:** over (width, statistic), the Kolmogorov–Smirnov `distance`, and the `difference` of the medians with
+    its interval; the `rate` fitted to the differences, with its interval, and its `constant`; `noise`, the distance
+    that two samples of the same distribution exceed with a probability of 5 %.
     """
     import xarray as xr
     from scipy.special import kolmogi
 
     v0 = equicorrelated(tokens, correlation)
 
-    def at(width: int) -> Architecture:
+    def design(width: int) -> Architecture:
         depth = max(1, round(time * width))
         return shaped_transformer(width, depth, gamma=gamma, tau0=tau0, c_plus=c_plus, c_minus=c_minus, mask=mask)
 
-    tasks: dict[str, Task] = {f"chain {n}": partial(_draws, "chain", at(n), v0, samples, seed) for n in widths}
-    tasks["sde"] = partial(_draws, "sde", at(max(widths)), v0, samples, seed, steps=steps)
-    done = pieces(tasks)
+    tasks: dict[str, Task] = {f"chain {n}": partial(_draw, "chain", design(n), v0, samples, seed) for n in widths}
+    tasks["sde"] = partial(_draw, "sde", design(max(widths)), v0, samples, seed, steps=steps)
+    done = runner.run(tasks)
     limit = done["sde"]
     distance = [[two_sample(done[f"chain {n}"][s], limit[s]).distance for s in OBSERVED] for n in widths]
     differences = [[_difference(done[f"chain {n}"][s], limit[s]) for n in widths] for s in OBSERVED]
-    fits = [fit_rate(np.asarray(widths), of_widths) for of_widths in differences]
+    fits = [fit_rate(np.asarray(widths), by_width) for by_width in differences]
     return xr.Dataset(
         {
             "distance": (("width", "statistic"), distance),
@@ -91,32 +97,33 @@ def compute(
             "constant": ("statistic", [constant for _, constant in fits]),
             "noise": float(kolmogi(0.05) * np.sqrt(2 / samples)),
         },
-        coords={"width": list(widths), "statistic": list(OBSERVED), "bound": list(BOUNDS)},
+        coords={"width": list(widths), "statistic": list(OBSERVED)} | INTERVALS,
         attrs={"time": time, "samples": samples},
     )
 
 
-def _draws(view: str, arch: Architecture, v0: Covariance, samples: int, seed: int, **options: Any) -> Arrays:
-    drawn = VIEWS[view].sample(arch, v0, samples, seed, record=1, **options)
-    return {name: np.asarray(f(drawn)) for name, f in OBSERVED.items()}
+def _draw(view: str, arch: Architecture, v0: Covariance, samples: int, seed: int, **options: Any) -> Arrays:
+    """Sample a view, and return the compared statistics."""
+    ensemble = VIEWS[view].sample(arch, v0, samples, seed, record=1, **options)
+    return {name: np.asarray(f(ensemble)) for name, f in OBSERVED.items()}
 
 
 def _difference(first: Floats, second: Floats) -> Estimate[float]:
-    """Return the difference of two medians, with an error from the widths of their intervals."""
-    one, other = median(first), median(second)
-    return normal(one.value - other.value, float(np.hypot(one.error, other.error)))
+    """Return the difference of the medians of two samples, with an error from the widths of their intervals."""
+    a, b = median(first), median(second)
+    return normal(a.value - b.value, float(np.hypot(a.error, b.error)))
 
 
 def fit_rate(widths: NDArray[Any], differences: Sequence[Estimate[float]]) -> tuple[Estimate[float], float]:
     """Fit difference = C·(n/n₀)^(−r), n₀ the smallest width, by weighted least squares.
 
-    For each r of `RATES` the best C is known. The standard error of r is half the width of the range in which χ² stays
-    within 1 of its minimum: at most half of `RATES`, where the differences say nothing about a rate.
+    For each r of `RATES` the best C has a closed form. The standard error of r is half the width of the range in which
+    χ² stays within 1 of its minimum. It is at most half the width of `RATES`, if the differences determine no rate.
 
     **Arguments:**
 
-    - `widths`: n, (widths,).
-    - `differences`: at each width, with normal intervals.
+    - `widths`: widths n, (widths,).
+    - `differences`: the difference at each width, with a normal interval.
 
     **Returns:** r with its interval, and C.
     """
@@ -143,8 +150,8 @@ def headline(data: "xarray.Dataset") -> dict[str, Estimate[float]]:
 def plot(data: "xarray.Dataset") -> "Figure":
     """Plot distances and errors against width.
 
-    How to read it: below the dotted line a distance cannot be told from zero with this many samples; the lines on the
-    right are the fitted rates.
+    How to read it: a distance below the dotted line cannot be distinguished from zero with this number of samples. The
+    lines on the right are the fitted rates.
     """
     from matplotlib.figure import Figure
 
@@ -170,5 +177,5 @@ def plot(data: "xarray.Dataset") -> "Figure":
         panel.set_xlabel(f"width n, at depth/width = {data.attrs['time']:g}")
         panel.set_xticks(width, [str(w) for w in width])
         panel.set_xticks([], minor=True)
-        legend(panel)
+        add_legend(panel)
     return figure

@@ -1,7 +1,7 @@
-"""Rank collapse and its cure: |ρ| against layer in four Transformers, and the law of ρ in the shaped one [ST].
+"""Rank collapse and its cure: |ρ| by layer in four Transformers, and the distribution of ρ in the shaped one [ST].
 
-The left panel is the paper's introduction in our words: softmax networks drive all tokens into one direction, at once
-without skips and slowly with norms; the shaped Transformer does not. The right panel sets its three views side by side.
+The left panel shows the argument of the paper's introduction: softmax attention turns all tokens into one direction,
+quickly without skips and slowly with norms; the shaped Transformer does not. The right panel compares its three views.
 """
 
 from functools import partial
@@ -13,10 +13,10 @@ from ..design import architecture as presets
 from ..design.definition import PositiveFloat, PositiveInt
 from ..estimates import LEVELS, Estimate, distance, median
 from ..inputs import equicorrelated
-from ..plotting.plots import band, densities, legend
+from ..plotting.plots import add_legend, plot_band, plot_densities
 from ..plotting.style import LABELS, SERIES
-from .observed import counts, observe
-from .pieces import Pieces, Task
+from .observed import QUANTILES, draw_observables, samples_by_view
+from .pieces import PieceRunner, Task
 from .settings import AtLeastTwo, Correlation, Samples
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ DESIGNS = {
 
 
 def compute(
-    pieces: Pieces,
+    runner: PieceRunner,
     width: PositiveInt,
     depth: PositiveInt,
     gamma: PositiveFloat,
@@ -47,12 +47,20 @@ def compute(
     records: PositiveInt,
     seed: int,
 ) -> "xarray.Dataset":
-    """Draw four Transformers by the exact chain, and the shaped one by all three views.
+    """Sample four Transformers by the exact chain, and the shaped one by all three views.
 
-    **Arguments:** of the shaped Transformer: `gamma`, `tau0`, `c_minus`; of all: `width`, `depth`; of the input:
-    `tokens`, all with this `correlation`; `samples` of chain and SDE, `network_samples`, `records` and `seed`.
+    **Arguments:**
 
-    **Returns:** quantiles of the mean |ρ| over pairs through depth by design, and draws of ρ₁₂ by view.
+    - `width`, `depth`: size of all four.
+    - `gamma`, `tau0`, `c_minus`: branch strength, temperature constant and negative slope of the shaped Transformer.
+    - `tokens`, `correlation`: number of tokens of the input, and their common correlation.
+    - `samples`: number of samples of chain and SDE.
+    - `network_samples`: number of real networks.
+    - `records`: number of recorded layers.
+    - `seed`: seed of all views.
+
+    **Returns:** quantiles of the mean |ρ| over pairs through depth by design, its samples at the last layer, and
+    samples of ρ₁₂ by view.
     """
     import xarray as xr
 
@@ -64,13 +72,16 @@ def compute(
         "shaped": shaped,
     }
     v0 = equicorrelated(tokens, correlation)
-    drawn = counts(samples, network_samples)
+    counts = samples_by_view(samples, network_samples)
     tasks: dict[str, Task] = {
-        f"design {name}": partial(observe, "chain", arch, v0, samples, seed, [SHOWN], record=records)
+        f"design {name}": partial(draw_observables, "chain", arch, v0, samples, seed, [SHOWN], record=records)
         for name, arch in designs.items()
     }
-    tasks |= {f"view {view}": partial(observe, view, shaped, v0, drawn[view], seed, ["rho12"]) for view in drawn}
-    done = pieces(tasks)
+    tasks |= {
+        f"view {view}": partial(draw_observables, view, shaped, v0, count, seed, ["rho12"])
+        for view, count in counts.items()
+    }
+    done = runner.run(tasks)
     paths = {name: done[f"design {name}"] for name in designs}
     return xr.Dataset(
         {
@@ -80,13 +91,13 @@ def compute(
             ),
             "last": (("design", "sample"), [p[SHOWN][:, -1] for p in paths.values()]),
         }
-        | {f"rho_{view}": (f"sample_{view}", done[f"view {view}"]["rho12"][:, -1]) for view in drawn},
-        coords={"design": list(designs), "quantile": list(LEVELS), "layer": paths["shaped"]["depth"]},
+        | {f"rho_{view}": (f"sample_{view}", done[f"view {view}"]["rho12"][:, -1]) for view in counts},
+        coords=QUANTILES | {"design": list(designs), "layer": paths["shaped"]["depth"]},
     )
 
 
 def headline(data: "xarray.Dataset") -> dict[str, Estimate[float]]:
-    """Return the medians at the last layer."""
+    """Return the medians at the last layer, and the distance between network and chain."""
     collapse = {f"median |ρ|, {DESIGNS[str(d)]}": median(data["last"].sel(design=d)) for d in data["design"].values}
     views = {f"median ρ12, {LABELS[view]}": median(data[f"rho_{view}"]) for view in LABELS}
     return collapse | views | {"KS distance, network to chain": distance(data["rho_network"], data["rho_chain"])}
@@ -99,12 +110,12 @@ def plot(data: "xarray.Dataset") -> "Figure":
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name, colour in zip(DESIGNS, (SERIES[3], SERIES[2], SERIES[1], SERIES[0]), strict=True):
-        band(left, data["layer"].to_numpy(), data["path"].sel(design=name).to_numpy(), colour, DESIGNS[name])
+        plot_band(left, data["layer"].to_numpy(), data["path"].sel(design=name).to_numpy(), colour, DESIGNS[name])
     left.set(xlabel="layer", ylabel="mean |ρ| over pairs of tokens", ylim=(0, 1.03))
     left.set_title("median and 5–95 % band, exact chain", loc="left")
-    legend(left, loc="center right")
-    densities(right, {view: data[f"rho_{view}"].to_numpy() for view in LABELS})
+    add_legend(left, loc="center right")
+    plot_densities(right, {view: data[f"rho_{view}"].to_numpy() for view in LABELS})
     right.set_xlabel("ρ of tokens 1 and 2, at the last layer")
     right.set_title("law of ρ in the shaped Transformer", loc="left")
-    legend(right)
+    add_legend(right)
     return figure

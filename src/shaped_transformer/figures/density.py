@@ -1,4 +1,4 @@
-"""The laws of V₁₁, V₁₂ and ρ₁₂ in the full shaped Transformer, three views over each other, for several γ [ST]."""
+"""Distributions of V₁₁, V₁₂ and ρ₁₂ in the full shaped Transformer for several γ, in all three views [ST]."""
 
 from functools import partial
 from typing import TYPE_CHECKING
@@ -8,10 +8,10 @@ from ..design.definition import PositiveFloat, PositiveInt
 from ..estimates import Estimate, distance, median
 from ..inputs import equicorrelated
 from ..observables import OBSERVABLES
-from ..plotting.plots import densities, legend
+from ..plotting.plots import add_legend, plot_densities
 from ..plotting.style import LABELS
-from .observed import counts, observe
-from .pieces import Pieces, Task
+from .observed import draw_observables, samples_by_view
+from .pieces import PieceRunner, Task
 from .settings import AtLeastTwo, Correlation, PositiveFloats, Samples
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ OBSERVED = ("V11", "V12", "rho12")
 
 
 def compute(
-    pieces: Pieces,
+    runner: PieceRunner,
     width: PositiveInt,
     depth: PositiveInt,
     gammas: PositiveFloats,
@@ -34,44 +34,47 @@ def compute(
     network_samples: Samples,
     seed: int,
 ) -> "xarray.Dataset":
-    """Draw the shaped Transformer by all three views for several γ.
+    """Sample the shaped Transformer by all three views for several γ.
 
-    **Arguments:** `gammas`: one column of the figure each; the rest as in the figure `correlation`.
+    **Arguments:**
 
-    **Returns:** for each view its draws at the last layer, (gamma, statistic, sample).
+    - `gammas`: branch strengths, one for each column of the figure.
+    - the others as in the figure `correlation`.
+
+    **Returns:** for each view its samples at the last layer, (gamma, statistic, sample).
     """
     import xarray as xr
 
     v0 = equicorrelated(tokens, correlation)
-    drawn = counts(samples, network_samples)
+    counts = samples_by_view(samples, network_samples)
     tasks: dict[str, Task] = {
         f"{view} gamma={gamma:g}": partial(
-            observe,
+            draw_observables,
             view,
             shaped_transformer(width, depth, gamma=gamma, tau0=tau0, c_minus=c_minus),
             v0,
-            drawn[view],
+            count,
             seed,
             OBSERVED,
         )
         for gamma in gammas
-        for view in drawn
+        for view, count in counts.items()
     }
-    done = pieces(tasks)
+    done = runner.run(tasks)
     return xr.Dataset(
         {
             view: (
                 ("gamma", "statistic", f"sample_{view}"),
                 [[done[f"{view} gamma={gamma:g}"][name][:, -1] for name in OBSERVED] for gamma in gammas],
             )
-            for view in drawn
+            for view in counts
         },
         coords={"gamma": list(gammas), "statistic": list(OBSERVED)},
     )
 
 
 def headline(data: "xarray.Dataset") -> dict[str, Estimate[float]]:
-    """Return for the largest γ the median norm by view, and for each γ the distances between views in ρ₁₂."""
+    """Return each view's median norm at the largest γ, and the distances of network and SDE to the chain at each γ."""
     last = data.isel(gamma=-1)
     numbers = {
         f"median V11 at γ = {float(last['gamma']):g}, {LABELS[v]}": median(last[v].sel(statistic="V11")) for v in LABELS
@@ -85,7 +88,7 @@ def headline(data: "xarray.Dataset") -> dict[str, Estimate[float]]:
 
 
 def plot(data: "xarray.Dataset") -> "Figure":
-    """Plot one column for each γ, one row for each statistic."""
+    """Plot the densities, with a column for each γ and a row for each statistic."""
     from matplotlib.figure import Figure
 
     gammas = data["gamma"].values
@@ -94,10 +97,10 @@ def plot(data: "xarray.Dataset") -> "Figure":
     for column, gamma in zip(axes.T, gammas, strict=True):
         column[0].set_title(f"γ = {float(gamma):g}", loc="left")
         for panel, name in zip(column, OBSERVED, strict=True):
-            panels = {view: data[view].sel(gamma=gamma, statistic=name).to_numpy() for view in LABELS}
-            densities(panel, panels, OBSERVABLES[name].scale)
+            samples = {view: data[view].sel(gamma=gamma, statistic=name).to_numpy() for view in LABELS}
+            plot_densities(panel, samples, OBSERVABLES[name].scale)
             panel.set_xlabel(OBSERVABLES[name].label)
     for panel in axes[:, 1:].flat:
         panel.set_ylabel("")
-    legend(axes[0, 0])
+    add_legend(axes[0, 0])
     return figure

@@ -1,7 +1,7 @@
 """Gradients through depth at initialisation: shaped, normalised and plain softmax Transformers, as PyTorch modules.
 
-Where tokens have become parallel, softmax attention no longer depends on the logits, and the query weights stop
-learning. The shaped Transformer needs no normalisation to keep the gradients of stream and weights of one order.
+Once the tokens are parallel, softmax attention no longer depends on the logits, and the query weights stop learning. In
+the shaped Transformer, the gradients of stream and weights keep the same order of magnitude without normalisation.
 """
 
 from functools import partial
@@ -14,10 +14,10 @@ from ..design.architecture import Architecture
 from ..design.definition import PositiveFloat, PositiveInt
 from ..estimates import Estimate, median
 from ..inputs import Covariance, equicorrelated
-from ..plotting.plots import band
+from ..plotting.plots import plot_band
 from ..plotting.style import SERIES
 from ..views.sampling import initial_factor
-from .pieces import Arrays, Pieces, Task
+from .pieces import Arrays, PieceRunner, Task
 from .settings import AtLeastTwo, Correlation
 
 if TYPE_CHECKING:
@@ -32,11 +32,11 @@ DESIGNS = {
 }
 QUANTITIES = {"stream": "gradient of the stream", "query": "gradient of the query weights"}
 SMALLEST = 1e-30
-"""Smallest gradient that the picture shows; below it lies rounding of double precision."""
+"""Smallest gradient that the picture shows: smaller ones are rounding errors of float64."""
 
 
 def compute(
-    pieces: Pieces,
+    runner: PieceRunner,
     width: PositiveInt,
     depth: PositiveInt,
     heads: PositiveInt,
@@ -47,19 +47,22 @@ def compute(
     networks: PositiveInt,
     seed: int,
 ) -> "xarray.Dataset":
-    """Draw networks of each design and the gradients of a random linear function of their output, in float64.
+    """Sample networks of each design, and the gradients of a random linear function of their output, in float64.
 
-    **Arguments:** of the shaped Transformer: `gamma`, `tau0`; of all: `width`, `depth`, `heads`; of the input:
-    `tokens`, all with this `correlation`; `networks`: of each design; `seed`.
+    **Arguments:**
 
-    **Returns:** Frobenius norms of the gradients over (design, quantity, network, block): of the stream at each block's
-    input, and of the block's query weights.
+    - `heads`: attention heads of all designs.
+    - `networks`: number of networks of each design.
+    - the others as in the figure `correlation`.
 
-    **Raises:** `MissingExtra` without PyTorch.
+    **Returns:** Frobenius norms of the gradients, over (design, network, block): `stream`, at the input of each block,
+    and `query`, of its query weights.
+
+    **Raises:** `MissingExtra` if PyTorch is not installed.
     """
     import xarray as xr
 
-    from .. import nn  # noqa: F401 - says which extra is missing, before any work
+    from .. import nn  # noqa: F401 - raises `MissingExtra` before any work
 
     shared: dict[str, Any] = {"heads": heads}
     designs = {
@@ -74,7 +77,7 @@ def compute(
         for name, arch in designs.items()
         for i in range(networks)
     }
-    done = pieces(tasks)
+    done = runner.run(tasks)
     return xr.Dataset(
         {
             quantity: (
@@ -88,7 +91,7 @@ def compute(
 
 
 def _gradients(architecture: Architecture, v0: Covariance, seed: int) -> Arrays:
-    """Norms of the gradients in one network, per block."""
+    """Return the norms of the gradients in one network, by block."""
     import torch
 
     from .. import nn
@@ -110,7 +113,7 @@ def _gradients(architecture: Architecture, v0: Covariance, seed: int) -> Arrays:
 
 
 def headline(data: "xarray.Dataset") -> dict[str, Estimate[float]]:
-    """Return over how large a factor the gradients of each design range, and how the skipless ones fall."""
+    """Return the ratio of the largest to the smallest gradient of each design, and the decay without skips."""
     numbers = {}
     for design in ("shaped", "pre-norm"):
         for quantity in QUANTITIES:
@@ -118,14 +121,14 @@ def headline(data: "xarray.Dataset") -> dict[str, Estimate[float]]:
             ranges = norms.max(axis=1) / norms.min(axis=1)
             numbers[f"largest over smallest, {QUANTITIES[quantity]}, {DESIGNS[design]}"] = median(ranges)
     query = data["query"].sel(design="skipless").to_numpy()
-    upto = min(5, query.shape[1])
-    fall = query.max(axis=1) / np.maximum(query[:, upto - 1], SMALLEST)
-    numbers[f"largest over that of block {upto}, {QUANTITIES['query']}, {DESIGNS['skipless']}"] = median(fall)
+    block = min(5, query.shape[1])
+    decay = query.max(axis=1) / np.maximum(query[:, block - 1], SMALLEST)
+    numbers[f"largest over that of block {block}, {QUANTITIES['query']}, {DESIGNS['skipless']}"] = median(decay)
     return numbers
 
 
 def plot(data: "xarray.Dataset") -> "Figure":
-    """Plot the gradients' norms against the block, medians and bands over networks."""
+    """Plot medians and ranges over networks of the gradients' norms, against the block."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4.6), layout="constrained")
@@ -135,7 +138,7 @@ def plot(data: "xarray.Dataset") -> "Figure":
     for panel, (quantity, label) in zip(axes, QUANTITIES.items(), strict=True):
         for (name, title), colour in zip(DESIGNS.items(), colours, strict=True):
             norms = np.maximum(data[quantity].sel(design=name).to_numpy(), SMALLEST)
-            band(panel, blocks, np.quantile(norms, (0, 0.5, 1), axis=0), colour, title)
+            plot_band(panel, blocks, np.quantile(norms, (0, 0.5, 1), axis=0), colour, title)
         panel.set(yscale="log", xlabel="block", ylabel=f"norm of the {label}")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize="small")

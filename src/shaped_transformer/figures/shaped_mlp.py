@@ -1,8 +1,8 @@
-"""Shaped against unshaped perceptrons: paths and laws of ρ, norms and explosion by activation [NC].
+"""Shaped and unshaped perceptrons: paths and distributions of ρ, norms and explosion by activation [NC].
 
-Without shaping two tokens become parallel; with a ReLU of slopes 1 + c/√n their correlation follows an SDE, here also
-in its own two-token form dρ = [ν(ρ) − ρ(1 − ρ²)/2] dt + (1 − ρ²) dB. With a smooth activation the norm of one token is
-stable, neutral or explosive by the sign of β = ¾φ''(0)² + φ'''(0).
+Without shaping two tokens become parallel. With a ReLU of slopes 1 + c/√n their correlation follows an SDE, which is
+also sampled in its own form for two tokens, dρ = [ν(ρ) − ρ(1 − ρ²)/2] dt + (1 − ρ²) dB. With a smooth activation the
+norm of one token is stable, neutral or explosive, depending on the sign of β = ¾φ''(0)² + φ'''(0).
 """
 
 from functools import partial
@@ -13,32 +13,33 @@ import numpy as np
 from ..design.activations import Activation, ShapedReLU, ShapedSmooth, Smooth
 from ..design.architecture import Architecture, shaped_mlp
 from ..design.definition import PositiveFloat, PositiveInt
-from ..estimates import BOUNDS, LEVELS, Estimate, distance, from_array, median, share
+from ..estimates import LEVELS, Estimate, distance, from_array, median, share
 from ..inputs import equicorrelated
 from ..numerics.arrays import Floats
-from ..plotting.plots import band, densities, legend
+from ..plotting.plots import add_legend, bin_edges, density_in_bins, plot_band, plot_densities
 from ..plotting.style import COLOURS, LABELS, SERIES
 from ..views.stopping import WINDOW
-from .observed import counts, observe
-from .pieces import Arrays, Pieces, Task
+from .observed import INTERVALS, QUANTILES, draw_observables, samples_by_view
+from .pieces import Arrays, PieceRunner, Task
 from .settings import Correlation, Samples
 
 if TYPE_CHECKING:
     import xarray
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
 def bent(x: Floats) -> Floats:
-    """A softplus through the origin with slope 1: φ'' = ½, φ''' = 0, β = 3/16 > 0."""
+    """Return a softplus through the origin with slope 1: φ'' = ½, φ''' = 0, β = 3/16 > 0."""
     return np.asarray(2 * (np.logaddexp(0, x) - np.log(2)))
 
 
 WEIGHT = (np.sqrt(5.5) - 2) * 8 / 3
-"""The root of (3/16)w² + 2w − 2, at which `balanced` has β = 0."""
+"""The root w of (3/16)w² + 2w − 2, at which `balanced` has β = 0."""
 
 
 def balanced(x: Floats) -> Floats:
-    """w·`bent` + (1 − w)·tanh with φ'' = w/2, φ''' = −2(1 − w), so that β = (3/16)w² − 2(1 − w) = 0."""
+    """Return w·`bent` + (1 − w)·tanh with φ'' = w/2, φ''' = −2(1 − w), so that β = (3/16)w² − 2(1 − w) = 0."""
     return np.asarray(WEIGHT * bent(x) + (1 - WEIGHT) * np.tanh(x))
 
 
@@ -47,10 +48,13 @@ ACTIVATIONS: dict[str, Smooth] = {
     "balanced, β = 0": Smooth(balanced, WEIGHT / 2, -2 * (1 - WEIGHT)),
     "softplus, β = 3/16": Smooth(bent, 0.5, 0.0),
 }
+"""Smooth activations by title, with one of each sign of β."""
+VIEWS = {"unshaped": ("network", "chain"), "shaped": ("network", "chain", "sde")}
+"""Views of the perceptrons with ReLUs; the unshaped one has no SDE."""
 
 
 def compute(
-    pieces: Pieces,
+    runner: PieceRunner,
     width: PositiveInt,
     depth: PositiveInt,
     c_plus: float,
@@ -65,14 +69,19 @@ def compute(
     steps: PositiveInt,
     seed: int,
 ) -> "xarray.Dataset":
-    """Draw perceptrons of Dense layers: two tokens with ReLUs, one token with smooth activations.
+    """Sample perceptrons of Dense layers: two tokens with ReLUs, one token with smooth activations.
 
-    **Arguments:** `c_plus`, `c_minus`: of the shaped ReLU; `a`: of the smooth activations, whose drift goes as a⁻²;
-    `paths`: sample paths to draw, if there are so many; `samples` of chain and SDE, `network_samples`, and
-    `norm_samples` with smooth activations; `steps` of the SDEs; the rest as in the figure `correlation`.
+    **Arguments:**
 
-    **Returns:** paths and draws of ρ, unshaped and shaped, by view; quantiles of the norm through depth and the share
-    of exploded paths by activation for chain and SDE.
+    - `c_plus`, `c_minus`: slopes of the shaped ReLU, 1 + c/√n.
+    - `a`: scale of the smooth activations, to whose power −2 their drift is proportional.
+    - `paths`: largest number of sample paths in the picture.
+    - `norm_samples`: number of samples with smooth activations.
+    - `steps`: steps of the SDEs.
+    - the others as in the figure `correlation`.
+
+    **Returns:** paths and samples of ρ, unshaped and shaped, by view; by activation, for chain and SDE, quantiles of
+    the norm through depth and the share of exploded paths.
     """
     import xarray as xr
 
@@ -80,12 +89,12 @@ def compute(
     two, one = equicorrelated(2, correlation), np.ones((1, 1))
     unshaped = shaped_mlp(width, depth, activation=Activation("relu"))
     shaped = shaped_mlp(width, depth, activation=ShapedReLU(c_plus, c_minus))
-    number = counts(samples, network_samples)
+    counts = samples_by_view(samples, network_samples)
     tasks: dict[str, Task] = {}
-    for name, arch, views in (("unshaped", unshaped, ("network", "chain")), ("shaped", shaped, tuple(number))):
-        for view in views:
+    for name, arch in (("unshaped", unshaped), ("shaped", shaped)):
+        for view in VIEWS[name]:
             tasks[f"{name} {view}"] = partial(
-                observe, view, arch, two, number[view], seed, ["rho12"], record=records, **_steps(view, steps)
+                draw_observables, view, arch, two, counts[view], seed, ["rho12"], record=records, **_steps(view, steps)
             )
     tasks["two tokens"] = partial(_two_tokens, correlation, c_plus - c_minus, depth / width, samples, steps, seed)
     for name, phi in ACTIVATIONS.items():
@@ -94,28 +103,29 @@ def compute(
             tasks[f"{name} {view}"] = partial(
                 _norms, view, arch, one, norm_samples, seed, record=records, **_steps(view, steps)
             )
-    done = pieces(tasks)
+    done = runner.run(tasks)
     out: dict[str, Any] = {"rho two tokens": ("sample_chain", done["two tokens"]["rho"])}
-    for key in ("unshaped network", "unshaped chain", "shaped network", "shaped chain", "shaped sde"):
-        rho = done[key]["rho12"]
-        out[f"rho {key}"] = (f"sample_{key.split()[1]}", rho[:, -1])
-        out[f"path {key}"] = (("path", f"layer_{key.split()[1]}"), rho[:paths])
+    for name, view in ((name, view) for name, views in VIEWS.items() for view in views):
+        rho = done[f"{name} {view}"]["rho12"]
+        out[f"rho {name} {view}"] = (f"sample_{view}", rho[:, -1])
+        out[f"path {name} {view}"] = (("path", f"layer_{view}"), rho[:paths])
     for view in ("chain", "sde"):
-        found = [done[f"{name} {view}"] for name in ACTIVATIONS]
-        out[f"norm {view}"] = (("activation", "quantile", f"layer_{view}"), [f["quantiles"] for f in found])
-        out[f"exploded {view}"] = (("activation", "bound"), [f["exploded"] for f in found])
-    coords: dict[str, Any] = {f"layer_{view}": done[f"shaped {view}"]["depth"] for view in number}
-    coords |= {"activation": list(ACTIVATIONS), "quantile": list(LEVELS), "bound": list(BOUNDS)}
+        norms = [done[f"{name} {view}"] for name in ACTIVATIONS]
+        out[f"norm {view}"] = (("activation", "quantile", f"layer_{view}"), [x["quantiles"] for x in norms])
+        out[f"exploded {view}"] = (("activation", "bound"), [x["exploded"] for x in norms])
+    coords: dict[str, Any] = {f"layer_{view}": done[f"shaped {view}"]["depth"] for view in counts}
+    coords |= {"activation": list(ACTIVATIONS)} | QUANTILES | INTERVALS
     return xr.Dataset(out, coords=coords, attrs={"time": depth / width, "width": width})
 
 
 def _steps(view: str, steps: int) -> dict[str, int]:
+    """Return the argument `steps` of a view's `sample`, which only the SDE has."""
     return {"steps": steps} if view == "sde" else {}
 
 
 def _norms(view: str, arch: Architecture, v0: Floats, samples: int, seed: int, **options: Any) -> Arrays:
-    """Quantiles of the norm through depth, and the share of paths that exploded (those that stopped included)."""
-    found = observe(view, arch, v0, samples, seed, ["V11"], **options)
+    """Return quantiles of the norm through depth, and the share of paths that exploded or were stopped."""
+    found = draw_observables(view, arch, v0, samples, seed, ["V11"], **options)
     norm = found["V11"]
     exploded = share((norm > WINDOW[1]).any(axis=1) | (found["stopped"] <= arch.depth))
     return {
@@ -126,9 +136,9 @@ def _norms(view: str, arch: Architecture, v0: Floats, samples: int, seed: int, *
 
 
 def _two_tokens(correlation: float, bend: float, time: float, samples: int, steps: int, seed: int) -> Arrays:
-    """Draws at `time` of the two-token SDE [NC], by Euler steps of z = artanh ρ, whose noise is additive.
+    """Sample the SDE of the correlation of two tokens [NC], up to `time`.
 
-    Itô: dz = [ν(ρ)/(1 − ρ²) + ρ/2] dt + dB.
+    The Euler steps are those of z = artanh ρ, whose noise is additive: dz = [ν(ρ)/(1 − ρ²) + ρ/2] dt + dB (Itô).
     """
     rng = np.random.default_rng([seed, 2])
     z, h = np.full(samples, np.arctanh(correlation)), time / steps
@@ -141,8 +151,8 @@ def _two_tokens(correlation: float, bend: float, time: float, samples: int, step
 
 def headline(data: "xarray.Dataset") -> dict[str, Estimate[float]]:
     """Return the medians of ρ, the distance of the two-token SDE, and the shares of exploded paths."""
-    rho = {key: data[f"rho {key}"] for key in ("unshaped network", "unshaped chain", "shaped network", "shaped chain")}
-    numbers = {f"median ρ, {key}": median(draws) for key, draws in rho.items()}
+    keys = [f"{name} {view}" for name in VIEWS for view in ("network", "chain")]
+    numbers = {f"median ρ, {key}": median(data[f"rho {key}"]) for key in keys}
     numbers["median ρ, shaped SDE"] = median(data["rho shaped sde"])
     numbers["KS distance of ρ, two-token SDE to SDE"] = distance(data["rho two tokens"], data["rho shaped sde"])
     for view in ("chain", "sde"):
@@ -152,31 +162,44 @@ def headline(data: "xarray.Dataset") -> dict[str, Estimate[float]]:
 
 
 def plot(data: "xarray.Dataset") -> "Figure":
-    """Plot paths of ρ above, laws below; on the right norms and exploded paths by activation."""
+    """Plot paths (top) and densities (bottom) of ρ with ReLUs; on the right norms and explosion by activation."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 7.4), layout="constrained")
     axes = figure.subplots(2, 3)
-    for column, name, views in ((0, "unshaped", ("network", "chain")), (1, "shaped", ("network", "chain", "sde"))):
-        top, bottom = axes[:, column]
-        for view in ("network", "sde"):
-            if view in views:
-                layers, paths = data[f"layer_{view}"].to_numpy(), data[f"path {name} {view}"].to_numpy()
-                top.plot(layers, paths.T, color=COLOURS[view], linewidth=0.8, alpha=0.7)
-                top.plot([], [], color=COLOURS[view], label=LABELS[view])
-        top.set(xlabel="layer", ylabel="correlation ρ of two tokens", ylim=(-1.03, 1.03))
-        top.set_title(f"{name} ReLU: sample paths", loc="left")
-        densities(bottom, {view: data[f"rho {name} {view}"].to_numpy() for view in views})
-        bottom.set_xlabel("correlation ρ at the last layer")
-        bottom.set_title(f"{name} ReLU: law", loc="left")
-        legend(top, loc="lower right")
-    _two_token_density(axes[1, 1], data["rho two tokens"].to_numpy(), data["rho shaped chain"].to_numpy())
+    for (top, bottom), name in zip(axes.T, VIEWS, strict=False):
+        _plot_correlation(top, bottom, data, name)
+    edges = bin_edges(data["rho shaped chain"].to_numpy())
+    rho = data["rho two tokens"].to_numpy()
+    density = density_in_bins(rho, edges, len(rho))
+    label = "two-token SDE of ρ"
+    axes[1, 1].stairs(density, edges, color=SERIES[0], linestyle=":", linewidth=2, label=label)
     for panel in axes[1, :2]:
-        legend(panel, loc="upper left")
-    top, bottom = axes[:, 2]
+        add_legend(panel, loc="upper left")
+    _plot_norms(axes[0, 2], axes[1, 2], data)
+    return figure
+
+
+def _plot_correlation(top: "Axes", bottom: "Axes", data: "xarray.Dataset", name: str) -> None:
+    """Plot sample paths of ρ through depth, and its densities at the last layer, of one perceptron with ReLUs."""
+    for view in ("network", "sde"):
+        if view in VIEWS[name]:
+            layers, paths = data[f"layer_{view}"].to_numpy(), data[f"path {name} {view}"].to_numpy()
+            top.plot(layers, paths.T, color=COLOURS[view], linewidth=0.8, alpha=0.7)
+            top.plot([], [], color=COLOURS[view], label=LABELS[view])
+    top.set(xlabel="layer", ylabel="correlation ρ of two tokens", ylim=(-1.03, 1.03))
+    top.set_title(f"{name} ReLU: sample paths", loc="left")
+    plot_densities(bottom, {view: data[f"rho {name} {view}"].to_numpy() for view in VIEWS[name]})
+    bottom.set_xlabel("correlation ρ at the last layer")
+    bottom.set_title(f"{name} ReLU: law", loc="left")
+    add_legend(top, loc="lower right")
+
+
+def _plot_norms(top: "Axes", bottom: "Axes", data: "xarray.Dataset") -> None:
+    """Plot the norm of one token through depth, and the share of exploded paths, by smooth activation."""
+    layers = data["layer_chain"].to_numpy()
     for index, (name, colour) in enumerate(zip(ACTIVATIONS, SERIES, strict=False)):
-        layers = data["layer_chain"].to_numpy()
-        band(top, layers, data["norm chain"].sel(activation=name).to_numpy(), colour, name)
+        plot_band(top, layers, data["norm chain"].sel(activation=name).to_numpy(), colour, name)
         for offset, view in ((-0.12, "chain"), (0.12, "sde")):
             value, low, high = data[f"exploded {view}"].sel(activation=name).to_numpy()
             label = None if index else LABELS[view]
@@ -184,16 +207,8 @@ def plot(data: "xarray.Dataset") -> "Figure":
             bottom.errorbar(index + offset, value, size, fmt="o", color=COLOURS[view], capsize=3, label=label)
     top.set(xlabel="layer", ylabel="norm of one token, V₁₁", yscale="log")
     top.set_title("smooth activations: median, 5–95 %", loc="left")
-    legend(top)
+    add_legend(top)
     bottom.set_xticks(range(len(ACTIVATIONS)), [name.replace(", ", "\n") for name in ACTIVATIONS])
     bottom.set(ylabel=f"share of paths above {WINDOW[1]:g}", ylim=(-0.01, None), xlim=(-0.5, len(ACTIVATIONS) - 0.5))
     bottom.set_title("explosion, with 95 % bars", loc="left")
-    legend(bottom, loc="upper left")
-    return figure
-
-
-def _two_token_density(axes: Any, rho: Floats, reference: Floats) -> None:
-    low, high = np.quantile(reference, (0.01, 0.99))
-    edges = np.linspace(low, high, 32)
-    density = np.histogram(rho, edges)[0] / (len(rho) * np.diff(edges))
-    axes.stairs(density, edges, color=SERIES[0], linestyle=":", linewidth=2, label="two-token SDE of ρ")
+    add_legend(bottom, loc="upper left")

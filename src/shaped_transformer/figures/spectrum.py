@@ -1,7 +1,7 @@
 """Eigenvalues of V through depth with many tokens: deep linear and shaped networks, against closed forms [DL].
 
-Without drift the logarithms of the eigenvalues spread linearly in depth (Newman's exponents of products of Gaussian
-matrices), and their mean is known exactly (theory §5).
+In the linear network the logarithms of the eigenvalues spread linearly in depth (Newman's exponents of products of
+Gaussian matrices), and their mean is known exactly (theory §5).
 """
 
 from functools import partial
@@ -14,9 +14,9 @@ from ..design.definition import PositiveFloat, PositiveInt
 from ..estimates import LEVELS, Estimate, mean, median
 from ..inputs import equicorrelated
 from ..numerics.arrays import Floats
-from ..plotting.plots import band, legend
-from .observed import observe
-from .pieces import Pieces, Task
+from ..plotting.plots import add_legend, plot_band
+from .observed import QUANTILES, draw_observables
+from .pieces import PieceRunner, Task
 from .settings import AtLeastTwo, Samples
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 DESIGNS = {"linear": "deep linear network", "shaped": "shaped Transformer"}
 SHOWN = 6
-"""Eigenvalues that the picture shows, evenly spaced from the largest to the smallest."""
+"""Number of eigenvalues in the picture, evenly spaced from the largest to the smallest."""
 
 
 def compute(
-    pieces: Pieces,
+    runner: PieceRunner,
     width: PositiveInt,
     depth: AtLeastTwo,
     gamma: PositiveFloat,
@@ -40,12 +40,16 @@ def compute(
     records: AtLeastTwo,
     seed: int,
 ) -> "xarray.Dataset":
-    """Draw both networks by the exact chain from orthonormal tokens.
+    """Sample both networks by the exact chain, from orthonormal tokens.
 
-    **Arguments:** as in the figure `correlation`; `tokens` at most `width`.
+    **Arguments:**
 
-    **Returns:** quantiles of the log-eigenvalues through depth; their mean over the spectrum and the slopes of the
-    extreme ones in each sample; `exact mean`, `exponent`: the closed forms of the linear network.
+    - `tokens`: number of tokens, at most `width`.
+    - the others as in the figure `correlation`.
+
+    **Returns:** quantiles of the logarithms of the eigenvalues through depth; in each sample their mean over the
+    spectrum at the last layer (`mean log`) and their slopes over the second half of the depth (`slope`); the closed
+    forms of the linear network (`exact mean`, `exponent`).
     """
     import xarray as xr
 
@@ -55,10 +59,10 @@ def compute(
         "shaped": presets.shaped_transformer(width, depth, gamma=gamma, tau0=tau0),
     }
     tasks: dict[str, Task] = {
-        name: partial(observe, "chain", arch, v0, samples, seed, ["eigenvalues"], record=records)
+        name: partial(draw_observables, "chain", arch, v0, samples, seed, ["eigenvalues"], record=records)
         for name, arch in designs.items()
     }
-    done = pieces(tasks)
+    done = runner.run(tasks)
     smallest = np.finfo(np.float64).tiny
     logs = {name: np.log(np.maximum(done[name]["eigenvalues"], smallest)) for name in designs}
     layer = done["linear"]["depth"]
@@ -76,20 +80,22 @@ def compute(
             "exponent": ("eigenvalue", exponent),
             "exact mean": ("layer", layer * exponent.mean()),
         },
-        coords={
-            "design": list(designs),
-            "quantile": list(LEVELS),
-            "layer": layer,
-            "eigenvalue": np.arange(1, tokens + 1),
-        },
+        coords=QUANTILES | {"design": list(designs), "layer": layer, "eigenvalue": np.arange(1, tokens + 1)},
     )
 
 
 def newman(width: int, tokens: int) -> Floats:
     """Return the exponents of a deep linear network, lim log λ_i / d = ψ((n − i + 1)/2) + log(2/n), largest first.
 
-    Their mean is exactly the mean of log λ / d from orthonormal tokens, at any depth (theory §5); one by one they hold
-    in the limit of large depth (Newman 1986, for products of Gaussian matrices).
+    At any depth, their mean is exactly the mean of log λ / d from orthonormal tokens (theory §5). Each one holds in the
+    limit of large depth (Newman 1986, for products of Gaussian matrices).
+
+    **Arguments:**
+
+    - `width`: width n.
+    - `tokens`: number of tokens m, at most n.
+
+    **Returns:** (m,).
     """
     from scipy.special import digamma
 
@@ -112,7 +118,7 @@ def headline(data: "xarray.Dataset") -> dict[str, Estimate[float]]:
 
 
 def plot(data: "xarray.Dataset") -> "Figure":
-    """Plot eigenvalues on a log scale through depth, with the closed forms over the linear network's."""
+    """Plot eigenvalues through depth, with the closed forms of the linear network."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -124,7 +130,7 @@ def plot(data: "xarray.Dataset") -> "Figure":
     for panel, design in zip(axes, data["design"].values, strict=True):
         for index, colour in zip(shown, colours, strict=True):
             quantiles = np.exp(data["log eigenvalue"].sel(design=design, eigenvalue=index).to_numpy())
-            band(panel, layer, quantiles, mpl.colors.to_hex(colour), f"λ{index}")
+            plot_band(panel, layer, quantiles, mpl.colors.to_hex(colour), f"λ{index}")
         panel.set(yscale="log", xlabel="layer")
         panel.set_title(DESIGNS[str(design)], loc="left")
     half = len(layer) // 2
@@ -137,5 +143,5 @@ def plot(data: "xarray.Dataset") -> "Figure":
         axes[0].plot(layer[half:], np.exp(line[half:]), ":", color="black", label=label)
     axes[0].plot(layer, np.exp(data["exact mean"]), "--", color="black", label="geometric mean, closed form")
     axes[0].set_ylabel("eigenvalues of V")
-    legend(axes[0], loc="lower left")
+    add_legend(axes[0], loc="lower left")
     return figure

@@ -1,7 +1,7 @@
 """Training on real text: shaped Transformers and baselines, loss against steps and against seconds, by depth.
 
-Every variant gets the same small search over its one learning rate, with the first seed; the others train at the rate
-found. Rates by parameter group are part of the shaped variants, one rate for all parameters part of the baselines.
+Each variant gets the same small search over its learning rate with the first seed; the other seeds use the best rate.
+The shaped variants have rates by parameter group, the baselines one rate for all parameters.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..design.definition import Count, PositiveInt
 from ..estimates import Estimate, exact, spread
 from ..plotting.style import SERIES
-from .pieces import Arrays, Pieces, Task
+from .pieces import Arrays, PieceRunner, Task
 from .settings import Axis, PositiveFloats, PositiveInts
 
 if TYPE_CHECKING:
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CELL = ("variant", "depth")
-"""Dimensions of what is trained as a causal language model."""
+"""Dimensions of the causal language models."""
 REFERENCES = ("pre-norm", "pre-norm-groups")
-"""What the shaped Transformer is measured against: pre-norm as usual, and with its own rates."""
+"""Baselines of the shaped Transformer in the numbers: pre-norm with one rate, and with rates by parameter group."""
 INTERVAL = "range over seeds"
-"""What the intervals of this figure's numbers are; those of other figures are at 95 %."""
-LOOKS = {
+"""Kind of the intervals of this figure's numbers; those of other figures are at 95 %."""
+STYLES = {
     "shaped-fixed": (SERIES[0], "-"),
     "shaped-learn": (SERIES[0], "--"),
     "shaped-recover": (SERIES[0], ":"),
@@ -47,9 +47,9 @@ LOOKS = {
 }
 """Colour and line of each variant."""
 READING = "lines: medians of the seeds; bands: their range; × where a run was stopped because it diverged"
-"""What the curves are, on the picture."""
+"""Explanation of the curves in the picture."""
 TOP = 8.0
-"""Losses above are of runs that diverge."""
+"""Largest loss in the picture: higher losses are of runs that diverge."""
 AXES = {
     "loss": ("seed", "step"),
     "stopped": ("seed",),
@@ -58,11 +58,11 @@ AXES = {
     "search": ("searched",),
     "search_stopped": ("searched",),
 }
-"""Of what the search finds for each recipe."""
+"""Dimensions of the arrays of `_search`, besides that of the recipes."""
 
 
 def compute(
-    pieces: Pieces,
+    runner: PieceRunner,
     variants: Axis[list[str]],
     depths: PositiveInts,
     width: PositiveInt,
@@ -83,21 +83,31 @@ def compute(
 
     **Arguments:**
 
-    - `variants`: names of `training.VARIANTS`; `depths`: of each, all with this `width` and these `heads`.
-    - `steps`, `batch`, `tokens`, `vocabulary`: of a run, as in a recipe; `held_out`: sequences of the held-out loss.
-    - `rates`: the learning rates that are searched, with the first of the `seeds`; the best is used with the others.
-    - `masked_variants`, `masked_depth`, `masked_steps`, `masked_vocabulary`: of the masked language models, which get
-      the same search.
+    - `variants`: names of `training.VARIANTS`.
+    - `depths`: depths of each variant.
+    - `width`, `heads`, `steps`, `batch`, `tokens`, `vocabulary`: as in a recipe.
+    - `rates`: the learning rates of the search.
+    - `seeds`: seeds; the first is that of the search, the others train at the best rate.
+    - `held_out`: number of sequences of the held-out loss.
+    - `masked_variants`, `masked_depth`, `masked_steps`, `masked_vocabulary`: the same of the masked language models,
+      which get the same search; no step means no models.
 
-    **Returns:** over (variant, depth, seed, step) the training `loss`, held at its last value from the step on at which
-    a run was stopped because it diverged (that of guessing, where it was stopped at once); `stopped`, that step, or
-    steps + 1; `final`, the held-out loss at the end, or the last training loss where there is none; `rate`; `search`,
-    the final losses over (variant, depth, searched), with `search_stopped`; `step_seconds`; `masked_…`, the same of the
-    masked models; the unigram entropies. Attributes: `data`, `sha256`, `torch`.
+    **Returns:** a dataset with
 
-    **Raises:** `MissingExtra` without the extra `training`; `StorageError` where the text is not installed.
+    - `loss`: training loss over (variant, depth, seed, step). If a run was stopped because it diverged, the last value
+      is repeated, or the loss of guessing if it was stopped at once.
+    - `stopped`: step at which a run was stopped, or steps + 1.
+    - `final`: held-out loss at the end, or the last training loss if there is none.
+    - `rate`: the best learning rate.
+    - `search`, `search_stopped`: the final losses of the search over (variant, depth, searched), and their `stopped`.
+    - `step_seconds`: time of a step, s.
+    - `entropy`: unigram entropy of the held-out text.
+    - `masked_…`: the same of the masked models.
+    - attributes `data`, `sha256` and `torch`: the text, its hash, and the version of PyTorch.
+
+    **Raises:** `MissingExtra` if the extra `training` is missing; `StorageError` if the text is not installed.
     """
-    from ..training import Recipe  # says which extra is missing, before any work
+    from ..training import Recipe  # raises `MissingExtra` before any work
     from ..training.task import prepare
 
     base = Recipe(
@@ -112,28 +122,21 @@ def compute(
     )
     cells = [replace(base, variant=v, depth=d) for v in variants for d in depths]
     masked = _masked_recipes(base, masked_variants, masked_depth, masked_steps, masked_vocabulary)
-    task = prepare(base)  # reports what is wrong with recipes or text before any work
-    timed = pieces({"seconds of a step": partial(_seconds, variants, depths, base)})["seconds of a step"]
+    task = prepare(base)  # raises errors of recipes or text before any work
+    timed = runner.run({"seconds of a step": partial(_seconds, variants, depths, base)})["seconds of a step"]
     data = _empty(variants, depths, rates, seeds, steps)
     data = data.assign_attrs(data=task.source, sha256=task.sha256, torch=metadata.version("torch"))
     data = data.assign(step_seconds=(CELL, timed["seconds"]), entropy=next(iter(task.facts.values())))
     shape = (len(variants), len(depths))
-    for name, values in _search(pieces, cells, rates, seeds).items():
+    for name, values in _search(runner, cells, rates, seeds).items():
         data[name] = ((*CELL, *AXES[name]), values.reshape(*shape, *values.shape[1:]))
-    if not masked:
-        return data
-    data = data.assign_coords(masked_variant=masked_variants, masked_step=_logged_steps(masked_steps))
-    data["masked_entropy"] = next(iter(prepare(masked[0]).facts.values()))
-    for name, values in _search(pieces, masked, rates, seeds).items():
-        axes = ["masked_step" if axis == "step" else axis for axis in AXES[name]]
-        data[f"masked_{name}"] = (("masked_variant", *axes), values)
-    return data
+    return _with_masked(data, runner, masked, rates, seeds) if masked else data
 
 
 def _empty(
     variants: Sequence[str], depths: Sequence[int], rates: Sequence[float], seeds: Sequence[int], steps: int
 ) -> "xarray.Dataset":
-    """Return the dataset's coordinates."""
+    """Return the dataset with its coordinates alone."""
     import xarray as xr
 
     from ..training import VARIANTS
@@ -151,34 +154,54 @@ def _empty(
 
 
 def _logged_steps(steps: int) -> NDArray[np.int64]:
+    """Return the steps whose losses a run logs."""
     from ..training.search import logged_steps
 
     return logged_steps(steps)
 
 
 def _seconds(variants: Sequence[str], depths: Sequence[int], base: Any) -> Arrays:
+    """Return the time of a step of every variant and depth."""
     from ..training.search import step_seconds
 
     return {"seconds": step_seconds(variants, depths, base)}
 
 
 def _masked_recipes(base: Any, variants: Sequence[str], depth: int, steps: int, vocabulary: int) -> list[Any]:
-    """Return the recipes of the masked models, whose schedule falls to 0; none where there are no steps."""
+    """Return the recipes of the masked models, whose learning rate falls to 0; none if there are no steps."""
     if not steps:
         return []
     options = {"depth": depth, "steps": steps, "vocabulary": vocabulary, "schedule": "cosine", "warmup": steps // 20}
     return [replace(base, task="masked-lm", variant=variant, **options) for variant in variants]
 
 
-def _search(pieces: Pieces, recipes: list[Any], rates: Sequence[float], seeds: Sequence[int]) -> Arrays:
-    """Train each recipe at every rate with the first seed, and at the best with the others; arrays over recipes."""
+def _with_masked(
+    data: "xarray.Dataset", runner: PieceRunner, recipes: list[Any], rates: Sequence[float], seeds: Sequence[int]
+) -> "xarray.Dataset":
+    """Train the masked models, and return the dataset with their losses."""
+    from ..training.task import prepare
+
+    variants = [recipe.variant for recipe in recipes]
+    data = data.assign_coords(masked_variant=variants, masked_step=_logged_steps(recipes[0].steps))
+    data["masked_entropy"] = next(iter(prepare(recipes[0]).facts.values()))
+    for name, values in _search(runner, recipes, rates, seeds).items():
+        axes = ["masked_step" if axis == "step" else axis for axis in AXES[name]]
+        data[f"masked_{name}"] = (("masked_variant", *axes), values)
+    return data
+
+
+def _search(runner: PieceRunner, recipes: list[Any], rates: Sequence[float], seeds: Sequence[int]) -> Arrays:
+    """Train each recipe at every rate with the first seed, and at the best rate with the others.
+
+    **Returns:** arrays whose first dimension is the recipe, the others as in `AXES`.
+    """
     from ..training.search import rank, run_losses
 
     def task(recipe: Any, rate: float, seed: int) -> tuple[str, Task]:
         name = f"{recipe.task} {recipe.variant} depth={recipe.depth} lr={rate:g} seed={seed}"
         return name, partial(run_losses, replace(recipe, lr=rate, seed=seed))
 
-    found = pieces(dict(task(recipe, rate, seeds[0]) for recipe in recipes for rate in rates))
+    found = runner.run(dict(task(recipe, rate, seeds[0]) for recipe in recipes for rate in rates))
 
     def run(recipe: Any, rate: float, seed: int) -> Arrays:
         return found[task(recipe, rate, seed)[0]]
@@ -187,7 +210,7 @@ def _search(pieces: Pieces, recipes: list[Any], rates: Sequence[float], seeds: S
         return min(rates, key=lambda rate: rank(run(recipe, rate, seeds[0]), recipe.steps))
 
     chosen = [(recipe, best(recipe)) for recipe in recipes]
-    found |= pieces(dict(task(recipe, rate, seed) for recipe, rate in chosen for seed in seeds[1:]))
+    found |= runner.run(dict(task(recipe, rate, seed) for recipe, rate in chosen for seed in seeds[1:]))
     ends = {
         name: [[run(r, rate, seed)[name] for seed in seeds] for r, rate in chosen]
         for name in ("loss", "stopped", "final")
@@ -200,8 +223,8 @@ def _search(pieces: Pieces, recipes: list[Any], rates: Sequence[float], seeds: S
 def headline(data: "xarray.Dataset") -> dict[str, Estimate[float]]:
     """Return final held-out losses, losses and step times over those of pre-norm, and the unigram entropies.
 
-    A loss is the median of the runs that ended; where none did there is the first step at which one was stopped. The
-    intervals are the ranges over seeds; of times, which are one number, there is none.
+    A loss is the median over seeds of the runs that did not diverge. If all diverged, the number is the step at which
+    they were stopped. The intervals are ranges over seeds; a time is a single number without an interval.
     """
     numbers: dict[str, Estimate[float]] = {}
     variants, titles = data["variant"].to_numpy(), data["title"].to_numpy()
@@ -210,7 +233,7 @@ def headline(data: "xarray.Dataset") -> dict[str, Estimate[float]]:
         at = data.sel(depth=depth)
         for variant, title in zip(variants, titles, strict=True):
             one = at.sel(variant=variant)
-            numbers |= _end(f"depth {depth}, {title}", "loss", one["final"], one["stopped"], steps)
+            numbers |= _final(f"depth {depth}, {title}", "loss", one["final"], one["stopped"], steps)
         for reference in [r for r in REFERENCES if {r, "shaped-learn"} <= set(variants)]:
             ours, theirs = at.sel(variant="shaped-learn"), at.sel(variant=reference)
             name = f"depth {depth}, shaped, learn over {theirs['title'].item()}"
@@ -222,25 +245,25 @@ def headline(data: "xarray.Dataset") -> dict[str, Estimate[float]]:
         for variant in data["masked_variant"].to_numpy():
             one = data.sel(masked_variant=variant)
             ends = (one["masked_final"], one["masked_stopped"], int(data["masked_step"][-1]))
-            numbers |= _end(variant, "masked loss", *ends)
+            numbers |= _final(variant, "masked loss", *ends)
         entropies.append(("masked", "masked_entropy"))
     for name, key in entropies:
         numbers[f"unigram entropy of the held-out text, {name} vocabulary"] = exact(float(data[key]))
     return numbers
 
 
-def _end(of: str, what: str, final: Any, stopped: Any, steps: int) -> dict[str, Estimate[float]]:
-    """Return the final losses of the runs that did not diverge; where all did, the steps at which they were stopped."""
+def _final(runs: str, quantity: str, final: Any, stopped: Any, steps: int) -> dict[str, Estimate[float]]:
+    """Return the final loss of the runs that did not diverge; if all diverged, the step at which they were stopped."""
     losses, stops = final.to_numpy(), stopped.to_numpy()
     ended = stops > steps
     if not ended.any():
-        return {f"step at which all diverged, {of}": spread(stops)}
+        return {f"step at which all diverged, {runs}": spread(stops)}
     note = "" if ended.all() else f" ({(~ended).sum()} of {len(ended)} diverged)"
-    return {f"{what}, {of}{note}": spread(losses[ended])}
+    return {f"{quantity}, {runs}{note}": spread(losses[ended])}
 
 
 def plot(data: "xarray.Dataset") -> "Figure":
-    """Plot the losses against steps (top) and seconds (below), a column for each depth, and the masked ones."""
+    """Plot losses against steps (top) and seconds (bottom), with a column for each depth and one for masked models."""
     from matplotlib.figure import Figure
 
     depths = data["depth"].to_numpy()
@@ -252,17 +275,17 @@ def plot(data: "xarray.Dataset") -> "Figure":
         for variant in data["variant"].to_numpy():
             one = at.sel(variant=variant)
             for row, scale in enumerate((1.0, float(one["step_seconds"]))):
-                _curve(axes[row, column], one, variant, scale, str(one["title"].item()))
+                _plot_curve(axes[row, column], one, variant, scale, str(one["title"].item()))
         for row, unit in enumerate(("step", "seconds")):
             axes[row, column].set(xlabel=unit, title=f"depth {depth}" if row == 0 else "")
-            _entropy(axes[row, column], float(data["entropy"]))
+            _plot_entropy(axes[row, column], float(data["entropy"]))
     for row in range(2):
         axes[row, 0].set_ylabel("training loss (nats)")
         limits = [axis.get_ylim() for axis in axes[row, : len(depths)]]
         for axis in axes[row, : len(depths)]:
             axis.set_ylim(min(low for low, _ in limits), min(max(high for _, high in limits), TOP))
     if masked:
-        _masked(axes[:, -1], data)
+        _plot_masked(axes[:, -1], data)
     figure.legend(
         *axes[0, 0].get_legend_handles_labels(),
         loc="outside lower center",
@@ -275,27 +298,28 @@ def plot(data: "xarray.Dataset") -> "Figure":
     return figure
 
 
-def _look(variant: str) -> dict[str, Any]:
-    colour, style = LOOKS[variant]
+def _style(variant: str) -> dict[str, Any]:
+    """Return colour and line of a variant, as arguments of `Axes.plot`."""
+    colour, style = STYLES[variant]
     return {"color": colour, "linestyle": style}
 
 
-def _curve(axes: "Axes", one: "xarray.Dataset", variant: str, scale: float, label: str | None = None) -> None:
-    """Median and range over seeds, up to where the first of them was stopped; a cross there."""
-    steps, look = one["step"].to_numpy(), _look(variant)
+def _plot_curve(axes: "Axes", one: "xarray.Dataset", variant: str, scale: float, label: str | None = None) -> None:
+    """Plot median and range over seeds, up to the step at which the first was stopped, which a cross marks."""
+    steps, style = one["step"].to_numpy(), _style(variant)
     until = int(one["stopped"].min())
     shown = steps < until
     x, losses = steps[shown] * scale, one["loss"].to_numpy()[:, shown]
     if not shown.any():
         return
-    axes.fill_between(x, losses.min(0), losses.max(0), color=look["color"], alpha=0.2, linewidth=0)
-    axes.plot(x, np.median(losses, 0), label=label, linewidth=1.3, **look)
+    axes.fill_between(x, losses.min(0), losses.max(0), color=style["color"], alpha=0.2, linewidth=0)
+    axes.plot(x, np.median(losses, 0), label=label, linewidth=1.3, **style)
     if until <= steps[-1]:
-        axes.plot(x[-1:], np.median(losses, 0)[-1:], marker="x", color=look["color"], linestyle="none")
+        axes.plot(x[-1:], np.median(losses, 0)[-1:], marker="x", color=style["color"], linestyle="none")
 
 
-def _entropy(axes: "Axes", entropy: float) -> None:
-    """Mark the loss of a model that knows the frequencies of the tokens and nothing else."""
+def _plot_entropy(axes: "Axes", entropy: float) -> None:
+    """Plot a line at the loss of a model that knows only the frequencies of the tokens."""
     axes.axhline(entropy, color="#bbbbbb", linewidth=0.8, zorder=0)
     place = axes.get_yaxis_transform()
     axes.text(
@@ -303,26 +327,26 @@ def _entropy(axes: "Axes", entropy: float) -> None:
     )
 
 
-def _masked(axes: NDArray[Any], data: "xarray.Dataset") -> None:
-    """Plot the masked models above; below, final losses against depth, and at the top the runs that diverged."""
+def _plot_masked(axes: NDArray[Any], data: "xarray.Dataset") -> None:
+    """Plot the masked models (top), and final losses of all others against depth, with crosses for diverged runs."""
     curves = data[["masked_loss", "masked_stopped"]].rename(
         masked_loss="loss", masked_stopped="stopped", masked_step="step"
     )
     for variant in data["masked_variant"].to_numpy():
-        _curve(axes[0], curves.sel(masked_variant=variant), variant, 1.0)
-    _entropy(axes[0], float(data["masked_entropy"]))
+        _plot_curve(axes[0], curves.sel(masked_variant=variant), variant, 1.0)
+    _plot_entropy(axes[0], float(data["masked_entropy"]))
     axes[0].set(title="masked language models", xlabel="step")
     axes[0].set_ylim(top=float(data["masked_entropy"]) + 1)
     ended = data["stopped"] > data["step"][-1]
     final = data["final"].where(ended).median("seed")
     rows = 0
     for variant in data["variant"].to_numpy():
-        axes[1].plot(data["depth"], final.sel(variant=variant), marker="o", markersize=3, **_look(variant))
+        axes[1].plot(data["depth"], final.sel(variant=variant), marker="o", markersize=3, **_style(variant))
         diverged = data["depth"][~ended.sel(variant=variant).all("seed").to_numpy()]
         if diverged.size:
             height = np.full(diverged.size, 0.96 - 0.05 * rows)
-            look = {"marker": "x", "transform": axes[1].get_xaxis_transform()}
-            axes[1].plot(diverged, height, **_look(variant) | look | {"linestyle": "none"})
+            cross = {"marker": "x", "linestyle": "none", "transform": axes[1].get_xaxis_transform()}
+            axes[1].plot(diverged, height, **_style(variant) | cross)
             rows += 1
     low, high = axes[1].get_ylim()
     axes[1].set_ylim(low, high + 0.06 * rows * (high - low))

@@ -1,1 +1,1 @@
-"""What all pictures share, and the pictures of the commands `compare`, `predict`, `advise` and `sweep`."""
+"""Plots: their common style, the parts that several share, and the pictures of commands."""

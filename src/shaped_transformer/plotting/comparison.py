@@ -1,4 +1,4 @@
-"""Densities at the last layer, and medians with bands against depth, for the views over each other."""
+"""The picture of `compare` and `predict`: densities at the last layer and bands against depth, by view."""
 
 from typing import TYPE_CHECKING
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from ..estimates import LEVELS
 from ..observables import OBSERVABLES
-from .plots import densities, view_band
+from .plots import plot_densities, plot_view_band
 from .style import LABELS
 
 if TYPE_CHECKING:
@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
 
 def plot(data: "xarray.DataTree") -> "Figure":
-    """Plot what `Comparison.to_datatree` returned.
+    """Plot a comparison.
 
-    **Returns:** a Matplotlib figure: on top the densities of ρ₁₂ and V₁₁ at the last layer, below their medians with
-    5–95 % bands against depth. One token has no ρ, and its column is left out.
+    How to read it: if the curves of two views coincide, the views agree in distribution.
 
-    How to read it: where the curves of two views lie on each other, the views agree in distribution.
+    **Arguments:**
+
+    - `data`: what `Comparison.to_datatree` returns.
+
+    **Returns:** a Matplotlib figure: in the first row the densities of ρ₁₂ and V₁₁ at the last layer, in the second
+    their medians with 5–95 % bands against depth. For one token, which has no ρ, the first column is left out.
     """
     from matplotlib.figure import Figure
 
@@ -30,17 +34,17 @@ def plot(data: "xarray.DataTree") -> "Figure":
     axes = figure.subplots(2, len(columns), squeeze=False)
     for observable, (top, bottom) in zip(columns, axes.T, strict=True):
         name, label, scale = observable.name, observable.label, observable.scale
-        densities(top, {v: d[name].to_numpy()[:, -1] for v, d in views.items()}, scale)
+        plot_densities(top, {v: d[name].to_numpy()[:, -1] for v, d in views.items()}, scale)
         top.set_xlabel(f"{label}, at the last layer")
         for view, dataset in views.items():
             quantiles = np.quantile(dataset[name].to_numpy(), LEVELS, axis=0)
-            view_band(bottom, view, dataset["depth"].to_numpy(), *quantiles)
+            plot_view_band(bottom, view, dataset["depth"].to_numpy(), *quantiles)
         bottom.set(xlabel="layer", ylabel=label, yscale=scale)
         if scale == "linear":
             bottom.set_ylim(-1.02, 1.02)
         else:
             low, high = bottom.get_ylim()
-            if high < 2 * low:  # a norm that hardly moves: a scale on which that can be seen
+            if high < 2 * low:  # a norm that hardly changes: ticks need a wider range
                 bottom.set_ylim(low / 2, high * 2)
     axes[0, 0].set_title("distribution at the last layer", loc="left")
     axes[1, 0].set_title("median and 5–95 % band against depth", loc="left")

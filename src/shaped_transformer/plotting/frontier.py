@@ -1,4 +1,4 @@
-"""The frontier of stability: the largest γ against τ0, and how many networks are healthy there."""
+"""The picture of `advise`: the largest stable γ against τ0."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 
 def compute(advice: "Advice") -> "xarray.Dataset":
-    """Return the frontier as a dataset over `tau0`; `gamma` is NaN where no γ is stable."""
+    """Return the frontier of an advice as a dataset.
+
+    **Returns:** over `tau0`, `gamma`, which is NaN where no γ is stable, and `healthy` with its interval
+    (`healthy_low`, `healthy_high`); the arguments of `advise` are attributes.
+    """
     import xarray as xr
 
     points = advice.frontier
@@ -24,11 +28,11 @@ def compute(advice: "Advice") -> "xarray.Dataset":
         "healthy_low": [p.healthy.low for p in points],
         "healthy_high": [p.healthy.high for p in points],
     }
-    question = ("depth", "width", "tokens", "heads", "probability", "rank_share", "confidence", "samples", "seed")
+    arguments = ("depth", "width", "tokens", "heads", "probability", "rank_share", "confidence", "samples", "seed")
     return xr.Dataset(
         {name: ("tau0", values) for name, values in columns.items()},
         coords={"tau0": [p.tau0 for p in points]},
-        attrs={name: getattr(advice, name) for name in question} | {"advised_tau0": advice.tau0},
+        attrs={name: getattr(advice, name) for name in arguments} | {"advised_tau0": advice.tau0},
     )
 
 
