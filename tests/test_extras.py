@@ -1,4 +1,4 @@
-"""What needs an extra says so where it is missing, and is not imported before it is used."""
+"""Extras: a part that lacks one names it, and no extra is imported before it is used."""
 
 import subprocess
 import sys
@@ -47,7 +47,7 @@ def test_neither_pytorch_nor_hugging_face_is_imported_with_the_library() -> None
     assert not {"torch", "transformers", "matplotlib"} & set(done.stdout.split())
 
 
-def test_a_wrong_recipe_is_told_before_pytorch_is_imported(tmp_path: Path) -> None:
+def test_a_wrong_recipe_is_an_error_before_pytorch_is_imported(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     code = (
         "import sys, atexit; from shaped_transformer.cli import main;"
@@ -60,7 +60,7 @@ def test_a_wrong_recipe_is_told_before_pytorch_is_imported(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_figure_that_needs_an_extra_names_it(tmp_path: Path) -> None:
+def test_a_figure_without_its_extra_names_it_and_writes_nothing(tmp_path: Path) -> None:
     code = BLOCKED.format(packages=("torch",), part="PRESETS")
     code += "from shaped_transformer.cli import main; sys.argv = ['x', 'figure', 'gradients', '--quick']; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
@@ -81,7 +81,7 @@ def test_training_without_its_extra_writes_nothing(command: list[str], tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_unknown_parts_are_attribute_errors() -> None:
+def test_an_unknown_part_is_an_attribute_error() -> None:
     import shaped_transformer as st
 
     with pytest.raises(AttributeError, match="no attribute 'tf'"):

@@ -1,4 +1,4 @@
-"""Observables: pure functions of V, and one registry by which every part of the library names them."""
+"""Observables: pure functions of V, and the registry that names them."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ def test_correlation_of_a_zero_token_is_zero() -> None:
     np.testing.assert_allclose(correlation(v), [[1, 1, 0], [1, 1, 0], [0, 0, 0]])
 
 
-def test_effective_rank_runs_from_one_to_m() -> None:
+def test_the_effective_rank_is_between_1_and_m() -> None:
     values = np.array([[1.0, 0, 0], [2, 2, 2], [0, 0, 0], [1, 1, 0]])
     np.testing.assert_allclose(effective_rank(values), [1, 3, 1, 2])
 
@@ -38,7 +38,7 @@ def test_an_observable_of_pairs_needs_two_tokens() -> None:
         alone.observe("rho12")
 
 
-def test_the_stopping_time_ends_at_each_record() -> None:
+def test_the_stopping_time_is_at_most_the_time_of_the_record() -> None:
     doubling = st.Architecture(16, 40, (st.Residual(st.MLP(st.Activation("identity")), 1.0, skip=1.0),))
     e = st.chain.sample(doubling, np.eye(2), samples=50, seed=0, record=[0, 2, 40], stop=(0.0, 100.0))
     assert (e.stopped < 40).all()

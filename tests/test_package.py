@@ -1,4 +1,4 @@
-"""The package as a whole: each module is found where its name says."""
+"""The package as a whole: the name of a module always refers to that module."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ for found in pkgutil.walk_packages(shaped_transformer.__path__, "shaped_transfor
         continue
     package = importlib.import_module(parent)
     try:
-        before = getattr(package, name, None)  # what the package itself says, before the module is imported
+        before = getattr(package, name, None)  # the attribute of the package before the module is imported
         module = importlib.import_module(found.name)
     except ImportError:
         continue  # its extra is not installed

@@ -29,7 +29,7 @@ class Work:
 
 @pytest.fixture
 def interrupted(tmp_path: Path) -> Work:
-    """Work whose first two pieces are finished and stored."""
+    """Return work of which two pieces are finished and stored."""
     work = Work(interrupted=True)
     runner = PieceRunner(tmp_path / "pieces")
     with pytest.raises(KeyboardInterrupt):

@@ -11,13 +11,14 @@ import typer
 from ..errors import InputError, MissingExtra, ShapedTransformerError
 from ..figures import catalogue
 from ..io.provenance import command_line
-from ..io.yaml import parse_yaml
 from ..version import __version__
-from .options import Json
+from .options import Json, parse_settings
 from .output import check_owner, new_table, print_table, report_results, results_folder, say, write_results
 
 if TYPE_CHECKING:
     import xarray
+
+parsed = parse_settings  # the name in tests/training/test_recipe.py
 
 PROVENANCE = ("data", "sha256", "torch")
 """Attributes of a dataset that name its sources, beside the settings."""
@@ -53,7 +54,7 @@ def figure_command(
         _make_all_figures(quick, out or Path("runs/figures"), as_json=as_json)
     else:
         folder = out or Path("runs/figures") / str(name)
-        report = _make_figure(str(name), folder, quick, parsed(changes or []), dataset)
+        report = _make_figure(str(name), folder, quick, parse_settings(changes or []), dataset)
         report_results(folder, report, as_json=as_json)
 
 
@@ -146,14 +147,3 @@ def _compute(name: str, chosen: dict[str, Any], out: Path) -> "xarray.Dataset":
 def _kind(name: str) -> str:
     """Return the kind of a figure's results."""
     return f"figure {name}"
-
-
-def parsed(changes: list[str]) -> dict[str, Any]:
-    """Read KEY=VALUE pairs, values in YAML."""
-    out = {}
-    for change in changes:
-        key, equals, value = change.partition("=")
-        if not equals:
-            raise InputError(f"--set needs KEY=VALUE (got {change!r})")
-        out[key.strip()] = parse_yaml(value, f"--set {change}: the value")
-    return out

@@ -13,6 +13,7 @@ import typer
 from .. import inputs
 from ..design.architecture import PRESETS, Architecture
 from ..errors import InputError
+from ..io.yaml import parse_yaml
 from .output import say
 
 Samples = Annotated[int, typer.Option(help="Draws of the chain and of the SDE.")]
@@ -187,6 +188,17 @@ def read_mask(mask: str) -> Any:
     if not Path(mask).exists():
         raise InputError(f"--mask must be full, causal or a .npy file; there is no file {mask}")
     return inputs.read_array(Path(mask))
+
+
+def parse_settings(settings: list[str]) -> dict[str, Any]:
+    """Return the values of the option `--set`, given as KEY=VALUE with a value in YAML, by key."""
+    values = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise InputError(f"--set needs KEY=VALUE (got {setting!r})")
+        values[key.strip()] = parse_yaml(value, f"--set {setting}: the value")
+    return values
 
 
 def flag(name: str) -> str:

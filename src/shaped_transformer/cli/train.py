@@ -12,8 +12,7 @@ import typer
 
 from ..errors import MissingExtra
 from .ending import exit_process
-from .figure import parsed
-from .options import Json
+from .options import Json, parse_settings
 from .output import say
 
 
@@ -34,7 +33,7 @@ def train_command(
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from ..training import read
 
-    chosen = read(recipe, parsed(changes or []))  # a wrong value fails before PyTorch is imported
+    chosen = read(recipe, parse_settings(changes or []))  # a wrong value fails before PyTorch is imported
     from ..training.folder import Interrupted
     from ..training.processes import is_first_process, leave_group
     from ..training.run import train

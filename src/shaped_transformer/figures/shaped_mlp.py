@@ -74,7 +74,7 @@ def compute(
     **Arguments:**
 
     - `c_plus`, `c_minus`: slopes of the shaped ReLU, 1 + c/√n.
-    - `a`: scale of the smooth activations, to whose power −2 their drift is proportional.
+    - `a`: scale of the smooth activations; their drift is proportional to a⁻².
     - `paths`: largest number of sample paths in the picture.
     - `norm_samples`: number of samples with smooth activations.
     - `steps`: steps of the SDEs.
