@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import shaped_transformer as st
-from shaped_transformer.cli.figure import parsed
+from shaped_transformer.cli.options import parse_settings
 from shaped_transformer.training import VARIANTS, Recipe, read
 from shaped_transformer.training.recipe import describe_recipes, packaged_recipes
 from shaped_transformer.training.text import read_text
@@ -112,8 +112,8 @@ def test_changes_replace_values_and_1e3_is_a_number(tmp_path: Path) -> None:
     file = tmp_path / "r.yaml"
     file.write_text("task: causal-lm\nlr: 2e-3\n", encoding="utf-8")  # text to YAML 1.1
     assert read(file).lr == 2e-3
-    assert read(file, parsed(["lr=1e-3", "steps=7"])).steps == 7
-    assert read(file, parsed(["steps=1e3", "save=1e2"])).save == 100
+    assert read(file, parse_settings(["lr=1e-3", "steps=7"])).steps == 7
+    assert read(file, parse_settings(["steps=1e3", "save=1e2"])).save == 100
 
 
 def test_a_key_that_stands_twice_is_an_error(tmp_path: Path) -> None:
