@@ -21,7 +21,7 @@ from transformers.utils import logging
 from ..errors import InputError, StorageError
 from ..io.files import reading, replacing
 from ..io.lock import locked
-from ..nn import advance, parameter_groups
+from ..nn import advance
 from . import report
 from .divergence import Diverged, Spikes, averaged_steps, locate_divergence
 from .folder import (
@@ -36,6 +36,7 @@ from .folder import (
     step_of,
 )
 from .log import Log
+from .optimiser import build_optimiser
 from .processes import is_first_process, process_count, wait_for_all
 from .recipe import Recipe
 from .sample import Sample, generate_sample
@@ -187,7 +188,7 @@ class _Trainer(Trainer):
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
-            self.optimizer = optimiser(self.model if model is None else model, self.recipe)
+            self.optimizer = build_optimiser(self.model if model is None else model, self.recipe)
         return self.optimizer
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
@@ -276,16 +277,6 @@ def _training_arguments(recipe: Recipe, out: Path) -> TrainingArguments:
         dataloader_pin_memory=torch.cuda.is_available(),
         ddp_find_unused_parameters=False,
     )
-
-
-def optimiser(model: Any, recipe: Recipe) -> torch.optim.Optimizer:
-    """Return AdamW with the learning rates of the recipe's variant: one per parameter group, or one for all."""
-    if VARIANTS[recipe.variant].groups:
-        return torch.optim.AdamW(parameter_groups(model, recipe.lr, recipe.weight_decay))
-    matrices = [p for p in model.parameters() if p.dim() > 1]
-    others = [p for p in model.parameters() if p.dim() < 2]
-    groups = [(matrices, recipe.weight_decay), (others, 0.0)]
-    return torch.optim.AdamW([{"params": p, "lr": recipe.lr, "weight_decay": decay} for p, decay in groups if p])
 
 
 def _accuracy(predicted: Any) -> dict[str, float]:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from ..numerics.arrays import Array, Floats
 from .divergence import Diverged
 from .log import METRICS, read
+from .optimiser import build_optimiser
 from .recipe import Recipe
-from .run import fit, optimiser
+from .run import fit
 from .task import build, prepare
 
 LOG = 10
@@ -81,7 +82,7 @@ def step_seconds(variants: Sequence[str], depths: Sequence[int], base: Recipe) -
     for column, depth in enumerate(depths):
         recipes = [replace(base, variant=variant, depth=depth) for variant in variants]
         models = [build(recipe, task) for recipe in recipes]
-        optimisers = [optimiser(model, recipe) for model, recipe in zip(models, recipes, strict=True)]
+        optimisers = [build_optimiser(model, recipe) for model, recipe in zip(models, recipes, strict=True)]
         taken = np.empty((ROUNDS, len(variants)))
         for turn in range(ROUNDS):
             for row, (model, stepper) in enumerate(zip(models, optimisers, strict=True)):

@@ -1,0 +1,19 @@
+"""The optimiser of a training run, with its learning rates."""
+
+from typing import Any
+
+import torch
+
+from ..nn import parameter_groups
+from .recipe import Recipe
+from .variants import VARIANTS
+
+
+def build_optimiser(model: Any, recipe: Recipe) -> torch.optim.Optimizer:
+    """Return AdamW with the learning rates of the recipe's variant: one per parameter group, or one for all."""
+    if VARIANTS[recipe.variant].groups:
+        return torch.optim.AdamW(parameter_groups(model, recipe.lr, recipe.weight_decay))
+    matrices = [p for p in model.parameters() if p.dim() > 1]
+    others = [p for p in model.parameters() if p.dim() < 2]
+    groups = [(matrices, recipe.weight_decay), (others, 0.0)]
+    return torch.optim.AdamW([{"params": p, "lr": recipe.lr, "weight_decay": decay} for p, decay in groups if p])
