@@ -18,7 +18,6 @@ from .output import check_owner, new_table, print_table, report_results, results
 if TYPE_CHECKING:
     import xarray
 
-
 PROVENANCE = ("data", "sha256", "torch")
 """Attributes of a dataset that name its sources, beside the settings."""
 Name = Annotated[str | None, typer.Argument(help=f"One of {', '.join(catalogue.FIGURES)}.")]

@@ -49,7 +49,7 @@ ACTIVATIONS: dict[str, Smooth] = {
     "softplus, β = 3/16": Smooth(bent, 0.5, 0.0),
 }
 """Smooth activations by title, with one of each sign of β."""
-VIEWS = {"unshaped": ("network", "chain"), "shaped": ("network", "chain", "sde")}
+RELU_VIEWS = {"unshaped": ("network", "chain"), "shaped": ("network", "chain", "sde")}
 """Views of the perceptrons with ReLUs; the unshaped one has no SDE."""
 
 
@@ -92,7 +92,7 @@ def compute(
     counts = samples_by_view(samples, network_samples)
     tasks: dict[str, Task] = {}
     for name, arch in (("unshaped", unshaped), ("shaped", shaped)):
-        for view in VIEWS[name]:
+        for view in RELU_VIEWS[name]:
             tasks[f"{name} {view}"] = partial(
                 draw_observables, view, arch, two, counts[view], seed, ["rho12"], record=records, **_steps(view, steps)
             )
@@ -105,7 +105,7 @@ def compute(
             )
     done = runner.run(tasks)
     out: dict[str, Any] = {"rho two tokens": ("sample_chain", done["two tokens"]["rho"])}
-    for name, view in ((name, view) for name, views in VIEWS.items() for view in views):
+    for name, view in ((name, view) for name, views in RELU_VIEWS.items() for view in views):
         rho = done[f"{name} {view}"]["rho12"]
         out[f"rho {name} {view}"] = (f"sample_{view}", rho[:, -1])
         out[f"path {name} {view}"] = (("path", f"layer_{view}"), rho[:paths])
@@ -151,7 +151,7 @@ def _two_tokens(correlation: float, bend: float, time: float, samples: int, step
 
 def headline(data: "xarray.Dataset") -> dict[str, Estimate[float]]:
     """Return the medians of ρ, the distance of the two-token SDE, and the shares of exploded paths."""
-    keys = [f"{name} {view}" for name in VIEWS for view in ("network", "chain")]
+    keys = [f"{name} {view}" for name in RELU_VIEWS for view in ("network", "chain")]
     numbers = {f"median ρ, {key}": median(data[f"rho {key}"]) for key in keys}
     numbers["median ρ, shaped SDE"] = median(data["rho shaped sde"])
     numbers["KS distance of ρ, two-token SDE to SDE"] = distance(data["rho two tokens"], data["rho shaped sde"])
@@ -167,7 +167,7 @@ def plot(data: "xarray.Dataset") -> "Figure":
 
     figure = Figure(figsize=(13, 7.4), layout="constrained")
     axes = figure.subplots(2, 3)
-    for (top, bottom), name in zip(axes.T, VIEWS, strict=False):
+    for (top, bottom), name in zip(axes.T, RELU_VIEWS, strict=False):
         _plot_correlation(top, bottom, data, name)
     edges = bin_edges(data["rho shaped chain"].to_numpy())
     rho = data["rho two tokens"].to_numpy()
@@ -183,13 +183,13 @@ def plot(data: "xarray.Dataset") -> "Figure":
 def _plot_correlation(top: "Axes", bottom: "Axes", data: "xarray.Dataset", name: str) -> None:
     """Plot sample paths of ρ through depth, and its densities at the last layer, of one perceptron with ReLUs."""
     for view in ("network", "sde"):
-        if view in VIEWS[name]:
+        if view in RELU_VIEWS[name]:
             layers, paths = data[f"layer_{view}"].to_numpy(), data[f"path {name} {view}"].to_numpy()
             top.plot(layers, paths.T, color=COLOURS[view], linewidth=0.8, alpha=0.7)
             top.plot([], [], color=COLOURS[view], label=LABELS[view])
     top.set(xlabel="layer", ylabel="correlation ρ of two tokens", ylim=(-1.03, 1.03))
     top.set_title(f"{name} ReLU: sample paths", loc="left")
-    plot_densities(bottom, {view: data[f"rho {name} {view}"].to_numpy() for view in VIEWS[name]})
+    plot_densities(bottom, {view: data[f"rho {name} {view}"].to_numpy() for view in RELU_VIEWS[name]})
     bottom.set_xlabel("correlation ρ at the last layer")
     bottom.set_title(f"{name} ReLU: law", loc="left")
     add_legend(top, loc="lower right")
