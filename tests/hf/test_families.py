@@ -1,4 +1,4 @@
-"""Shaped forms of any family: saved, pickled, copied and compiled, and found again by a process that only imports."""
+"""Shaped forms of any family are saved, pickled, copied and compiled, and load in a process that only imports."""
 
 import copy
 import os
@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries warn of their own parts
+pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries use deprecated functions of their own
 
 from shaped_transformer import hf
 
@@ -36,21 +36,22 @@ CONFIGS: dict[str, Any] = {
     "mistral": lambda: transformers.MistralConfig(num_key_value_heads=2, **SIZES),
     "mixtral": lambda: transformers.MixtralConfig(num_key_value_heads=2, num_local_experts=3, **SIZES),
 }
-ANEW = """
+NEW_PROCESS = """
 import sys
 import torch
 {imports}
 model = {load}.eval()
 out = model(torch.arange(3, 9)[None]).logits
 torch.testing.assert_close(out, torch.load(sys.argv[1] + "/out.pt"))
-print(type(model).__name__, model.config.model_type, model.config.tau0, model.config._attn_implementation)
+from shaped_transformer.hf.registration import attention_of
+print(type(model).__name__, model.config.model_type, model.config.tau0, attention_of(model.config))
 """
-"""What a process that knows nothing of the model does; its folder is the argument."""
-AUTO = ANEW.format(
+"""Code of a process that loads the model in the folder of its argument, and compares its output with the file's."""
+AUTO = NEW_PROCESS.format(
     imports="import transformers\nimport shaped_transformer.hf",
     load="transformers.AutoModelForCausalLM.from_pretrained(sys.argv[1])",
 )
-UNPICKLED = ANEW.format(imports="", load='torch.load(sys.argv[1] + "/model.pt", weights_only=False)')
+UNPICKLED = NEW_PROCESS.format(imports="", load='torch.load(sys.argv[1] + "/model.pt", weights_only=False)')
 
 
 def auto(family: str) -> Any:
@@ -63,7 +64,8 @@ def shaped(family: str) -> Any:
     return model.eval()
 
 
-def anew(code: str, folder: Path) -> str:
+def run_in_new_process(code: str, folder: Path) -> str:
+    """Return what the code prints."""
     made = subprocess.run(
         [sys.executable, "-c", code, str(folder)],
         capture_output=True,
@@ -78,14 +80,14 @@ def test_a_saved_mistral_is_shaped_in_a_process_that_only_imports_the_library(tm
     model = shaped("mistral")
     torch.save(model(IDS).logits, tmp_path / "out.pt")
     model.save_pretrained(tmp_path)
-    assert anew(AUTO, tmp_path) == "ShapedMistralForCausalLM shaped-mistral 0.7 shaped"
+    assert run_in_new_process(AUTO, tmp_path) == "ShapedMistralForCausalLM shaped-mistral 0.7 shaped"
 
 
 def test_a_pickled_mistral_is_shaped_in_a_process_that_only_unpickles(tmp_path: Path) -> None:
     model = shaped("mistral")
     torch.save(model(IDS).logits, tmp_path / "out.pt")
     torch.save(model, tmp_path / "model.pt")
-    assert anew(UNPICKLED, tmp_path) == "ShapedMistralForCausalLM shaped-mistral 0.7 shaped"
+    assert run_in_new_process(UNPICKLED, tmp_path) == "ShapedMistralForCausalLM shaped-mistral 0.7 shaped"
 
 
 def test_any_family_has_a_shaped_configuration_without_a_call() -> None:
@@ -101,12 +103,12 @@ def test_importing_imports_no_family() -> None:
 
 
 def test_merged_weights_are_saved_and_loaded_as_the_plain_familys(tmp_path: Path) -> None:
-    """Files of Mixtral hold a matrix for each expert, its modules one for all."""
+    """Files of Mixtral have a matrix for each expert, its modules one for all experts."""
     auto("mixtral").from_config(CONFIGS["mixtral"]()).save_pretrained(tmp_path / "plain")
     model: Any = hf.shape_(auto("mixtral").from_pretrained(tmp_path / "plain"), tau0=0.7)
     model.eval().save_pretrained(tmp_path / "shaped")
-    again, told = auto("mixtral").from_pretrained(tmp_path / "shaped", output_loading_info=True)
-    assert not any(told.values())
+    again, problems = auto("mixtral").from_pretrained(tmp_path / "shaped", output_loading_info=True)
+    assert not any(problems.values())
     torch.testing.assert_close(again.eval()(IDS).logits, model(IDS).logits)
 
 
@@ -136,7 +138,7 @@ def test_a_model_of_a_users_own_class_is_pickled() -> None:
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "bert"])
-def test_a_shaped_model_compiles_whole(family: str) -> None:
+def test_a_shaped_model_compiles_as_one_graph(family: str) -> None:
     model = shaped(family)
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     mask = torch.ones_like(IDS)
@@ -151,38 +153,71 @@ def test_a_shaped_model_compiles_whole(family: str) -> None:
         torch.testing.assert_close(other, eager, atol=1e-5, rtol=1e-4)
 
 
-def test_models_that_share_a_configuration_stay_apart() -> None:
+@pytest.fixture
+def llamas() -> tuple[Any, Any, Any]:
+    """Return a configuration, and two models that share it."""
     config = CONFIGS["llama"]()
     one, other = (transformers.LlamaForCausalLM(config).eval() for _ in range(2))
     assert one.config is other.config is config
-    before, plain = config.to_dict(), other(IDS).logits
+    return config, one, other
+
+
+def test_shaping_does_not_change_a_shared_configuration(llamas: tuple[Any, Any, Any]) -> None:
+    config, one, _ = llamas
+    before = config.to_dict()
     hf.shape_(one, tau0=0.7)
     assert config.to_dict() == before
     assert type(config) is transformers.LlamaConfig
-    torch.testing.assert_close(other(IDS).logits, plain, rtol=0, atol=0)
+
+
+def test_shaping_does_not_change_models_of_the_same_configuration(llamas: tuple[Any, Any, Any]) -> None:
+    config, one, other = llamas
+    before = other(IDS).logits
+    hf.shape_(one, tau0=0.7)
+    torch.testing.assert_close(other(IDS).logits, before, rtol=0, atol=0)
     third = transformers.LlamaForCausalLM(config).eval()
     third.load_state_dict(other.state_dict())
-    torch.testing.assert_close(third(IDS).logits, plain, rtol=0, atol=0)
-    hf.shape_(one, tau0=0.3)  # again
+    torch.testing.assert_close(third(IDS).logits, before, rtol=0, atol=0)
+
+
+def test_shaping_again_changes_the_temperature_of_all_parts(llamas: tuple[Any, Any, Any]) -> None:
+    _, one, _ = llamas
+    hf.shape_(one, tau0=0.7)
+    hf.shape_(one, tau0=0.3)
     assert {m.config.tau0 for m in one.modules() if hasattr(m, "config")} == {0.3}
 
 
-def test_shaping_leaves_hidden_states_to_be_asked_for() -> None:
+def test_shaped_models_return_hidden_states() -> None:
     model = hf.shape_(transformers.LlamaModel(CONFIGS["llama"]()))
     assert len(model(IDS, output_hidden_states=True).hidden_states) == 3
 
 
-def test_a_family_that_was_added_later_is_loadable_after_the_call(tmp_path: Path) -> None:
+def add_family(name: str) -> tuple[Any, Any]:
+    """Add a family to Hugging Face's own; return its configuration and model classes."""
     base: Any = transformers.BertConfig
-    config: Any = type("LateConfig", (base,), {"model_type": "late", "__module__": __name__})
-    late: Any = type("LateModel", (Bert,), {"config_class": config, "__module__": __name__})
-    transformers.AutoConfig.register("late", config)
-    transformers.AutoModelForMaskedLM.register(config, late)
-    with pytest.raises(ValueError, match="shaped-late"):
-        transformers.AutoConfig.for_model("shaped-late")
-    hf.register("late")
-    assert transformers.AutoConfig.for_model("shaped-late").tau0 == 1.0
-    hf.shape_(late(config(**SIZES)), tau0=0.7).save_pretrained(tmp_path)
+    config: Any = type(f"{name.title()}Config", (base,), {"model_type": name, "__module__": __name__})
+    model: Any = type(f"{name.title()}Model", (Bert,), {"config_class": config, "__module__": __name__})
+    transformers.AutoConfig.register(name, config)
+    transformers.AutoModelForMaskedLM.register(config, model)
+    return config, model
+
+
+def test_a_family_that_was_added_after_the_import_has_no_shaped_form() -> None:
+    add_family("unregistered")
+    with pytest.raises(ValueError, match="shaped-unregistered"):
+        transformers.AutoConfig.for_model("shaped-unregistered")
+
+
+def test_registering_gives_an_added_family_a_shaped_form() -> None:
+    add_family("registered")
+    hf.register("registered")
+    assert transformers.AutoConfig.for_model("shaped-registered").tau0 == 1.0
+
+
+def test_a_shaped_model_of_an_added_family_is_saved_and_loaded(tmp_path: Path) -> None:
+    config, added = add_family("saved")
+    hf.register("saved")
+    hf.shape_(added(config(**SIZES)), tau0=0.7).save_pretrained(tmp_path)
     again = transformers.AutoModelForMaskedLM.from_pretrained(tmp_path)
-    assert isinstance(again, late)
+    assert isinstance(again, added)
     assert again.config.tau0 == 0.7

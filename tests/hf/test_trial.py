@@ -1,4 +1,4 @@
-"""Which models and families can be shaped, and what is said of those that cannot."""
+"""Models and families that can be shaped, and the messages for those that cannot."""
 
 from typing import Any, cast
 
@@ -6,11 +6,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries warn of their own parts
+pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries use deprecated functions of their own
 
 import shaped_transformer as st
 from shaped_transformer import hf
 from shaped_transformer.nn.functional import shaped_attention
+
+SHAPEABLE = ("gpt2", "mistral", "mixtral", "vit", "wav2vec2")
 
 
 @pytest.mark.parametrize(
@@ -34,21 +36,26 @@ def test_families_that_cannot_be_shaped_are_refused_with_the_reason(family: Any,
         hf.register(family)
 
 
-@pytest.mark.parametrize("family", ["gpt2", "mistral", "mixtral", "vit", "wav2vec2"])
-def test_families_that_can_be_shaped_or_may_are_not_refused(family: str) -> None:
+@pytest.mark.parametrize("family", SHAPEABLE)
+def test_families_that_can_be_shaped_or_are_not_decided_pass(family: str) -> None:
     hf.register(family)
+
+
+@pytest.mark.parametrize("family", SHAPEABLE)
+def test_families_have_a_shaped_model_type(family: str) -> None:
     assert transformers.AutoConfig.for_model(f"shaped-{family}").model_type == f"shaped-{family}"
 
 
 @pytest.mark.parametrize("wrong", [3, torch.nn.Linear(2, 2), "gpt2"])
-def test_what_is_no_model_of_hugging_face_is_told(wrong: Any) -> None:
+def test_anything_but_a_model_of_hugging_face_is_refused(wrong: Any) -> None:
     kind = type(wrong).__name__
     with pytest.raises(st.InputError, match=f"a PreTrainedModel of Hugging Face is expected .got {kind}.: in modules"):
         hf.shape_(cast(Any, wrong))
 
 
-def test_a_model_that_is_refused_keeps_its_configuration_and_mode() -> None:
-    model = transformers.AutoModelForCausalLM.from_config(
+def refused() -> Any:
+    """Return a model that cannot be shaped, in training mode."""
+    return transformers.AutoModelForCausalLM.from_config(
         transformers.Gemma2Config(
             vocab_size=60,
             hidden_size=32,
@@ -62,15 +69,36 @@ def test_a_model_that_is_refused_keeps_its_configuration_and_mode() -> None:
             eos_token_id=2,
         )
     ).train()
-    config, kind, settings = model.config, type(model), dict(vars(model.config))
+
+
+def test_a_model_that_is_refused_keeps_its_configuration() -> None:
+    model = refused()
+    config, fields = model.config, dict(vars(model.config))
     with pytest.raises(st.InputError, match="softcap"):
         hf.shape_(model)
     assert model.config is model.model.config is config
-    assert vars(config) == settings
+    assert vars(config) == fields
+
+
+def test_a_model_that_is_refused_keeps_its_class_and_mode() -> None:
+    model = refused()
+    kind = type(model)
+    with pytest.raises(st.InputError, match="softcap"):
+        hf.shape_(model)
     assert type(model) is kind
     assert model.training
 
 
-def test_attention_runs_without_memory() -> None:
+def test_a_model_of_unknown_inputs_needs_an_example() -> None:
+    model = transformers.Wav2Vec2Model(
+        transformers.Wav2Vec2Config(
+            hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=48, conv_dim=(8,) * 7
+        )
+    )
+    with pytest.raises(st.InputError, match="Wav2Vec2Model takes input_values, for which there is no default example"):
+        hf.shape_(model)
+
+
+def test_attention_runs_on_the_meta_device() -> None:
     query, key, value = torch.empty(3, 2, 4, 5, 8, device="meta").unbind(0)
     assert shaped_attention(query, key, value, scale=1.0).shape == (2, 4, 5, 8)

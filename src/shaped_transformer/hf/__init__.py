@@ -1,7 +1,7 @@
-"""The shaped Transformer for Hugging Face (extra `hf`): models of its own, and shaped attention in existing ones.
+"""The shaped Transformer for Hugging Face (extra `hf`): models of its own, and shaped attention in existing models.
 
-Importing this package registers the models with the Auto classes, the shaped forms of existing ones too, and makes the
-attention "shaped" known.
+Importing this package registers its models and the shaped forms of existing ones with the Auto classes, and the
+attention "shaped" with Hugging Face's attention interface.
 """
 
 from ..errors import MissingExtra

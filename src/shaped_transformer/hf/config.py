@@ -9,10 +9,10 @@ from transformers import GenerationConfig, PreTrainedConfig
 from ..errors import InputError
 from ..nn import BlockOptions
 
-TAKEN = {"kv_heads": "num_key_value_heads", "hidden_width": "intermediate_size"}
-"""Options of a block that go by Hugging Face's names here."""
-OTHERS = {
-    *GenerationConfig().to_dict(),  # older versions wrote them into config.json
+HUGGING_FACE_NAMES = {"kv_heads": "num_key_value_heads", "hidden_width": "intermediate_size"}
+"""Options of a block that have Hugging Face's names here."""
+INHERITED_NAMES = {
+    *GenerationConfig().to_dict(),  # older versions write them into config.json
     *(name for name, part in vars(PreTrainedConfig).items() if isinstance(part, property)),
     *("model_type", "attn_implementation", "experts_implementation", "per_layer_config", "quantization_config"),
     *("auto_map", "custom_pipelines", "is_decoder", "add_cross_attention", "cross_attention_hidden_size"),
@@ -21,34 +21,48 @@ OTHERS = {
     *("sep_token_id", "cls_token_id", "mask_token_id", "unk_token_id"),
     *("gradient_checkpointing", "loss_type", "fusion_config", "base_model_tp_plan", "base_model_pp_plan"),
 } - {"rope_scaling"}
-"""What Hugging Face, of this version or an older one, gives a configuration besides the fields of its class."""
+"""Names besides its fields that this or an older version of Hugging Face gives a configuration."""
 
 
 class ShapedTransformerConfig(PreTrainedConfig):
-    """Everything that a shaped Transformer of Hugging Face is made of.
+    """The configuration of the shaped Transformer's models for Hugging Face.
+
+    ```python
+    config = st.hf.ShapedTransformerConfig(vocab_size=100, hidden_size=32, num_hidden_layers=2, gamma=0.3)
+    config.save_pretrained("my-model")
+    st.hf.ShapedTransformerConfig.from_pretrained("my-model").gamma  # 0.3
+    ```
 
     **Arguments:**
 
-    - `vocab_size`, `hidden_size` (n), `num_hidden_layers` (blocks d), `num_attention_heads` (H), `num_key_value_heads`
-      (default H), `intermediate_size` (of the MLP, default n), `max_position_embeddings`.
+    - `vocab_size`: number of tokens of the vocabulary, default 32,000.
+    - `hidden_size`: n, the number of coordinates of a token, default 256.
+    - `num_hidden_layers`: d, the number of blocks, default 12.
+    - `num_attention_heads`: H, default 4.
+    - `num_key_value_heads`: number of heads of keys and values, a divisor of H; default H.
+    - `intermediate_size`: hidden width of the MLP, default n.
+    - `max_position_embeddings`: number of learned positions, default 2048.
     - `position_embedding`: `"rotary"` (default), `"learned"` or `"none"`.
+    - `final_norm`: whether an RMSNorm precedes the head, default yes; the blocks have norms only by `norm`.
     - `initializer_range`: default `None`, the theory's initialisation: weights N(0, 1/fan-in), tokens of unit variance.
-      A number is the usual one of normalised Transformers, for baselines: the standard deviation of all weights,
-      divided by √(2d) for those of the last map of each branch.
-    - `position_std`: of learned positions at initialisation; default `None`, 0.02 or `initializer_range`. Images, which
-      have no other trace of their places, learn faster with 1.
-    - `image_size`, `patch_size`, `num_channels`: of square images and patches, for `…ForImageClassification`.
-    - `final_norm`: RMSNorm before the head, default true; the blocks have none unless `norm` says so.
+      A number is the initialisation of normalised Transformers, for baselines: the standard deviation of all weights,
+      divided by √(2d) for the last map of each branch.
+    - `position_std`: standard deviation of learned positions at initialisation; default `None`, which is
+      `initializer_range` or else 0.02. Images, whose patches have no other mark of their place, learn faster with 1.
+    - `image_size`, `patch_size`, `num_channels`: of square images and patches, for `…ForImageClassification`; default
+      no images, one channel.
     - `gamma`, `skip`, `tau0`, `c_plus`, `c_minus`, `learnable_slopes`, `attention`, `activation`, `norm`,
-      `normaliser`, `shaping`, `recover_steps`, `dropout`, `causal`: as in `nn.BlockOptions`. `…ForCausalLM` sets
-      `causal` in its copy.
+      `normaliser`, `shaping`, `recover_steps`, `dropout`, `causal`: as in `nn.BlockOptions`, with its defaults.
+      `…ForCausalLM` sets `causal` in its copy.
+    - `use_cache`, `tie_word_embeddings`, `pad_token_id`, `bos_token_id`, `eos_token_id` and further ones: as in all
+      configurations of Hugging Face.
 
-    **Raises:** `InputError` or `DefinitionError` for values that do not fit, and for names that neither the list above
-    nor Hugging Face knows.
+    **Raises:** `InputError` or `DefinitionError` for values that do not fit, and `InputError` for names that are
+    neither above nor Hugging Face's.
     """
 
     model_type = "shaped_transformer"
-    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012 - the base class's way
+    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012 - as in the base class
 
     vocab_size: int = 32_000
     hidden_size: int = 256
@@ -64,20 +78,20 @@ class ShapedTransformerConfig(PreTrainedConfig):
     image_size: int | None = None
     patch_size: int | None = None
     num_channels: int = 1
-    gamma: float = 0.5
-    skip: float | None = None
-    tau0: float = 1.0
-    c_plus: float = 0.0
-    c_minus: float = -1.0
-    learnable_slopes: bool = False
-    attention: str = "shaped"
-    activation: str = "shaped"
-    norm: str = "none"
-    normaliser: str = "rms"
-    shaping: str = "fixed"
-    recover_steps: int | None = None
-    dropout: float = 0.0
-    causal: bool = False
+    gamma: float = BlockOptions.gamma
+    skip: float | None = BlockOptions.skip
+    tau0: float = BlockOptions.tau0
+    c_plus: float = BlockOptions.c_plus
+    c_minus: float = BlockOptions.c_minus
+    learnable_slopes: bool = BlockOptions.learnable_slopes
+    attention: str = BlockOptions.attention
+    activation: str = BlockOptions.activation
+    norm: str = BlockOptions.norm
+    normaliser: str = BlockOptions.normaliser
+    shaping: str = BlockOptions.shaping
+    recover_steps: int | None = BlockOptions.recover_steps
+    dropout: float = BlockOptions.dropout
+    causal: bool = BlockOptions.causal
     use_cache: bool = True
     tie_word_embeddings: bool = False
     pad_token_id: int | None = None
@@ -85,9 +99,9 @@ class ShapedTransformerConfig(PreTrainedConfig):
     eos_token_id: int | list[int] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        unknown = [key for key in kwargs if key not in OTHERS and not key.startswith("_")]
+        unknown = [key for key in kwargs if key not in INHERITED_NAMES and not key.startswith("_")]
         if unknown:
-            raise InputError(_unknown(unknown[0], [field.name for field in fields(self)]))
+            raise InputError(_unknown_name(unknown[0], [field.name for field in fields(self)]))
         super().__post_init__(**kwargs)
         if self.position_embedding not in ("rotary", "learned", "none"):
             raise InputError(
@@ -98,18 +112,24 @@ class ShapedTransformerConfig(PreTrainedConfig):
         self.block_options()
 
     def block_options(self) -> dict[str, Any]:
-        """Return the options of a block, checked."""
-        own: dict[str, Any] = {
-            field.name: getattr(self, TAKEN.get(field.name, field.name), None) for field in fields(BlockOptions)
+        """Return the options of a block, checked.
+
+        **Returns:** the arguments of `nn.BlockOptions` by name.
+
+        **Raises:** `DefinitionError` for values that do not fit.
+        """
+        options: dict[str, Any] = {
+            field.name: getattr(self, HUGGING_FACE_NAMES.get(field.name, field.name), None)
+            for field in fields(BlockOptions)
         }
-        own["rotary"] = self.position_embedding == "rotary"
-        BlockOptions(**own)
-        return own
+        options["rotary"] = self.position_embedding == "rotary"
+        BlockOptions(**options)
+        return options
 
 
-def _unknown(key: str, known: list[str]) -> str:
-    """What to say of a name that nobody knows."""
+def _unknown_name(key: str, known: list[str]) -> str:
+    """Return the message for an unknown name: near names if there are any, otherwise all of the class's own."""
     own = [name for name in known if name not in {field.name for field in fields(PreTrainedConfig)}]
-    near = [TAKEN[key]] if key in TAKEN else get_close_matches(key, known)
+    near = [HUGGING_FACE_NAMES[key]] if key in HUGGING_FACE_NAMES else get_close_matches(key, known)
     way_out = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(own)}, and those of all models"
     return f"ShapedTransformerConfig has no {key!r}: {way_out}"

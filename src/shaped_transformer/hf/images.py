@@ -16,24 +16,36 @@ from .modeling import ShapedTransformerModel, ShapedTransformerPreTrainedModel
 class ShapedTransformerForImageClassification(ShapedTransformerPreTrainedModel):
     """A classifier of images: patches as tokens, the mean of their hidden states, a logit for each label.
 
-    Pixels of mean 0 and variance 1 give tokens of unit variance, the theory's input.
+    Pixels of mean 0 and variance 1 give tokens of unit variance, as the theory assumes.
 
-    **Raises:** `InputError` without `image_size` and `patch_size`, or where patches do not fill the image.
+    ```python
+    config = st.hf.ShapedTransformerConfig(
+        hidden_size=32, num_hidden_layers=2, image_size=8, patch_size=4, num_channels=3, num_labels=10
+    )
+    model = st.hf.ShapedTransformerForImageClassification(config)
+    model(torch.randn(2, 3, 8, 8)).logits  # (2, 10)
+    ```
+
+    **Arguments:**
+
+    - `config`: a `ShapedTransformerConfig` with `image_size`, `patch_size`, `num_channels` and `num_labels`.
+
+    **Raises:** `InputError` if `image_size` or `patch_size` is missing, or the patches do not fill the image.
     """
 
     main_input_name = "pixel_values"
     accepts_loss_kwargs = False
-    """The loss is a mean over the batch, not over what the Trainer counts in all processes."""
+    """The loss is a mean over the batch, not over the items that the Trainer counts in all processes."""
 
     def __init__(self, config: ShapedTransformerConfig) -> None:
         super().__init__(config)
         size, patch = config.image_size, config.patch_size
         if size is None or patch is None or patch < 1 or size % patch:
-            raise InputError(f"image_size must be a multiple of patch_size (got {size} and {patch})")
+            raise InputError(f"image_size must be a multiple of patch_size, both given (got {size} and {patch})")
         self.patch = patch
         self.patches = nn.Linear(config.num_channels * patch**2, config.hidden_size, bias=False)
         self.model = ShapedTransformerModel(config)
-        self.model.embeddings.weight.requires_grad = False  # patches stand in their place
+        self.model.embeddings.weight.requires_grad = False  # patches take the place of token embeddings
         self.score = nn.Linear(config.hidden_size, int(config.num_labels or 0), bias=False)
         self.post_init()
 
@@ -41,7 +53,14 @@ class ShapedTransformerForImageClassification(ShapedTransformerPreTrainedModel):
     def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **kwargs: Any) -> ImageClassifierOutput:
         """Return a logit for each label, and the loss if `labels` are given.
 
-        **Arguments:** `pixel_values`: (batch, channels, size, size); `labels`: (batch,).
+        **Arguments:**
+
+        - `pixel_values`: (batch, channels, size, size).
+        - `labels`: whole numbers, (batch,); default none.
+
+        **Returns:** `logits`, (batch, labels), and `loss`.
+
+        **Raises:** `InputError` for images of another shape.
         """
         wanted = (self.config.num_channels, self.config.image_size, self.config.image_size)
         if tuple(pixel_values.shape[1:]) != wanted:

@@ -1,4 +1,4 @@
-"""Models of Hugging Face whose blocks are those of `nn`."""
+"""The models for Hugging Face, made of the blocks of `nn`."""
 
 import copy
 import math
@@ -18,7 +18,6 @@ from transformers import (
     initialization,
 )
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
-from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import (
     BaseModelOutputWithPast,
     CausalLMOutputWithPast,
@@ -31,60 +30,15 @@ from transformers.utils.output_capturing import capture_outputs
 from ..errors import InputError
 from ..nn.activation import ShapedReLU
 from ..nn.attention import BranchOutput
-from ..nn.block import ShapedBlock
 from ..nn.model import POSITION_STD
 from ..nn.shaping import Shaping
 from ..nn.skipinit import SkipInitAttention
 from .config import ShapedTransformerConfig
-
-
-class LayerCacheView:
-    """One layer of a cache of Hugging Face, as the attention modules ask for it; running means are not kept there."""
-
-    def __init__(self, cache: Any, layer: int) -> None:
-        self.cache, self.layer = cache, layer
-
-    @property
-    def length(self) -> Any:
-        """How many tokens were seen."""
-        return self.cache.get_seq_length(self.layer)
-
-    def update(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, None]:
-        """Add new keys and values; return all of them."""
-        return *self.cache.update(keys, values, self.layer), None
-
-
-class ShapedTransformerLayer(GradientCheckpointingLayer):
-    """A block as Hugging Face calls it."""
-
-    def __init__(self, config: ShapedTransformerConfig, layer: int) -> None:
-        super().__init__()
-        self.layer = layer
-        self.block = ShapedBlock(config.hidden_size, config.num_attention_heads, **config.block_options())
-
-    def forward(
-        self,
-        hidden_states: Tensor,
-        attention_mask: Tensor | None = None,
-        positions: Tensor | None = None,
-        past_key_values: Any = None,
-        is_causal: bool = False,
-    ) -> Tensor:
-        """Return the hidden states after the block."""
-        out: Tensor = self.block.mlp(
-            self.block.attention(
-                hidden_states,
-                attn_mask=attention_mask,
-                is_causal=is_causal,
-                positions=positions,
-                cache=None if past_key_values is None else LayerCacheView(past_key_values, self.layer),
-            )
-        )
-        return out
+from .layer import ShapedTransformerLayer
 
 
 class ShapedTransformerPreTrainedModel(PreTrainedModel):
-    """What all models share: names, capabilities, initialisation."""
+    """Base class of the models: names, capabilities and initialisation."""
 
     config_class = ShapedTransformerConfig
     config: ShapedTransformerConfig
@@ -100,15 +54,15 @@ class ShapedTransformerPreTrainedModel(PreTrainedModel):
         if not isinstance(config, ShapedTransformerConfig):
             raise InputError(
                 f"a ShapedTransformerConfig is expected (got {type(config).__name__}): models of other configurations "
-                "become shaped by st.hf.shape_"
+                "are shaped by st.hf.shape_"
             )
         super().__init__(config)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Weights N(0, 1/fan-in), tokens of unit variance (theory §2), positions small beside them.
+        """Initialise weights as N(0, 1/fan-in), tokens with unit variance (theory §2), and positions small beside them.
 
-        With `initializer_range` the usual way of normalised Transformers instead.
+        With `initializer_range` the initialisation is that of normalised Transformers instead.
         """
         usual = self.config.initializer_range
         if isinstance(module, nn.Linear):
@@ -136,7 +90,20 @@ class ShapedTransformerPreTrainedModel(PreTrainedModel):
 
 
 class ShapedTransformerModel(ShapedTransformerPreTrainedModel):
-    """Token embeddings, shaped blocks, and a norm at the end if the configuration says so."""
+    """The shaped Transformer without a head: token embeddings, shaped blocks, and by default a final norm.
+
+    ```python
+    config = st.hf.ShapedTransformerConfig(vocab_size=100, hidden_size=32, num_hidden_layers=2)
+    model = st.hf.ShapedTransformerModel(config)
+    model(torch.randint(100, (2, 9))).last_hidden_state  # (2, 9, 32)
+    ```
+
+    **Arguments:**
+
+    - `config`: a `ShapedTransformerConfig`.
+
+    **Raises:** `InputError` for another configuration.
+    """
 
     def __init__(self, config: ShapedTransformerConfig) -> None:
         super().__init__(config)
@@ -169,7 +136,20 @@ class ShapedTransformerModel(ShapedTransformerPreTrainedModel):
         use_cache: bool | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
-        """Return the hidden states after the last block; arguments as in all models of Hugging Face."""
+        """Return the hidden states after the last block.
+
+        **Arguments:** as in all models of Hugging Face.
+
+        - `input_ids`: whole numbers, (batch, T); or `inputs_embeds`: token vectors, (batch, T, n).
+        - `attention_mask`: (batch, keys), 1 for tokens and 0 for padding; default no padding.
+        - `position_ids`: (batch, T); by default they count from 0, or from the cache's length.
+        - `past_key_values`: a cache, to which a causal model adds the new tokens; default none.
+        - `use_cache`: whether a causal model makes a cache if there is none; default the configuration's.
+
+        **Returns:** `last_hidden_state`, (batch, T, n), and `past_key_values`.
+
+        **Raises:** `InputError` unless exactly one of `input_ids` and `inputs_embeds` is given.
+        """
         if (input_ids is None) == (inputs_embeds is None):
             raise InputError("give input_ids or inputs_embeds, and only one of them")
         x = self.embeddings(input_ids) if inputs_embeds is None else inputs_embeds
@@ -178,8 +158,8 @@ class ShapedTransformerModel(ShapedTransformerPreTrainedModel):
             past_key_values = DynamicCache(config=self.config)
         past_key_values = past_key_values if causal else None
         if position_ids is None:
-            seen = past_key_values.get_seq_length() if past_key_values is not None else 0
-            position_ids = (torch.arange(x.shape[1], device=x.device) + seen)[None]
+            start = past_key_values.get_seq_length() if past_key_values is not None else 0
+            position_ids = (torch.arange(x.shape[1], device=x.device) + start)[None]
         if self.positions is not None:
             x = x + self.positions(position_ids)
         if causal:
@@ -203,15 +183,12 @@ class ShapedTransformerModel(ShapedTransformerPreTrainedModel):
         return BaseModelOutputWithPast(last_hidden_state=self.norm(x), past_key_values=past_key_values)
 
 
-class ShapedTransformerForCausalLM(ShapedTransformerPreTrainedModel, GenerationMixin):
-    """A causal language model: its `config` is a copy of what it is given, with `causal` set."""
+class ShapedTransformerLanguageModel(ShapedTransformerPreTrainedModel):
+    """Base class of the language models: the model without a head, and a head with a logit for each token."""
 
     _tied_weights_keys = {"head.weight": "model.embeddings.weight"}  # noqa: RUF012
 
     def __init__(self, config: ShapedTransformerConfig) -> None:
-        if isinstance(config, ShapedTransformerConfig):
-            config = copy.deepcopy(config)  # the caller may build other models of it
-            config.causal = True
         super().__init__(config)
         self.model = ShapedTransformerModel(config)
         self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
@@ -225,6 +202,30 @@ class ShapedTransformerForCausalLM(ShapedTransformerPreTrainedModel, GenerationM
         """Replace the head."""
         self.head = value
 
+
+class ShapedTransformerForCausalLM(ShapedTransformerLanguageModel, GenerationMixin):
+    """A causal language model. Its configuration is a copy of the given one, with `causal` set.
+
+    ```python
+    config = st.hf.ShapedTransformerConfig(vocab_size=100, hidden_size=32, num_hidden_layers=2, gamma=0.3)
+    model = st.hf.ShapedTransformerForCausalLM(config)
+    ids = torch.randint(100, (2, 9))
+    model(ids, labels=ids).loss.backward()
+    ```
+
+    **Arguments:**
+
+    - `config`: a `ShapedTransformerConfig`.
+
+    **Raises:** `InputError` for another configuration.
+    """
+
+    def __init__(self, config: ShapedTransformerConfig) -> None:
+        if isinstance(config, ShapedTransformerConfig):
+            config = copy.deepcopy(config)  # the caller may build other models with it
+            config.causal = True
+        super().__init__(config)
+
     @can_return_tuple
     def forward(
         self,
@@ -234,7 +235,15 @@ class ShapedTransformerForCausalLM(ShapedTransformerPreTrainedModel, GenerationM
         logits_to_keep: int | Tensor = 0,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """Return logits of the next tokens, and their loss if `labels` are given."""
+        """Return the logits of the next tokens, and the loss if `labels` are given.
+
+        **Arguments:** as in `ShapedTransformerModel.forward`, and
+
+        - `labels`: the tokens themselves, (batch, T), −100 where there is no loss; default none.
+        - `logits_to_keep`: number of last tokens whose logits are computed, or their indices; default 0, all tokens.
+
+        **Returns:** `logits`, (batch, T, vocabulary), `loss` and `past_key_values`.
+        """
         outputs = self.model(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.head(outputs.last_hidden_state[:, kept])
@@ -246,24 +255,21 @@ class ShapedTransformerForCausalLM(ShapedTransformerPreTrainedModel, GenerationM
         )
 
 
-class ShapedTransformerForMaskedLM(ShapedTransformerPreTrainedModel):
-    """A masked language model."""
+class ShapedTransformerForMaskedLM(ShapedTransformerLanguageModel):
+    """A masked language model, which attends to earlier and later tokens.
 
-    _tied_weights_keys = {"head.weight": "model.embeddings.weight"}  # noqa: RUF012
+    ```python
+    config = st.hf.ShapedTransformerConfig(vocab_size=100, hidden_size=32, num_hidden_layers=2)
+    model = st.hf.ShapedTransformerForMaskedLM(config)
+    model(torch.randint(100, (2, 9))).logits  # (2, 9, 100)
+    ```
 
-    def __init__(self, config: ShapedTransformerConfig) -> None:
-        super().__init__(config)
-        self.model = ShapedTransformerModel(config)
-        self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.post_init()
+    **Arguments:**
 
-    def get_output_embeddings(self) -> nn.Module:
-        """Return the head."""
-        return self.head
+    - `config`: a `ShapedTransformerConfig`.
 
-    def set_output_embeddings(self, value: nn.Linear) -> None:
-        """Replace the head."""
-        self.head = value
+    **Raises:** `InputError` for another configuration.
+    """
 
     @can_return_tuple
     def forward(
@@ -273,7 +279,14 @@ class ShapedTransformerForMaskedLM(ShapedTransformerPreTrainedModel):
         labels: Tensor | None = None,
         **kwargs: Any,
     ) -> MaskedLMOutput:
-        """Return logits of the tokens, and the loss where `labels` are not −100."""
+        """Return the logits of the tokens, and the loss if `labels` are given.
+
+        **Arguments:** as in `ShapedTransformerModel.forward`, and
+
+        - `labels`: the true tokens, (batch, T), −100 where there is no loss; default none.
+
+        **Returns:** `logits`, (batch, T, vocabulary), and `loss`.
+        """
         outputs = self.model(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
         logits = self.head(outputs.last_hidden_state)
         loss = None
@@ -283,10 +296,23 @@ class ShapedTransformerForMaskedLM(ShapedTransformerPreTrainedModel):
 
 
 class ShapedTransformerForSequenceClassification(ShapedTransformerPreTrainedModel):
-    """A classifier of sequences, by the mean of the hidden states of their tokens, padding left out."""
+    """A classifier of sequences, by the mean of the hidden states of their tokens without padding.
+
+    ```python
+    config = st.hf.ShapedTransformerConfig(vocab_size=100, hidden_size=32, num_hidden_layers=2, num_labels=3)
+    model = st.hf.ShapedTransformerForSequenceClassification(config)
+    model(torch.randint(100, (2, 9))).logits  # (2, 3)
+    ```
+
+    **Arguments:**
+
+    - `config`: a `ShapedTransformerConfig`, with `num_labels`.
+
+    **Raises:** `InputError` for another configuration.
+    """
 
     accepts_loss_kwargs = False
-    """The loss is a mean over the batch, not over what the Trainer counts in all processes."""
+    """The loss is a mean over the batch, not over the items that the Trainer counts in all processes."""
 
     def __init__(self, config: ShapedTransformerConfig) -> None:
         super().__init__(config)
@@ -302,7 +328,14 @@ class ShapedTransformerForSequenceClassification(ShapedTransformerPreTrainedMode
         labels: Tensor | None = None,
         **kwargs: Any,
     ) -> SequenceClassifierOutput:
-        """Return a logit for each label, and the loss if `labels` are given."""
+        """Return a logit for each label, and the loss if `labels` are given.
+
+        **Arguments:** as in `ShapedTransformerModel.forward`, and
+
+        - `labels`: one for each sequence, (batch,); default none.
+
+        **Returns:** `logits`, (batch, labels), and `loss`.
+        """
         outputs = self.model(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
         hidden = outputs.last_hidden_state
         if attention_mask is None:

@@ -1,4 +1,4 @@
-"""Whether a model can be shaped: what it is made of, and one forward pass in which the calls are counted."""
+"""Checks whether a model can be shaped: its parts, and the calls of its attention in one forward pass."""
 
 from typing import Any
 
@@ -7,53 +7,64 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from ..errors import InputError, ShapedTransformerError
-from .registration import COUNTED, CROSS, counted_calls
+from .registration import COUNTED_ATTENTION, CROSS_ATTENTION, attention_of, count_calls, set_attention
 
 
 def check_parts(model: PreTrainedModel) -> None:
-    """See that a model is one decoder or encoder.
+    """Check that a model is a single decoder or encoder.
 
     **Raises:** `InputError` for a model with cross-attention, or made of other models.
     """
     config, name = model.config, type(model).__name__
     if getattr(config, "is_encoder_decoder", False) or getattr(config, "add_cross_attention", False):
-        raise InputError(CROSS.format(name))
+        raise InputError(CROSS_ATTENTION.format(name))
     parts = [n for n, m in model.named_modules() if isinstance(m, PreTrainedModel) and m.config is not config]
     if parts:
-        raise InputError(f"{name} is made of models of their own ({', '.join(parts)}): shape those")
+        raise InputError(f"{name} is made of models of their own ({', '.join(parts)}): shape those models")
 
 
 def check_calls(model: PreTrainedModel, inputs: dict[str, Any]) -> None:
-    """See that one forward pass calls shaped attention once for each layer at least, and returns.
+    """Check that one forward pass succeeds and calls shaped attention at least once for each layer.
 
-    **Raises:** `InputError` if it does not, or shaped attention refuses a call.
+    **Arguments:**
+
+    - `model`: the model.
+    - `inputs`: of its `forward`, by name.
+
+    **Raises:** `InputError` if it does not, or if shaped attention refuses a call.
     """
     config, name = model.config, type(model).__name__
-    before, config._attn_implementation = config._attn_implementation, COUNTED
+    before = attention_of(config)
+    set_attention(config, COUNTED_ATTENTION)
     failure = None
     try:
-        with counted_calls() as calls:
-            _run(model, inputs)
+        with count_calls() as calls:
+            _run_forward(model, inputs)
     except ShapedTransformerError:
         raise
-    except Exception as error:  # a model that makes its own attention of the mask may fail in any way
+    except Exception as error:  # a model with attention of its own may fail on the mask in any way
         failure = error
     finally:
-        config._attn_implementation = before
+        set_attention(config, before)
     if calls and failure is not None:
         raise InputError(f"{name} fails with shaped attention: {failure}") from failure
     layers = getattr(config, "num_hidden_layers", 1)
     if len(calls) < layers:
         raise InputError(
-            f"{name} calls the attention that it was told to use in {len(calls)} of {layers} layers: it does not "
+            f"{name} calls the attention of its configuration in {len(calls)} of {layers} layers: it does not "
             "honour the attention interface, and cannot be shaped"
         ) from failure
 
 
 def check_family(family: Any) -> None:
-    """See that models of a family can be shaped, as its configuration has them by default.
+    """Check that models of a family with its default configuration can be shaped.
 
-    The model is built and run without memory. What cannot be decided so is let pass: `shape_` sees the real one.
+    The model is built and run on the meta device, which needs no memory. Where that decides nothing, the family passes,
+    because `shape_` checks the real model.
+
+    **Arguments:**
+
+    - `family`: a model type, such as `"mistral"`.
 
     **Raises:** `InputError` for a model type that Hugging Face does not know, or that `shape_` refuses.
     """
@@ -62,21 +73,21 @@ def check_family(family: Any) -> None:
     base: Any = CONFIG_MAPPING[family]
     try:
         if getattr(base, "is_encoder_decoder", False):
-            raise InputError(CROSS.format(base.__name__))
+            raise InputError(CROSS_ATTENTION.format(base.__name__))
         with torch.device("meta"):
-            model = _by_default(base)
+            model = _default_model(base)
             if model is None:
                 return
             check_parts(model)
-            inputs = default_inputs(model)
+            inputs = example_inputs(model)
             if inputs is not None:
-                _check_without_memory(model, inputs)
+                _check_calls_on_meta(model, inputs)
     except InputError as error:
         raise InputError(f"{family!r} has no shaped form: {error}") from error
 
 
-def default_inputs(model: PreTrainedModel) -> dict[str, Any] | None:
-    """Return inputs that the model takes, or `None` if it takes others than tokens and images."""
+def example_inputs(model: PreTrainedModel) -> dict[str, Any] | None:
+    """Return inputs for a forward pass: a few tokens or one empty image; `None` for a model of other inputs."""
     config = model.config
     if model.main_input_name == "input_ids":
         return {"input_ids": torch.zeros(1, 3, dtype=torch.long, device=model.device)}
@@ -86,29 +97,30 @@ def default_inputs(model: PreTrainedModel) -> dict[str, Any] | None:
     return None
 
 
-def _by_default(base: Any) -> Any:
-    """A model of a configuration class, or `None` where its defaults make none."""
+def _default_model(base: Any) -> Any:
+    """Return a model of a configuration class with its defaults, or `None` where they give no model."""
     try:
         return AutoModel.from_config(base())
     except Exception:
         return None
 
 
-def _check_without_memory(model: PreTrainedModel, inputs: dict[str, Any]) -> None:
-    """As `check_calls`, for a model that may not run without memory, whatever its attention."""
+def _check_calls_on_meta(model: PreTrainedModel, inputs: dict[str, Any]) -> None:
+    """Check the calls of a model on the meta device, where some models fail with any attention; those pass."""
     try:
         check_calls(model, inputs)
     except InputError as error:
-        if error.__cause__ is None:  # shaped attention refuses, or is not called
+        if error.__cause__ is None:  # shaped attention refuses the call, or is not called
             raise
         try:
-            _run(model, inputs)
+            _run_forward(model, inputs)
         except Exception:
             return
         raise
 
 
-def _run(model: PreTrainedModel, inputs: dict[str, Any]) -> None:
+def _run_forward(model: PreTrainedModel, inputs: dict[str, Any]) -> None:
+    """Run one forward pass in evaluation mode, and restore the mode."""
     training = model.training
     model.eval()
     try:

@@ -114,6 +114,7 @@ class BlockOptions(Definition):
 
     @model_validator(mode="after")
     def _check_gamma_and_dropout(self) -> "BlockOptions":
+        """Check γ together with λ, and the range of the dropout."""
         if self.skip is None and self.gamma > 1:
             raise DefinitionError(f"gamma must lie in (0, 1] unless skip is given (got {self.gamma:g})")
         if not 0 <= self.dropout < 1:

@@ -95,6 +95,7 @@ def branch_module(branch: Any, _width: int) -> nn.Module:
 
 @branch_module.register
 def _mlp(branch: layers.MLP, width: int) -> nn.Module:
+    """Return the module of an MLP."""
     return ShapedMLP(
         width,
         branch.hidden_width,
@@ -106,12 +107,14 @@ def _mlp(branch: layers.MLP, width: int) -> nn.Module:
 
 @branch_module.register
 def _shaped_attention(branch: layers.ShapedAttention, width: int) -> nn.Module:
+    """Return the module of shaped attention."""
     gains: dict[str, Any] = {"identity_gain": branch.identity_gain, "uniform_gain": branch.uniform_gain}
     return ShapedAttention(width, branch.heads, tau0=branch.tau0, **gains, **_attention_options(branch))
 
 
 @branch_module.register
 def _softmax_attention(branch: layers.SoftmaxAttention, width: int) -> nn.Module:
+    """Return the module of softmax attention."""
     return SoftmaxAttention(width, branch.heads, **_attention_options(branch))
 
 
