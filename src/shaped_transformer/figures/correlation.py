@@ -116,6 +116,6 @@ def plot(data: "xarray.Dataset") -> "Figure":
     add_legend(left, loc="center right")
     plot_densities(right, {view: data[f"rho_{view}"].to_numpy() for view in LABELS})
     right.set_xlabel("ρ of tokens 1 and 2, at the last layer")
-    right.set_title("law of ρ in the shaped Transformer", loc="left")
+    right.set_title("distribution of ρ in the shaped Transformer", loc="left")
     add_legend(right)
     return figure

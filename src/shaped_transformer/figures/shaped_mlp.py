@@ -191,7 +191,7 @@ def _plot_correlation(top: "Axes", bottom: "Axes", data: "xarray.Dataset", name:
     top.set_title(f"{name} ReLU: sample paths", loc="left")
     plot_densities(bottom, {view: data[f"rho {name} {view}"].to_numpy() for view in RELU_VIEWS[name]})
     bottom.set_xlabel("correlation ρ at the last layer")
-    bottom.set_title(f"{name} ReLU: law", loc="left")
+    bottom.set_title(f"{name} ReLU: distribution", loc="left")
     add_legend(top, loc="lower right")
 
 
