@@ -48,7 +48,14 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         pyplot.close("all")
 
 
-@pytest.mark.parametrize("file", [file for file, found in FILES.items() if found])
+WITH_EXAMPLES = [
+    pytest.param(file, marks=pytest.mark.slow) if file.startswith("training/") else file  # they train a model
+    for file, found in FILES.items()
+    if found
+]
+
+
+@pytest.mark.parametrize("file", WITH_EXAMPLES)
 def test_examples_run(file: str) -> None:
     part = Path(file).parts[0]
     if part in EXTRAS:

@@ -52,7 +52,9 @@ def test_commands_run(command: str, tmp_path: Path) -> None:
     assert ("Advice: " if arguments[0] == "advise" else "Verdict: ") in done.stderr
 
 
-@pytest.mark.parametrize("page", ["definitions.md", "nn.md", "huggingface.md", "training.md"])
+@pytest.mark.parametrize(
+    "page", ["definitions.md", "nn.md", "huggingface.md", pytest.param("training.md", marks=pytest.mark.slow)]
+)
 def test_examples_of_the_pages_run(page: str, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
