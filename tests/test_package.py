@@ -1,7 +1,12 @@
-"""The package as a whole: the name of a module always refers to that module."""
+"""The package as a whole: its names refer to modules and public objects, and `dir` shows only public ones."""
 
 import subprocess
 import sys
+from typing import Any
+
+import pytest
+
+import shaped_transformer as st
 
 CODE = """
 import importlib, pkgutil
@@ -27,3 +32,20 @@ print(*failed)
 def test_no_attribute_of_a_package_hides_a_module() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def part(name: str) -> Any:
+    """Return a part of the library, and skip the test if its extra is not installed."""
+    try:
+        return getattr(st, name)
+    except st.MissingExtra as error:
+        pytest.skip(str(error))
+
+
+def test_dir_shows_the_public_names_and_the_parts_that_are_imported_when_used() -> None:
+    assert dir(st) == sorted({*st.__all__, "hf", "nn", "training"})
+
+
+@pytest.mark.parametrize("name", ["hf", "nn", "training"])
+def test_dir_of_a_part_shows_its_public_names(name: str) -> None:
+    assert dir(part(name)) == sorted(part(name).__all__)

@@ -37,3 +37,7 @@ __all__ = [
     "functional",
     "parameter_groups",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
