@@ -1,5 +1,7 @@
 """The package as a whole: its names refer to modules and public objects, and `dir` shows only public ones."""
 
+import inspect
+import re
 import subprocess
 import sys
 from typing import Any
@@ -49,3 +51,27 @@ def test_dir_shows_the_public_names_and_the_parts_that_are_imported_when_used() 
 @pytest.mark.parametrize("name", ["hf", "nn", "training"])
 def test_dir_of_a_part_shows_its_public_names(name: str) -> None:
     assert dir(part(name)) == sorted(part(name).__all__)
+
+
+def public_callables() -> list[Any]:
+    """Return the public functions and classes of the parts that are installed, each under its full name."""
+    found = [("st", st)]
+    for name in ("chain", "hf", "inputs", "network", "nn", "sde", "statistics"):
+        try:
+            found.append((f"st.{name}", getattr(st, name)))
+        except st.MissingExtra:
+            continue
+    names = [(f"{place}.{name}", getattr(module, name)) for place, module in found for name in module.__all__]
+    return [pytest.param(thing, id=name) for name, thing in names if has_own_signature(thing)]
+
+
+def has_own_signature(thing: Any) -> bool:
+    """Whether this is a function or a class, but not an exception, whose signature is Python's."""
+    return inspect.isfunction(thing) or (inspect.isclass(thing) and not issubclass(thing, Exception))
+
+
+@pytest.mark.parametrize("thing", public_callables())
+def test_signatures_show_plain_types(thing: Any) -> None:
+    shown = re.sub(r"numpy\._typing\.[\w.]+", "ArrayLike", str(inspect.signature(thing)))  # what NumPy's alias holds
+    assert "Annotated" not in shown
+    assert not re.search(r"\b_\w+", shown), shown

@@ -82,12 +82,12 @@ class ShapedReLU(AnyActivation):
 
     **Arguments:**
 
-    - `c_plus`, `c_minus`: the slopes minus 1, in units of 1/√n. Only (c₊ − c₋)² enters the limit; equal values give a
-      linear network.
+    - `c_plus`, `c_minus`: the slopes minus 1, in units of 1/√n, default 0 and −1. Only (c₊ − c₋)² enters the limit;
+      equal values give a linear network.
     """
 
-    c_plus: Number
-    c_minus: Number
+    c_plus: Number = 0.0
+    c_minus: Number = -1.0
 
     def slopes(self, width: float) -> tuple[float, float]:
         """Return (s₊, s₋) at width n."""
@@ -322,7 +322,9 @@ def _silu(x: Array) -> Array:
     return np.asarray(x * expit(x), dtype=x.dtype)
 
 
-PLAIN: dict[str, Function] = {
+PlainName = Literal["relu", "gelu", "silu", "tanh", "identity"]
+
+PLAIN: dict[PlainName, Function] = {
     "relu": _relu,
     "gelu": _gelu,
     "silu": _silu,
@@ -346,7 +348,7 @@ class Activation(AnyActivation):
     - `name`: `"relu"`, `"gelu"` (x·Φ(x), not its tanh approximation), `"silu"`, `"tanh"` or `"identity"`.
     """
 
-    name: Literal["relu", "gelu", "silu", "tanh", "identity"]
+    name: PlainName
 
     def value(self, x: Array, width: float) -> Array:
         return PLAIN[self.name](x)

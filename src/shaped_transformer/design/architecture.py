@@ -1,18 +1,19 @@
 """A whole network: width, depth, and the block of layers that is repeated; and presets."""
 
 import json
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 from pydantic import model_validator
 
 from ..errors import DefinitionError, InputError
 from ..io.files import read_text
 from .activations import Activation, AnyActivation, ShapedReLU
-from .definition import Definition, PositiveFloat, PositiveInt, definition
+from .definition import Definition, PositiveInt, definition
 from .layers import MLP, Dense, Layer, Residual, ShapedAttention, SoftmaxAttention
-from .masks import Mask
+from .layers.residual import Norm, Normaliser
+from .masks import MaskLike
 
 
 @definition
@@ -102,14 +103,20 @@ def shaped_transformer(
     width: int,
     depth: int,
     *,
-    gamma: PositiveFloat = 0.5,
-    tau0: PositiveFloat = 1.0,
-    c_plus: float = 0.0,
-    c_minus: float = -1.0,
-    heads: PositiveInt = 1,
-    mask: Mask = "full",
+    gamma: float = 0.5,
+    tau0: float = 1.0,
+    c_plus: float | None = None,
+    c_minus: float | None = None,
+    heads: int = 1,
+    key_width: int | None = None,
+    value_width: int | None = None,
+    mask: MaskLike = "full",
+    hidden_width: int | None = None,
+    activation: AnyActivation | None = None,
+    norm: Norm = "none",
+    normaliser: Normaliser = "rms",
 ) -> Architecture:
-    """Return the shaped Transformer: shaped attention and a shaped-ReLU MLP in residual branches [ST; theory §2].
+    """Return the shaped Transformer: shaped attention and a shaped MLP in residual branches [ST; theory §2].
 
     ```python
     arch = st.shaped_transformer(width=64, depth=16, gamma=0.5)
@@ -124,25 +131,47 @@ def shaped_transformer(
     - `tau0`: temperature constant τ0 of the attention, default 1.
     - `c_plus`, `c_minus`: slopes of the shaped ReLU minus 1, in units of 1/√n, default 0 and −1.
     - `heads`: number of attention heads, default 1.
+    - `key_width`, `value_width`: n_k and n_v of one head; `None` (the default) is n // heads.
     - `mask`: mask of the attention, as in `ShapedAttention`, default `"full"`.
+    - `hidden_width`: n_h of the MLP; `None` (the default) is n.
+    - `activation`: σ of the MLP; `None` (the default) is `ShapedReLU(c_plus, c_minus)`.
+    - `norm`, `normaliser`: normalisation of both residual layers, as in `Residual`; default none, as in the paper.
 
     **Returns:** the `Architecture`.
 
-    **Raises:** `DefinitionError` for values that no network can have.
+    **Raises:** `DefinitionError` for values that no network can have, or slopes beside an activation.
     """
-    attention = Residual(ShapedAttention(tau0=tau0, heads=heads, mask=mask), scale=gamma)
-    mlp = Residual(MLP(ShapedReLU(c_plus=c_plus, c_minus=c_minus)), scale=gamma)
-    return Architecture(width, depth, (attention, mlp))
+    attention = ShapedAttention(tau0=tau0, heads=heads, key_width=key_width, value_width=value_width, mask=mask)
+    mlp = MLP(_with_slopes(activation, c_plus, c_minus), hidden_width=hidden_width)
+    block = tuple(Residual(branch, scale=gamma, norm=norm, normaliser=normaliser) for branch in (attention, mlp))
+    return Architecture(width, depth, block)
+
+
+def _with_slopes(activation: AnyActivation | None, c_plus: float | None, c_minus: float | None) -> AnyActivation:
+    """Return the activation, or the shaped ReLU with the given slopes; `None` stands for its defaults."""
+    slopes = {name: c for name, c in (("c_plus", c_plus), ("c_minus", c_minus)) if c is not None}
+    if activation is None:
+        return ShapedReLU(**slopes)
+    if slopes:
+        raise DefinitionError(
+            f"give an activation or {' and '.join(slopes)}, not both: these are the slopes of the default, the shaped "
+            "ReLU"
+        )
+    return activation
 
 
 def shaped_attention_only(
     width: int,
     depth: int,
     *,
-    gamma: PositiveFloat = 0.5,
-    tau0: PositiveFloat = 1.0,
-    heads: PositiveInt = 1,
-    mask: Mask = "full",
+    gamma: float = 0.5,
+    tau0: float = 1.0,
+    heads: int = 1,
+    key_width: int | None = None,
+    value_width: int | None = None,
+    mask: MaskLike = "full",
+    norm: Norm = "none",
+    normaliser: Normaliser = "rms",
 ) -> Architecture:
     """Return a network of shaped attention in residual branches, without MLPs [ST].
 
@@ -156,7 +185,8 @@ def shaped_attention_only(
 
     **Raises:** `DefinitionError` for values that no network can have.
     """
-    return Architecture(width, depth, (Residual(ShapedAttention(tau0=tau0, heads=heads, mask=mask), scale=gamma),))
+    attention = ShapedAttention(tau0=tau0, heads=heads, key_width=key_width, value_width=value_width, mask=mask)
+    return Architecture(width, depth, (Residual(attention, scale=gamma, norm=norm, normaliser=normaliser),))
 
 
 def shaped_mlp(width: int, depth: int, *, activation: AnyActivation | None = None) -> Architecture:
@@ -170,13 +200,13 @@ def shaped_mlp(width: int, depth: int, *, activation: AnyActivation | None = Non
 
     - `width`: n, the number of units of each layer.
     - `depth`: d, the number of layers.
-    - `activation`: σ, default `ShapedReLU(0, -1)`.
+    - `activation`: σ; `None` (the default) is `ShapedReLU()`.
 
     **Returns:** the `Architecture`.
 
     **Raises:** `DefinitionError` for values that no network can have.
     """
-    return Architecture(width, depth, (Dense(activation or ShapedReLU(0.0, -1.0)),))
+    return Architecture(width, depth, (Dense(ShapedReLU() if activation is None else activation),))
 
 
 def deep_linear(width: int, depth: int) -> Architecture:
@@ -202,10 +232,12 @@ def pre_norm_transformer(
     width: int,
     depth: int,
     *,
-    heads: PositiveInt = 1,
-    mask: Mask = "full",
+    heads: int = 1,
+    key_width: int | None = None,
+    value_width: int | None = None,
+    mask: MaskLike = "full",
     activation: AnyActivation | None = None,
-    hidden_width: PositiveInt | None = None,
+    hidden_width: int | None = None,
 ) -> Architecture:
     """Return the pre-norm Transformer: softmax attention and MLP with unit skips, LayerNorm before each branch.
 
@@ -218,25 +250,30 @@ def pre_norm_transformer(
     - `width`: n, the number of coordinates of a token.
     - `depth`: d, the number of blocks.
     - `heads`: number of attention heads, default 1.
+    - `key_width`, `value_width`: n_k and n_v of one head; `None` (the default) is n // heads.
     - `mask`: mask of the attention, as in `SoftmaxAttention`, default `"full"`.
-    - `activation`: σ of the MLP, default plain ReLU.
+    - `activation`: σ of the MLP; `None` (the default) is the plain ReLU.
     - `hidden_width`: n_h of the MLP; `None` (the default) is n.
 
     **Returns:** the `Architecture`.
 
     **Raises:** `DefinitionError` for values that no network can have.
     """
-    return _vanilla(width, depth, 1.0, "pre", SoftmaxAttention(heads=heads, mask=mask), activation, hidden_width)
+    attention = SoftmaxAttention(heads=heads, key_width=key_width, value_width=value_width, mask=mask)
+    mlp = _plain_mlp(activation, hidden_width)
+    return Architecture(width, depth, _plain_block(attention, mlp, skip=1.0, norm="pre"))
 
 
 def post_norm_transformer(
     width: int,
     depth: int,
     *,
-    heads: PositiveInt = 1,
-    mask: Mask = "full",
+    heads: int = 1,
+    key_width: int | None = None,
+    value_width: int | None = None,
+    mask: MaskLike = "full",
     activation: AnyActivation | None = None,
-    hidden_width: PositiveInt | None = None,
+    hidden_width: int | None = None,
 ) -> Architecture:
     """Return the original, post-norm Transformer: unit skips, LayerNorm after each sum.
 
@@ -250,17 +287,21 @@ def post_norm_transformer(
 
     **Raises:** `DefinitionError` for values that no network can have.
     """
-    return _vanilla(width, depth, 1.0, "post", SoftmaxAttention(heads=heads, mask=mask), activation, hidden_width)
+    attention = SoftmaxAttention(heads=heads, key_width=key_width, value_width=value_width, mask=mask)
+    mlp = _plain_mlp(activation, hidden_width)
+    return Architecture(width, depth, _plain_block(attention, mlp, skip=1.0, norm="post"))
 
 
 def skipless_transformer(
     width: int,
     depth: int,
     *,
-    heads: PositiveInt = 1,
-    mask: Mask = "full",
+    heads: int = 1,
+    key_width: int | None = None,
+    value_width: int | None = None,
+    mask: MaskLike = "full",
     activation: AnyActivation | None = None,
-    hidden_width: PositiveInt | None = None,
+    hidden_width: int | None = None,
 ) -> Architecture:
     """Return softmax attention and MLPs with neither skips nor norms: the covariance collapses to rank 1.
 
@@ -274,25 +315,22 @@ def skipless_transformer(
 
     **Raises:** `DefinitionError` for values that no network can have.
     """
-    return _vanilla(width, depth, 0.0, "none", SoftmaxAttention(heads=heads, mask=mask), activation, hidden_width)
+    attention = SoftmaxAttention(heads=heads, key_width=key_width, value_width=value_width, mask=mask)
+    mlp = _plain_mlp(activation, hidden_width)
+    return Architecture(width, depth, _plain_block(attention, mlp, skip=0.0, norm="none"))
 
 
-def _vanilla(
-    width: int,
-    depth: int,
-    skip: float,
-    norm: Any,
-    attention: SoftmaxAttention,
-    activation: AnyActivation | None,
-    hidden_width: int | None,
-) -> Architecture:
-    """Return a Transformer of softmax attention and an MLP with plain activation."""
-    mlp = MLP(activation or Activation("relu"), hidden_width=hidden_width)
-    block = tuple(Residual(branch, 1.0, skip=skip, norm=norm, normaliser="layer") for branch in (attention, mlp))
-    return Architecture(width, depth, block)
+def _plain_mlp(activation: AnyActivation | None, hidden_width: int | None) -> MLP:
+    """Return an MLP, by default with the plain ReLU."""
+    return MLP(Activation("relu") if activation is None else activation, hidden_width=hidden_width)
 
 
-PRESETS = {
+def _plain_block(attention: SoftmaxAttention, mlp: MLP, *, skip: float, norm: Norm) -> tuple[Layer, ...]:
+    """Return the block of a Transformer with branches of strength 1 and LayerNorm."""
+    return tuple(Residual(branch, 1.0, skip=skip, norm=norm, normaliser="layer") for branch in (attention, mlp))
+
+
+PRESETS: dict[str, Callable[..., Architecture]] = {
     preset.__name__: preset
     for preset in (
         shaped_transformer,

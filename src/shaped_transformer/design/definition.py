@@ -6,7 +6,22 @@ an object with the class name under `kind` and the fields beside it.
 
 import dataclasses
 import functools
-from typing import Annotated, Any, ClassVar, Self, TypeVar, cast, dataclass_transform, get_args
+import inspect
+import operator
+from types import UnionType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Self,
+    TypeVar,
+    Union,
+    cast,
+    dataclass_transform,
+    get_args,
+    get_origin,
+)
 
 import numpy as np
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
@@ -23,10 +38,16 @@ def _number(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-Number = Annotated[float, BeforeValidator(_number)]
-PositiveInt = Annotated[int, Field(ge=1, le=2**53), BeforeValidator(_number)]  # beyond, float64 skips whole numbers
-Count = Annotated[int, Field(ge=0), BeforeValidator(_number)]
-PositiveFloat = Annotated[float, Field(gt=0), BeforeValidator(_number)]
+if TYPE_CHECKING:  # editors and type checkers show plain types
+    Number = float
+    PositiveInt = int
+    Count = int
+    PositiveFloat = float
+else:
+    Number = Annotated[float, BeforeValidator(_number)]
+    PositiveInt = Annotated[int, Field(ge=1, le=2**53), BeforeValidator(_number)]  # beyond, float64 skips whole numbers
+    Count = Annotated[int, Field(ge=0), BeforeValidator(_number)]
+    PositiveFloat = Annotated[float, Field(gt=0), BeforeValidator(_number)]
 
 DefinitionClass = TypeVar("DefinitionClass", bound=type)
 
@@ -121,8 +142,26 @@ def definition(cls: DefinitionClass) -> DefinitionClass:
             raise DefinitionError(_one_line(made, error)) from None
 
     made.__init__ = checked
+    made.__signature__ = _plain_signature(made)
     Definition.kinds[cls.__name__] = made
     return cast(DefinitionClass, made)
+
+
+def _plain_signature(made: Any) -> inspect.Signature:
+    """Return the signature of a definition's class, with types as a user gives the values."""
+    signature = inspect.signature(made)
+    plain = [p.replace(annotation=_plain_type(p.annotation)) for p in signature.parameters.values()]
+    return signature.replace(parameters=plain)
+
+
+def _plain_type(annotation: Any) -> Any:
+    """Return a type without the validators that it, or a part of it, is annotated with."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _plain_type(parts[0])
+    if origin in (Union, UnionType):
+        return functools.reduce(operator.or_, map(_plain_type, parts))
+    return tuple[tuple(map(_plain_type, parts))] if origin is tuple else annotation  # type: ignore[misc]
 
 
 def _same_class(one: Any, other: type) -> bool:
@@ -146,6 +185,14 @@ def problem_message(problem: Any) -> str:
     return str(problem["msg"]).removeprefix("Value error, ")
 
 
+EXPECTED = {
+    "AnyActivation": "an activation, such as st.Activation('gelu')",
+    "Branch": "a branch, such as st.ShapedAttention()",
+    "Layer": "a layer, such as st.Residual(st.ShapedAttention(), scale=0.5)",
+}
+"""What is expected where a definition contains another one, by the base class of these."""
+
+
 def describe_problem(problem: Any, field: str) -> str:
     """Return one line that says what pydantic found wrong with a field."""
     message = problem_message(problem)
@@ -153,6 +200,8 @@ def describe_problem(problem: Any, field: str) -> str:
         return f"{field} is missing: give it"
     if problem["type"] == "value_error":
         return f"{field}: {message}"
+    if problem["type"] == "is_instance_of" and (expected := EXPECTED.get(problem["ctx"]["class"])):
+        return f"{field}: {expected} is expected (got {_shortened(problem['input'])})"
     return f"{field}: {message[0].lower()}{message[1:]} (got {_shortened(problem['input'])})"
 
 

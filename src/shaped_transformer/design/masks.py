@@ -1,11 +1,12 @@
 """Attention masks: which token may attend to which, by name or as a matrix."""
 
+from collections.abc import Hashable, Sequence
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator
+from pydantic import PlainValidator
 
 from ..errors import InputError
 
@@ -29,16 +30,31 @@ def _checked_mask(mask: Any) -> Any:
     return tuple(tuple(bool(x) for x in row) for row in array)
 
 
-Mask = Annotated[Any, BeforeValidator(_checked_mask)]
+MaskLike = str | NDArray[Any] | Sequence[Sequence[float]]
 """`"full"`, `"causal"`, or an (m, m) array of 0 and 1 whose row α marks the tokens to which token α may attend."""
 
+if TYPE_CHECKING:  # editors and type checkers show what a user may give
+    Mask = MaskLike
+else:
+    Mask = Annotated[MaskLike, PlainValidator(_checked_mask)]
 
-@lru_cache(maxsize=64)
-def allowed(mask: Mask, tokens: int) -> NDArray[np.bool_]:
-    """Return the mask as an (m, m) boolean matrix: whether token α (row) may attend to token β (column).
+
+def allowed(mask: MaskLike, tokens: int) -> NDArray[np.bool_]:
+    """Return a definition's mask as an (m, m) boolean matrix: whether token α (row) may attend to token β (column).
 
     **Raises:** `InputError` if the mask is an array for another number of tokens.
     """
+    return _allowed(cast(Hashable, mask), tokens)
+
+
+def uniform(mask: MaskLike, tokens: int) -> NDArray[np.float64]:
+    """Return U = softmax(0) under the mask, (m, m): each row is uniform over the tokens it may attend to."""
+    return _uniform(cast(Hashable, mask), tokens)
+
+
+@lru_cache(maxsize=64)
+def _allowed(mask: Hashable, tokens: int) -> NDArray[np.bool_]:
+    """Return the matrix of `allowed`."""
     if mask == "full":
         matrix = np.ones((tokens, tokens), dtype=bool)
     elif mask == "causal":
@@ -52,9 +68,9 @@ def allowed(mask: Mask, tokens: int) -> NDArray[np.bool_]:
 
 
 @lru_cache(maxsize=64)
-def uniform(mask: Mask, tokens: int) -> NDArray[np.float64]:
-    """Return U = softmax(0) under the mask, (m, m): each row is uniform over the tokens it may attend to."""
-    matrix = allowed(mask, tokens)
+def _uniform(mask: Hashable, tokens: int) -> NDArray[np.float64]:
+    """Return the matrix of `uniform`."""
+    matrix = _allowed(mask, tokens)
     weights = matrix / matrix.sum(axis=1, keepdims=True)
     weights.setflags(write=False)
     return weights

@@ -13,6 +13,7 @@ from ...numerics.arrays import Array
 from ...numerics.draws import Draws
 from .. import masks
 from ..definition import Number, PositiveFloat, PositiveInt, definition
+from ..heads import undivided_width
 from .base import Branch, linear_diffusion, linear_noise
 
 Gain = Number | tuple[Number, ...]
@@ -51,11 +52,7 @@ class Attention(Branch):
 
     def check(self, n: int) -> None:
         if (self.key_width is None or self.value_width is None) and n % self.heads:
-            divisors = [h for h in range(1, min(n, 64) + 1) if n % h == 0]
-            raise DefinitionError(
-                f"{self.heads} heads do not divide the width {n}: use one of {divisors}, or give key_width and "
-                "value_width"
-            )
+            raise DefinitionError(undivided_width(self.heads, n))
         if not self.projects and self.value_width_of(n) != n:
             raise DefinitionError(
                 f"value_width {self.value_width_of(n)} differs from the width {n} without an output projection: "

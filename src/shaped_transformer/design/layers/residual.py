@@ -13,6 +13,12 @@ from ...numerics.draws import Draws
 from ..definition import Number, definition
 from .base import Branch, Layer, linear_diffusion, linear_noise
 
+Norm = Literal["none", "pre", "post"]
+"""Where a residual layer normalises: nowhere, before its branch, or after the sum."""
+
+Normaliser = Literal["rms", "layer"]
+"""RMSNorm or LayerNorm."""
+
 
 @definition
 class Residual(Layer):
@@ -37,8 +43,8 @@ class Residual(Layer):
     branch: Branch
     scale: Number
     skip: Annotated[Number, Field(ge=0)] | None = None
-    norm: Literal["none", "pre", "post"] = "none"
-    normaliser: Literal["rms", "layer"] = "rms"
+    norm: Norm = "none"
+    normaliser: Normaliser = "rms"
 
     @model_validator(mode="after")
     def _scale_in_range(self) -> "Residual":

@@ -1,0 +1,29 @@
+"""Activations by one name each, as the command line and the options of blocks take them."""
+
+from ..errors import DefinitionError
+from .activations import PLAIN, SMOOTH, Activation, AnyActivation, ShapedReLU, ShapedSmooth
+
+PREFIX = "shaped-"
+"""What the name of a shaped activation begins with."""
+
+NAMED: dict[str, AnyActivation] = {
+    **{name: Activation(name) for name in PLAIN},
+    PREFIX + "relu": ShapedReLU(),
+    **{PREFIX + name: ShapedSmooth(name, a=1.0) for name in SMOOTH},
+}
+"""The activations by name: plain ones, the shaped ReLU with slopes 1 and 1 − 1/√n, shaped smooth ones with a = 1."""
+
+
+def named_activation(name: str) -> AnyActivation:
+    """Return the activation with a name.
+
+    **Arguments:**
+
+    - `name`: a plain one such as `"gelu"`, or a shaped one such as `"shaped-tanh"`, which stands for
+      `ShapedSmooth("tanh", a=1.0)`.
+
+    **Raises:** `DefinitionError` for another name.
+    """
+    if name not in NAMED:
+        raise DefinitionError(f"no activation {name!r}: choose one of {', '.join(NAMED)}")
+    return NAMED[name]
