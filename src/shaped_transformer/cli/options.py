@@ -11,19 +11,44 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from .. import inputs
+from ..design.activations import AnyActivation, ShapedReLU
 from ..design.architecture import PRESETS, Architecture
+from ..design.named import NAMED, SHAPED_RELU, named_activation
 from ..errors import InputError
 from ..io.yaml import parse_yaml
 from .output import say
 
-Samples = Annotated[int, typer.Option(help="Draws of the chain and of the SDE.")]
-Seed = Annotated[int, typer.Option(help="Seed of all draws and of the text's embeddings.")]
-Steps = Annotated[int | None, typer.Option(help="Time steps of the SDE. Default: at least 100.")]
-Out = Annotated[Path, typer.Option(help="Folder for the picture, the dataset and run.json.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
-MaskOption = Annotated[str | None, typer.Option(help="full, causal, or a .npy file of 0 and 1. Default: full.")]
+Samples = Annotated[int, typer.Option(help="Number of draws of the chain and of the SDE, each.")]
+Seed = Annotated[
+    int, typer.Option(help="Seed of all random numbers, a whole number from 0: the same seed gives the same results.")
+]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        help="Number of time steps of the SDE, the limit of large depth and width. Default: 100, or more for networks "
+        "that need smaller steps."
+    ),
+]
+Out = Annotated[
+    Path,
+    typer.Option(
+        help="Folder for the results: the picture, the dataset and run.json. It is made if missing; earlier results of "
+        "the same command are replaced."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the report on standard output, as one JSON object.")]
+MaskOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Which tokens a token may attend to: full (all), causal (itself and earlier ones), or a .npy file with "
+        "an (m, m) array of 0 and 1, whose row i marks the tokens that token i may attend to. Default: full."
+    ),
+]
 
-FROM_PRESET = ("width", "depth", "gamma", "tau0", "c_plus", "c_minus", "heads", "mask")
+FROM_PRESET = (
+    *("width", "depth", "gamma", "tau0", "c_plus", "c_minus", "heads", "key_width", "value_width", "mask"),
+    *("hidden_width", "activation", "norm"),
+)
 """Options of a design that go with a preset."""
 
 
@@ -64,10 +89,12 @@ def _option(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 class Design:
     """The options that define a network: a file, or a preset with its parameters."""
 
-    preset: Annotated[str | None, typer.Option(help=f"One of {', '.join(PRESETS)}. Default: shaped_transformer.")] = (
-        None
-    )
-    architecture: Annotated[Path | None, typer.Option(help="JSON file of a definition, in place of a preset.")] = None
+    preset: Annotated[
+        str | None, typer.Option(help=f"Kind of network: {', '.join(PRESETS)}. Default: shaped_transformer.")
+    ] = None
+    architecture: Annotated[
+        Path | None, typer.Option(help="JSON file with the definition of a network, in place of a preset.")
+    ] = None
     trust: Annotated[
         bool,
         typer.Option(
@@ -76,18 +103,53 @@ class Design:
             "code.",
         ),
     ] = False
-    width: Annotated[int | None, typer.Option(help="Width n of the network. Default: 128.")] = None
-    depth: Annotated[int | None, typer.Option(help="Number of blocks d. Default: 64.")] = None
-    gamma: Annotated[float | None, typer.Option(help="Strength of the residual branches, in (0, 1]. Default: 0.5.")] = (
-        None
-    )
-    tau0: Annotated[float | None, typer.Option(help="Temperature constant of the attention. Default: 1.")] = None
-    c_plus: Annotated[float | None, typer.Option(help="Shaped ReLU: positive slope 1 + c/sqrt(n). Default: 0.")] = None
-    c_minus: Annotated[float | None, typer.Option(help="Shaped ReLU: negative slope 1 + c/sqrt(n). Default: -1.")] = (
-        None
-    )
-    heads: Annotated[int | None, typer.Option(help="Attention heads. Default: 1.")] = None
+    width: Annotated[
+        int | None, typer.Option(help="Width n of the network, the number of coordinates of a token. Default: 128.")
+    ] = None
+    depth: Annotated[int | None, typer.Option(help="Depth d, the number of blocks. Default: 64.")] = None
+    gamma: Annotated[
+        float | None,
+        typer.Option(
+            help="Strength of the residual branches, in (0, 1]: x becomes sqrt(1 - gamma^2) x + gamma branch(x). "
+            "Default: 0.5."
+        ),
+    ] = None
+    tau0: Annotated[
+        float | None,
+        typer.Option(
+            help="Temperature constant of shaped attention, positive; its logits are divided by tau0 sqrt(n n_k). "
+            "Default: 1."
+        ),
+    ] = None
+    c_plus: Annotated[
+        float | None, typer.Option(help="c of the shaped ReLU's slope 1 + c/sqrt(n) for positive inputs. Default: 0.")
+    ] = None
+    c_minus: Annotated[
+        float | None, typer.Option(help="c of the shaped ReLU's slope 1 + c/sqrt(n) for negative inputs. Default: -1.")
+    ] = None
+    heads: Annotated[int | None, typer.Option(help="Number of attention heads. Default: 1.")] = None
+    key_width: Annotated[
+        int | None, typer.Option(help="Width n_k of the keys and queries of one head. Default: width/heads.")
+    ] = None
+    value_width: Annotated[
+        int | None, typer.Option(help="Width n_v of the values of one head. Default: width/heads.")
+    ] = None
     mask: MaskOption = None
+    hidden_width: Annotated[int | None, typer.Option(help="Number of hidden units of the MLP. Default: the width.")] = (
+        None
+    )
+    activation: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Activation: {', '.join(NAMED)}. Shaped ones become linear as the width grows; only with them (but "
+            "softsign) is there an SDE. shaped-relu has the slopes of --c-plus and --c-minus, the other shaped ones "
+            "have a = 1. Default: relu in pre_norm, post_norm and skipless networks, else shaped-relu."
+        ),
+    ] = None
+    norm: Annotated[
+        str | None,
+        typer.Option(help="RMSNorm before each branch (pre), after each sum (post), or none. Default: none."),
+    ] = None
 
     def build(self) -> Architecture:
         """Return the definition.
@@ -109,6 +171,8 @@ class Design:
             raise InputError(f"preset {name} takes no {', '.join(unknown)}: it takes {', '.join(map(flag, known))}")
         if "mask" in given:
             given["mask"] = read_mask(given["mask"])
+        if "activation" in given:
+            given["activation"] = _take_activation(given)
         return PRESETS[name](**({"width": 128, "depth": 64} | given))
 
     def _read(self, file: Path, given: dict[str, Any]) -> Architecture:
@@ -126,20 +190,24 @@ class Input:
     """The options that define the initial covariance: at most one of four sources."""
 
     text: Annotated[
-        Path | None, typer.Option(help="Input: first tokens of a text file. Default: a packaged passage.")
+        Path | None, typer.Option(help="Input: the first tokens of this text file. Default: a packaged passage.")
     ] = None
-    correlation: Annotated[float | None, typer.Option(help="Input: unit tokens that are all this much correlated.")] = (
-        None
-    )
-    vectors: Annotated[Path | None, typer.Option(help="Input: .npy file of token vectors, (m, k).")] = None
+    correlation: Annotated[
+        float | None,
+        typer.Option(help="Input: unit tokens, all pairs of which have this correlation, from -1/(m-1) to 1."),
+    ] = None
+    vectors: Annotated[
+        Path | None, typer.Option(help="Input: .npy file of m token vectors with k coordinates, (m, k).")
+    ] = None
     covariance: Annotated[
-        Path | None, typer.Option("--covariance", help="Input: .npy file of a covariance, (m, m).")
+        Path | None, typer.Option("--covariance", help="Input: .npy file of the tokens' covariance, (m, m).")
     ] = None
     tokens: Annotated[
         int | None, typer.Option(help="Number of tokens m, of a text or with --correlation. Default: 8.")
     ] = None
     position_weight: Annotated[
-        float | None, typer.Option(help="Text: weight of positions in [0, 1]. Default: 0.5.")
+        float | None,
+        typer.Option(help="Text: share of positions in the tokens' embeddings, from 0 to 1. Default: 0.5."),
     ] = None
 
     def build(self, width: int, seed: int) -> inputs.Covariance:
@@ -172,6 +240,13 @@ class Input:
         if len(v0) < tokens:
             say(f"The text has {len(v0)} tokens, fewer than {tokens}.")
         return v0
+
+
+def _take_activation(given: dict[str, Any]) -> AnyActivation:
+    """Return the named activation of a design's options; the slopes of a shaped ReLU are removed from these."""
+    if given["activation"] != SHAPED_RELU:
+        return named_activation(given["activation"])
+    return ShapedReLU(**{name: given.pop(name) for name in ("c_plus", "c_minus") if name in given})
 
 
 def search_modules_beside(file: Path) -> None:

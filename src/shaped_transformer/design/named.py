@@ -3,13 +3,13 @@
 from ..errors import DefinitionError
 from .activations import PLAIN, SMOOTH, Activation, AnyActivation, ShapedReLU, ShapedSmooth
 
-PREFIX = "shaped-"
-"""What the name of a shaped activation begins with."""
+SHAPED_RELU = "shaped-relu"
+"""The shaped ReLU, whose slopes a user may give beside its name."""
 
 NAMED: dict[str, AnyActivation] = {
     **{name: Activation(name) for name in PLAIN},
-    PREFIX + "relu": ShapedReLU(),
-    **{PREFIX + name: ShapedSmooth(name, a=1.0) for name in SMOOTH},
+    SHAPED_RELU: ShapedReLU(),
+    **{f"shaped-{name}": ShapedSmooth(name, a=1.0) for name in SMOOTH},
 }
 """The activations by name: plain ones, the shaped ReLU with slopes 1 and 1 − 1/√n, shaped smooth ones with a = 1."""
 

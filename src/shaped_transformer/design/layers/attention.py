@@ -55,8 +55,8 @@ class Attention(Branch):
             raise DefinitionError(undivided_width(self.heads, n))
         if not self.projects and self.value_width_of(n) != n:
             raise DefinitionError(
-                f"value_width {self.value_width_of(n)} differs from the width {n} without an output projection: "
-                "set output_projection=True"
+                f"value_width {self.value_width_of(n)} differs from the width {n} without an output projection: leave "
+                "value_width out, use several heads, or give the attention output_projection=True"
             )
         if not abs(self.logit_gain) < 1e100 * self.temperature(n):
             raise DefinitionError(
