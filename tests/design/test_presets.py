@@ -5,9 +5,10 @@ import json
 from typing import Any
 
 import pytest
+from assertions import assert_not_the_law, assert_same_law
 
 import shaped_transformer as st
-from shaped_transformer.design.heads import undivided_width
+from shaped_transformer.design.heads import heads_problem
 from shaped_transformer.design.named import NAMED, named_activation
 
 ATTENTION = ("shaped_transformer", "shaped_attention_only")
@@ -87,7 +88,7 @@ def test_heads_that_do_not_divide_the_width_are_refused_with_numbers_that_fit(
 def test_the_suggested_widths_are_the_nearest_that_the_heads_divide(heads: int, width: int) -> None:
     fitting = [n for n in range(1, width + heads + 1) if n % heads == 0]
     below, above = max(n for n in fitting if n < width), min(n for n in fitting if n > width)
-    assert f"width {below} or {above}," in undivided_width(heads, width)
+    assert f"width {below} or {above}," in str(heads_problem(heads, width, None, None))
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -109,3 +110,13 @@ def test_defaults_build_the_network_of_the_bare_preset(preset: str) -> None:
     parameters = inspect.signature(st.PRESETS[preset]).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
     assert st.PRESETS[preset](8, 2, **defaults) == st.PRESETS[preset](8, 2)
+
+
+def test_chain_and_network_with_all_options_have_one_distribution() -> None:
+    sizes: dict[str, Any] = {"heads": 2, "key_width": 3, "value_width": 5, "hidden_width": 7, "norm": "pre"}
+    arch = st.shaped_transformer(16, 3, gamma=0.6, activation=st.Activation("gelu"), **sizes)
+    other = st.shaped_transformer(16, 3, gamma=0.6, activation=st.Activation("gelu"), **(sizes | {"hidden_width": 4}))
+    v0 = st.inputs.equicorrelated(3, 0.2)
+    network = st.network.sample(arch, v0, samples=4000, seed=0, record=1)
+    assert_same_law(network, st.chain.sample(arch, v0, samples=4000, seed=1, record=1))
+    assert_not_the_law(network, st.chain.sample(other, v0, samples=4000, seed=1, record=1))

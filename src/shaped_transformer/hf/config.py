@@ -6,6 +6,9 @@ from typing import Any
 
 from transformers import GenerationConfig, PreTrainedConfig
 
+from ..checks import check_counts
+from ..design.heads import heads_problem
+from ..design.named import NAMED
 from ..errors import InputError
 from ..nn import BlockOptions
 
@@ -41,6 +44,7 @@ class ShapedTransformerConfig(PreTrainedConfig):
     - `num_attention_heads`: H, default 4.
     - `num_key_value_heads`: number of heads of keys and values, a divisor of H; default H.
     - `intermediate_size`: hidden width of the MLP, default n.
+    - `key_width`, `value_width`: coordinates of the keys and of the values of one head, default n // H.
     - `max_position_embeddings`: number of learned positions, default 2048.
     - `position_embedding`: `"rotary"` (default), `"learned"` or `"none"`.
     - `final_norm`: whether an RMSNorm precedes the head, default yes; the blocks have norms only by `norm`.
@@ -51,9 +55,10 @@ class ShapedTransformerConfig(PreTrainedConfig):
       `initializer_range` or else 0.02. Images, whose patches have no other mark of their place, learn faster with 1.
     - `image_size`, `patch_size`, `num_channels`: of square images and patches, for `…ForImageClassification`; default
       no images, one channel.
-    - `gamma`, `skip`, `tau0`, `c_plus`, `c_minus`, `learnable_slopes`, `attention`, `activation`, `norm`,
-      `normaliser`, `shaping`, `recover_steps`, `dropout`, `causal`: as in `nn.BlockOptions`, with its defaults.
-      `…ForCausalLM` sets `causal` in its copy.
+    - `gamma`, `skip`, `tau0`, `c_plus`, `c_minus`, `learnable_slopes`, `attention`, `norm`, `normaliser`, `shaping`,
+      `recover_steps`, `dropout`, `causal`: as in `nn.BlockOptions`, with its defaults. `…ForCausalLM` sets `causal` in
+      its copy.
+    - `activation`: one of the names in `nn.BlockOptions`, such as `"gelu"` or `"shaped-tanh"`; default `"shaped"`.
     - `use_cache`, `tie_word_embeddings`, `pad_token_id`, `bos_token_id`, `eos_token_id` and further ones: as in all
       configurations of Hugging Face.
 
@@ -70,6 +75,8 @@ class ShapedTransformerConfig(PreTrainedConfig):
     num_attention_heads: int = 4
     num_key_value_heads: int | None = None
     intermediate_size: int | None = None
+    key_width: int | None = BlockOptions.key_width
+    value_width: int | None = BlockOptions.value_width
     max_position_embeddings: int = 2048
     position_embedding: str = "rotary"
     final_norm: bool = True
@@ -85,7 +92,7 @@ class ShapedTransformerConfig(PreTrainedConfig):
     c_minus: float = BlockOptions.c_minus
     learnable_slopes: bool = BlockOptions.learnable_slopes
     attention: str = BlockOptions.attention
-    activation: str = BlockOptions.activation
+    activation: str = "shaped"
     norm: str = BlockOptions.norm
     normaliser: str = BlockOptions.normaliser
     shaping: str = BlockOptions.shaping
@@ -110,20 +117,29 @@ class ShapedTransformerConfig(PreTrainedConfig):
         if self.initializer_range is not None and not self.initializer_range > 0:
             raise InputError(f"initializer_range must be positive, or None (got {self.initializer_range})")
         self.block_options()
+        if not isinstance(self.activation, str):
+            raise InputError(
+                f"activation must be a name, because a configuration is saved as JSON (got {self.activation!r}): give "
+                f"one of {', '.join(('shaped', *NAMED))}"
+            )
 
     def block_options(self) -> dict[str, Any]:
         """Return the options of a block, checked.
 
         **Returns:** the arguments of `nn.BlockOptions` by name.
 
-        **Raises:** `DefinitionError` for values that do not fit.
+        **Raises:** `DefinitionError` or `InputError` for values that do not fit.
         """
         options: dict[str, Any] = {
             field.name: getattr(self, HUGGING_FACE_NAMES.get(field.name, field.name), None)
             for field in fields(BlockOptions)
         }
         options["rotary"] = self.position_embedding == "rotary"
-        BlockOptions(**options)
+        check_counts(hidden_size=self.hidden_size, num_attention_heads=self.num_attention_heads)
+        checked = BlockOptions(**options)
+        heads = self.num_attention_heads, self.hidden_size, checked.key_width, checked.value_width
+        if problem := heads_problem(*heads, name="hidden_size"):
+            raise InputError(problem)
         return options
 
 

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_counts
+from ..checks import check_count, check_counts
+from ..design.heads import heads_problem
 from ..errors import InputError
 from .functional import shaped_attention
 from .fused import fused_attention
@@ -52,21 +53,27 @@ class MultiHeadAttention(nn.Module):
         given = HeadOptions(**options)
         kv_heads = heads if given.kv_heads is None else given.kv_heads
         check_counts(width=width, heads=heads, kv_heads=kv_heads)
-        if width % heads and (given.key_width is None or given.value_width is None):
-            raise InputError(
-                f"{heads} heads do not divide the width {width}: choose a divisor, or give key_width and value_width"
-            )
+        for name in ("key_width", "value_width"):
+            if (chosen := getattr(given, name)) is not None:
+                check_count(chosen, name)
+        if problem := heads_problem(heads, width, given.key_width, given.value_width):
+            raise InputError(problem)
         if heads % kv_heads:
             raise InputError(f"kv_heads must divide the {heads} heads (got {kv_heads})")
         self.width, self.heads, self.kv_heads = width, heads, kv_heads
         self.causal, self.rotary, self.dropout = given.causal, given.rotary, given.dropout
         self.key_width, self.value_width = given.key_width or width // heads, given.value_width or width // heads
         if self.rotary and self.key_width % 2:
-            raise InputError(f"rotary positions need an even key width per head (got {self.key_width})")
+            raise InputError(
+                f"rotary positions need an even key width per head (got {self.key_width}): give an even key_width, or "
+                "use other positions"
+            )
         projects = heads > 1 if given.output_projection is None else given.output_projection
         if not projects and heads * self.value_width != width:
+            way_out = ", or use several heads" if heads == 1 else ""
             raise InputError(
-                f"{heads} heads of value width {self.value_width} need output_projection=True at width {width}"
+                f"{heads} heads of value width {self.value_width} need output_projection=True at width {width}: give "
+                f"the attention this, or leave value_width out{way_out}"
             )
         self.register_buffer("mask", given.mask, persistent=False)
         self.mask: Tensor | None

@@ -1,22 +1,22 @@
 """Residual layers and the block of the shaped Transformer as modules."""
 
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import model_validator
+from pydantic import PlainValidator, model_validator
 from torch import Tensor, nn
 
-from ..design.activations import Activation
+from ..design import activations as definitions
 from ..design.definition import Definition, Number, PositiveFloat, PositiveInt, definition
+from ..design.layers.residual import Norm, Normaliser
+from ..design.named import NAMED, SHAPED_RELU
 from ..errors import DefinitionError, InputError
-from .activation import Pointwise, ShapedReLU
+from .activation import ShapedReLU, activation
 from .attention import ShapedAttention, SoftmaxAttention
 from .mlp import ShapedMLP
 from .shaping import Mode
 from .skipinit import SkipInitAttention
-
-Norm = Literal["none", "pre", "post"]
 
 
 class Residual(nn.Module):
@@ -64,6 +64,16 @@ class Residual(nn.Module):
         return f"scale={self.scale:g}, skip={self.skip:g}" + (", norm after" if self.after else "")
 
 
+def _checked_activation(value: Any) -> Any:
+    """Return an activation or its name; refuse other values."""
+    if not isinstance(value, definitions.AnyActivation) and value not in ("shaped", *NAMED):
+        raise ValueError(
+            f"one of shaped, {', '.join(NAMED)} is expected, or an activation such as st.ShapedSmooth('tanh', a=1.0) "
+            f"(got {value!r})"
+        )
+    return value
+
+
 @definition
 class BlockOptions(Definition):
     """Options of a block of the shaped Transformer besides its width and heads.
@@ -81,8 +91,11 @@ class BlockOptions(Definition):
     - `c_plus`, `c_minus`: slopes of the shaped ReLU minus 1, in units of 1/√n, default 0 and −1.
     - `learnable_slopes`: whether these slopes are parameters, default no.
     - `attention`: `"shaped"` (default), or the baselines `"softmax"` and `"skipinit"` (Value-SkipInit).
-    - `activation`: `"shaped"` (default, the shaped ReLU) or `"relu"`.
+    - `activation`: σ of the MLP. `"shaped"` (default) is the shaped ReLU with the slopes above; others are a definition
+      such as `ShapedSmooth("tanh", a=1.0)`, or a name: `"relu"`, `"gelu"`, `"silu"`, `"tanh"`, `"identity"`, or
+      `"shaped-tanh"` and so on, which are shaped with a = 1.
     - `hidden_width`: n_h of the MLP, default n.
+    - `key_width`, `value_width`: n_k and n_v of one head, default n // H.
     - `kv_heads`: number of heads of keys and values, a divisor of H; default H.
     - `causal`: whether a token attends only to itself and earlier tokens, default no.
     - `rotary`: whether queries and keys have rotary positions, default no.
@@ -101,14 +114,16 @@ class BlockOptions(Definition):
     c_minus: Number = -1.0
     learnable_slopes: bool = False
     attention: Literal["shaped", "softmax", "skipinit"] = "shaped"
-    activation: Literal["shaped", "relu"] = "shaped"
+    activation: Annotated[str | definitions.AnyActivation, PlainValidator(_checked_activation)] = "shaped"
     hidden_width: PositiveInt | None = None
+    key_width: PositiveInt | None = None
+    value_width: PositiveInt | None = None
     kv_heads: PositiveInt | None = None
     causal: bool = False
     rotary: bool = False
     dropout: Number = 0.0
     norm: Norm = "none"
-    normaliser: Literal["rms", "layer"] = "rms"
+    normaliser: Normaliser = "rms"
     shaping: Mode = "fixed"
     recover_steps: PositiveInt | None = None
 
@@ -155,6 +170,8 @@ class ShapedBlock(nn.Module):
 def _attention(width: int, heads: int, options: BlockOptions) -> nn.Module:
     """Return the attention branch."""
     common: dict[str, Any] = {
+        "key_width": options.key_width,
+        "value_width": options.value_width,
         "kv_heads": options.kv_heads,
         "causal": options.causal,
         "rotary": options.rotary,
@@ -169,11 +186,19 @@ def _attention(width: int, heads: int, options: BlockOptions) -> nn.Module:
 
 def _mlp(width: int, options: BlockOptions) -> nn.Module:
     """Return the MLP branch."""
-    if options.activation == "relu":
-        sigma: nn.Module = Pointwise(Activation("relu"), width)
+    sigma = _definition_of_activation(options)
+    if isinstance(sigma, definitions.ShapedReLU):
+        module: nn.Module = ShapedReLU(width, sigma.c_plus, sigma.c_minus, learnable=options.learnable_slopes)
     else:
-        sigma = ShapedReLU(width, options.c_plus, options.c_minus, learnable=options.learnable_slopes)
-    return ShapedMLP(width, options.hidden_width, activation=sigma, dropout=options.dropout)
+        module = activation(sigma, width)
+    return ShapedMLP(width, options.hidden_width, activation=module, dropout=options.dropout)
+
+
+def _definition_of_activation(options: BlockOptions) -> definitions.AnyActivation:
+    """Return the definition of a block's activation."""
+    if options.activation in ("shaped", SHAPED_RELU):
+        return definitions.ShapedReLU(options.c_plus, options.c_minus)
+    return NAMED[options.activation] if isinstance(options.activation, str) else options.activation
 
 
 def _residual(branch: nn.Module, width: int, options: BlockOptions) -> Residual:

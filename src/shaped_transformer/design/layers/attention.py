@@ -13,7 +13,7 @@ from ...numerics.arrays import Array
 from ...numerics.draws import Draws
 from .. import masks
 from ..definition import Number, PositiveFloat, PositiveInt, definition
-from ..heads import undivided_width
+from ..heads import heads_problem
 from .base import Branch, linear_diffusion, linear_noise
 
 Gain = Number | tuple[Number, ...]
@@ -51,8 +51,8 @@ class Attention(Branch):
         return self.value_width or n // self.heads
 
     def check(self, n: int) -> None:
-        if (self.key_width is None or self.value_width is None) and n % self.heads:
-            raise DefinitionError(undivided_width(self.heads, n))
+        if problem := heads_problem(self.heads, n, self.key_width, self.value_width):
+            raise DefinitionError(problem)
         if not self.projects and self.value_width_of(n) != n:
             raise DefinitionError(
                 f"value_width {self.value_width_of(n)} differs from the width {n} without an output projection: leave "
