@@ -162,6 +162,52 @@ def test_saving_over_something_else_is_refused(ensemble: st.Ensemble, tmp_path: 
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
+def open_as_named(message: str) -> Any:
+    """Return what the call in a message opens."""
+    return eval(message.partition("open it with ")[2], {"xarray": xr})
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """The dataset that the command `predict` writes."""
+    compared = compare(ARCH, V0, samples=2, network_samples=None)
+    compared.to_datatree().to_zarr(tmp_path / "dataset.zarr", zarr_format=2)
+    return tmp_path / "dataset.zarr"
+
+
+def test_loading_the_dataset_of_a_comparison_says_how_to_open_it(tree: Path) -> None:
+    message = r"holds observables of the views chain, sde, and no covariances: open it with xarray\.open_datatree\('"
+    with pytest.raises(st.InputError, match=message) as caught:
+        st.Ensemble.load(tree)
+    with open_as_named(str(caught.value)) as data:
+        assert data["chain/rho12"].shape[0] == 2
+
+
+def test_loading_one_view_of_a_comparison_says_how_to_open_it(tree: Path) -> None:
+    message = r"holds observables of the view chain, and no covariances: open it with xarray\.open_zarr\('"
+    with pytest.raises(st.InputError, match=message) as caught:
+        st.Ensemble.load(tree / "chain")
+    with open_as_named(str(caught.value)) as data:
+        assert data.sizes["sample"] == 2
+
+
+def test_loading_the_store_of_a_sweep_says_how_to_open_it(tmp_path: Path) -> None:
+    a_sweep(tmp_path / "place")
+    with pytest.raises(st.InputError, match=r"holds the results of a sweep: open it with xarray\.open_zarr") as caught:
+        st.Ensemble.load(tmp_path / "place")
+    with open_as_named(str(caught.value)) as data:
+        assert data.sizes["gamma"] == 2
+
+
+def test_loading_the_dataset_of_a_figure_says_how_to_open_it(tmp_path: Path) -> None:
+    made = xr.Dataset({"x": ("t", [1.0])}, attrs={"figure": "density", "settings": "{}"})
+    made.to_zarr(tmp_path / "dataset.zarr", zarr_format=2)
+    with pytest.raises(st.InputError, match="holds the data of the figure density: open it with") as caught:
+        st.Ensemble.load(tmp_path / "dataset.zarr")
+    with open_as_named(str(caught.value)) as data:
+        assert float(data["x"][0]) == 1
+
+
 def test_its_representation_is_one_line(ensemble: st.Ensemble) -> None:
     assert repr(ensemble) == (
         "Ensemble(chain: 300 samples of 4 tokens, width 32, depth 8, 9 records, 0 stopped, seed 5)"

@@ -334,10 +334,15 @@ class Ensemble:
 
         **Returns:** the ensemble.
 
-        **Raises:** `StorageError` if there is no store that can be read, `InputError` if it is not an ensemble,
-        `DefinitionError` if its architecture is invalid or names a function that needs trust.
+        **Raises:** `StorageError` if there is no store that can be read, `InputError` if it is not an ensemble (it
+        names what reads the library's other stores), `DefinitionError` if its architecture is invalid or names a
+        function that needs trust.
         """
-        return cls.of_xarray(read_store(Path(path)), trust=trust)
+        place = Path(path)
+        data = read_store(place)
+        if other := _other_content(place, data):
+            raise InputError(f"{place} is not an ensemble, but holds {other}")
+        return cls.of_xarray(data, trust=trust)
 
 
 def _is_ensemble(place: Path) -> bool:
@@ -348,6 +353,24 @@ def _is_ensemble(place: Path) -> bool:
         return False
     whole = all((place / name / ".zarray").is_file() for name in ARRAYS)
     return whole and isinstance(attributes, dict) and set(ATTRIBUTES) <= attributes.keys()
+
+
+def _other_content(place: Path, data: "xarray.Dataset") -> str | None:
+    """Return what a store of the library holds instead of an ensemble and what reads it, or `None`."""
+    if "covariance" in data:
+        return None
+    if views := sorted(group.parent.name for group in place.glob("*/.zgroup")):
+        return (
+            f"observables of the views {', '.join(views)}, and no covariances: open it with "
+            f"xarray.open_datatree({str(place)!r}, engine='zarr')"
+        )
+    kinds = {
+        "specification": "the results of a sweep",
+        "figure": f"the data of the figure {data.attrs.get('figure')}",
+        "view": f"observables of the view {data.attrs.get('view')}, and no covariances",
+    }
+    found = [kind for attribute, kind in kinds.items() if attribute in data.attrs]
+    return f"{found[0]}: open it with xarray.open_zarr({str(place)!r}, consolidated=False)" if found else None
 
 
 def _check_arrays(made: dict[str, Any]) -> None:
