@@ -69,6 +69,11 @@ def test_every_attention_of_a_block_takes_the_widths_of_a_head(attention: str) -
     assert (branch.query.out_features, branch.value.out_features) == (4 * 3, 4 * 5)
 
 
+def test_one_head_of_another_value_width_has_an_output_projection_if_asked() -> None:
+    branch: Any = nn.ShapedBlock(10, value_width=5, output_projection=True).attention.branch
+    assert (branch.output.in_features, branch.output.out_features) == (5, 10)
+
+
 @pytest.mark.parametrize("name", ["shaped", *NAMED])
 def test_every_name_of_an_activation_builds_a_block(name: str) -> None:
     assert nn.ShapedBlock(10, activation=name)(torch.randn(2, 3, 10)).isfinite().all()
@@ -92,7 +97,7 @@ def test_options_with_a_definition_survive_json() -> None:
         (lambda: nn.ShapedBlock(30, 4), "4 heads do not divide the width 30: .* heads, or width 28 or 32, or give"),
         (lambda: nn.ShapedAttention(32, 4, key_width=0), "key_width must be a whole number of at least 1"),
         (lambda: nn.ShapedAttention(32, 4, value_width=2.5), "value_width must be a whole number"),
-        (lambda: nn.ShapedBlock(32, value_width=5), "or leave value_width out, or use several heads"),
+        (lambda: nn.ShapedBlock(32, value_width=5), "give it, leave value_width out, or use several heads"),
         (lambda: nn.ShapedBlock(32, 4, key_width=3, rotary=True), "give an even key_width, or use other positions"),
     ],
 )

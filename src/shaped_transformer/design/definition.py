@@ -142,7 +142,8 @@ def definition(cls: DefinitionClass) -> DefinitionClass:
             raise DefinitionError(_one_line(made, error)) from None
 
     made.__init__ = checked
-    made.__signature__ = _plain_signature(made)
+    signature = _plain_signature(made)
+    made.__signature__, cast(Any, checked).__signature__ = signature, _of_method(signature)
     Definition.kinds[cls.__name__] = made
     return cast(DefinitionClass, made)
 
@@ -152,6 +153,12 @@ def _plain_signature(made: Any) -> inspect.Signature:
     signature = inspect.signature(made)
     plain = [p.replace(annotation=_plain_type(p.annotation)) for p in signature.parameters.values()]
     return signature.replace(parameters=plain)
+
+
+def _of_method(signature: inspect.Signature) -> inspect.Signature:
+    """Return the signature with a leading `self`."""
+    itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    return signature.replace(parameters=[itself, *signature.parameters.values()])
 
 
 def _plain_type(annotation: Any) -> Any:

@@ -45,6 +45,7 @@ class ShapedTransformerConfig(PreTrainedConfig):
     - `num_key_value_heads`: number of heads of keys and values, a divisor of H; default H.
     - `intermediate_size`: hidden width of the MLP, default n.
     - `key_width`, `value_width`: coordinates of the keys and of the values of one head, default n // H.
+    - `output_projection`: whether the heads' outputs are multiplied by a matrix; default exactly when H > 1.
     - `max_position_embeddings`: number of learned positions, default 2048.
     - `position_embedding`: `"rotary"` (default), `"learned"` or `"none"`.
     - `final_norm`: whether an RMSNorm precedes the head, default yes; the blocks have norms only by `norm`.
@@ -77,6 +78,7 @@ class ShapedTransformerConfig(PreTrainedConfig):
     intermediate_size: int | None = None
     key_width: int | None = BlockOptions.key_width
     value_width: int | None = BlockOptions.value_width
+    output_projection: bool | None = BlockOptions.output_projection
     max_position_embeddings: int = 2048
     position_embedding: str = "rotary"
     final_norm: bool = True

@@ -70,10 +70,10 @@ class MultiHeadAttention(nn.Module):
             )
         projects = heads > 1 if given.output_projection is None else given.output_projection
         if not projects and heads * self.value_width != width:
-            way_out = ", or use several heads" if heads == 1 else ""
+            ways_out = "leave value_width out, or use several heads" if heads == 1 else "or leave value_width out"
             raise InputError(
-                f"{heads} heads of value width {self.value_width} need output_projection=True at width {width}: give "
-                f"the attention this, or leave value_width out{way_out}"
+                f"value widths that do not add up to the width ({heads} of {self.value_width} at width {width}) need "
+                f"output_projection=True: give it, {ways_out}"
             )
         self.register_buffer("mask", given.mask, persistent=False)
         self.mask: Tensor | None

@@ -96,6 +96,7 @@ class BlockOptions(Definition):
       `"shaped-tanh"` and so on, which are shaped with a = 1.
     - `hidden_width`: n_h of the MLP, default n.
     - `key_width`, `value_width`: n_k and n_v of one head, default n // H.
+    - `output_projection`: whether the heads' outputs are multiplied by W^O; default exactly when H > 1.
     - `kv_heads`: number of heads of keys and values, a divisor of H; default H.
     - `causal`: whether a token attends only to itself and earlier tokens, default no.
     - `rotary`: whether queries and keys have rotary positions, default no.
@@ -118,6 +119,7 @@ class BlockOptions(Definition):
     hidden_width: PositiveInt | None = None
     key_width: PositiveInt | None = None
     value_width: PositiveInt | None = None
+    output_projection: bool | None = None
     kv_heads: PositiveInt | None = None
     causal: bool = False
     rotary: bool = False
@@ -172,6 +174,7 @@ def _attention(width: int, heads: int, options: BlockOptions) -> nn.Module:
     common: dict[str, Any] = {
         "key_width": options.key_width,
         "value_width": options.value_width,
+        "output_projection": options.output_projection,
         "kv_heads": options.kv_heads,
         "causal": options.causal,
         "rotary": options.rotary,
