@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import inputs, statistics
 from .analysis.advice import Advice, advise
+from .analysis.criterion import Criterion
 from .analysis.stability import Stability, stability
 from .design.activations import Activation, ShapedReLU, ShapedSmooth, Smooth
 from .design.architecture import (
@@ -56,6 +57,7 @@ __all__ = [
     "Activation",
     "Advice",
     "Architecture",
+    "Criterion",
     "DefinitionError",
     "Dense",
     "Ensemble",

@@ -179,12 +179,17 @@ def share(events: ArrayLike, confidence: float = CONFIDENCE) -> Estimate[float]:
 
     **Raises:** `InputError` if there are no entries.
     """
+    flags = np.asarray(events, dtype=bool)
+    return share_of_counts(int(flags.sum()), flags.size, confidence)
+
+
+def share_of_counts(successes: int, draws: int, confidence: float = CONFIDENCE) -> Estimate[float]:
+    """Return the share of successes with its Wilson interval, as `share` does."""
     from scipy.stats import binomtest
 
-    flags = np.asarray(events, dtype=bool)
-    if flags.size == 0:
+    if draws == 0:
         raise InputError("a share needs at least one event")
-    test = binomtest(int(flags.sum()), flags.size)
+    test = binomtest(successes, draws)
     interval = test.proportion_ci(confidence, method="wilson")
     return Estimate(float(test.statistic), float(interval.low), float(interval.high))
 

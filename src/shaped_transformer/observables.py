@@ -162,7 +162,6 @@ class Observable:
 
     - `name`: key in datasets, sweeps and `Ensemble.observe`.
     - `title`: name on axes and in legends.
-    - `short`: name at the head of a table's column.
     - `of`: function from an `Ensemble` to an array (samples, records), with the further dimensions `dims` if there are
       any.
     - `unit`: unit of the numbers, default none.
@@ -173,12 +172,16 @@ class Observable:
 
     name: str
     title: str
-    short: str
     of: Callable[[CovarianceSamples], Floats]
     unit: str = ""
     scale: Literal["linear", "log"] = "linear"
     tokens: int = 1
     dims: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """The name in words, as tables show it."""
+        return self.name.replace("_", " ")
 
     @property
     def label(self) -> str:
@@ -210,26 +213,25 @@ def _smallest(e: CovarianceSamples) -> Floats:
 
 _ALL = (
     Observable(
-        "mean_token_norm", "mean token norm tr V/m", "norm", lambda e: mean_token_norm(e.covariance), scale="log"
+        "mean_token_norm", "mean token norm tr V/m", lambda e: mean_token_norm(e.covariance), scale="log"
     ),
-    Observable("V11", "norm of token 1, V₁₁", "V11", lambda e: e.covariance[..., 0, 0], scale="log"),
-    Observable("V12", "covariance of tokens 1 and 2, V₁₂", "V12", _v12, tokens=2),
-    Observable("rho12", "correlation of tokens 1 and 2, ρ₁₂", "rho12", _rho12, tokens=2),
-    Observable("smallest_eigenvalue", "smallest eigenvalue of V", "λ min", _smallest, scale="log"),
-    Observable("largest_eigenvalue", "largest eigenvalue of V", "λ max", lambda e: e.eigenvalues[..., 0], scale="log"),
-    Observable("effective_rank", "effective rank", "rank", lambda e: effective_rank(e.eigenvalues)),
+    Observable("V11", "norm of token 1, V₁₁", lambda e: e.covariance[..., 0, 0], scale="log"),
+    Observable("V12", "covariance of tokens 1 and 2, V₁₂", _v12, tokens=2),
+    Observable("rho12", "correlation of tokens 1 and 2, ρ₁₂", _rho12, tokens=2),
+    Observable("smallest_eigenvalue", "smallest eigenvalue of V", _smallest, scale="log"),
+    Observable("largest_eigenvalue", "largest eigenvalue of V", lambda e: e.eigenvalues[..., 0], scale="log"),
+    Observable("effective_rank", "effective rank", lambda e: effective_rank(e.eigenvalues)),
     Observable(
         "mean_absolute_correlation",
         "mean |ρ| over pairs",
-        "|rho|",
         lambda e: mean_absolute_correlation(e.covariance),
     ),
-    Observable("last_token_norm", "norm of the last token", "last", lambda e: e.covariance[..., -1, -1], scale="log"),
-    Observable("log_determinant", "log det V", "log det", lambda e: log_determinant(e.eigenvalues)),
-    Observable("stopping_time", "stopping time", "stopped", _stopping_time, unit="depth / width"),
-    Observable("covariance", "V", "V", lambda e: e.covariance, dims=("token", "other_token")),
-    Observable("correlation", "ρ", "rho", lambda e: correlation(e.covariance), dims=("token", "other_token")),
-    Observable("eigenvalues", "eigenvalues of V", "λ", lambda e: e.eigenvalues, scale="log", dims=("token",)),
+    Observable("last_token_norm", "norm of the last token", lambda e: e.covariance[..., -1, -1], scale="log"),
+    Observable("log_determinant", "log det V", lambda e: log_determinant(e.eigenvalues)),
+    Observable("stopping_time", "stopping time", _stopping_time, unit="depth / width"),
+    Observable("covariance", "V", lambda e: e.covariance, dims=("token", "other_token")),
+    Observable("correlation", "ρ", lambda e: correlation(e.covariance), dims=("token", "other_token")),
+    Observable("eigenvalues", "eigenvalues of V", lambda e: e.eigenvalues, scale="log", dims=("token",)),
 )
 OBSERVABLES = {observable.name: observable for observable in _ALL}
 """Every observable by name."""

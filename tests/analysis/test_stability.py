@@ -12,17 +12,21 @@ from shaped_transformer.views.stopping import WINDOW
 
 ARCH = st.shaped_transformer(64, 48, gamma=0.6, tau0=0.3)
 V0 = st.inputs.equicorrelated(4, 0.2)
+RANK = float(st.statistics.effective_rank(np.linalg.eigvalsh(V0)[::-1]))
 
 
 def test_the_numbers_are_those_of_the_chain() -> None:
     found = st.stability(ARCH, V0, samples=1000, seed=2)
     chain = st.chain.sample(ARCH, V0, 1000, 2, record=1, stop=WINDOW)
-    left = float(np.mean(chain.stopped <= ARCH.depth))
-    assert 0 < left < 1
-    assert found.left.value == left
-    assert found.left.low < left < found.left.high
-    assert found.rank.value == np.median(chain.effective_rank()[:, -1])
-    assert found.correlation.value == np.median(st.statistics.mean_absolute_correlation(chain.covariance[:, -1]))
+    kept = chain.effective_rank()[:, -1] >= 0.5 * RANK
+    healthy = float(np.mean(kept & (chain.stopped > ARCH.depth)))
+    assert 0 < healthy < 1
+    assert found.healthy.value == healthy
+    assert found.healthy.low < healthy < found.healthy.high
+    assert found.effective_rank.value == np.median(chain.effective_rank()[:, -1])
+    assert found.mean_absolute_correlation.value == np.median(
+        st.statistics.mean_absolute_correlation(chain.covariance[:, -1])
+    )
 
 
 def test_the_drift_is_that_of_the_sde_at_the_input() -> None:
@@ -37,12 +41,17 @@ def effects() -> dict[str, Effect]:
     return {e.parameter: e for e in st.stability(ARCH, V0, samples=4000, seed=1).effects}
 
 
-def test_more_gamma_or_depth_and_less_tau0_make_a_design_less_stable(effects: dict[str, Effect]) -> None:
+def test_more_gamma_or_depth_makes_a_design_less_stable(effects: dict[str, Effect]) -> None:
     assert set(effects) == {"gamma", "tau0", "depth"}
-    assert effects["gamma"].left.value > 0
-    assert effects["depth"].left.value > 0
-    assert effects["gamma"].rank.value < 0
-    assert effects["tau0"].left.value < 0
+    assert effects["gamma"].healthy.value < 0
+    assert effects["depth"].healthy.value < 0
+    assert effects["gamma"].effective_rank.value < 0
+
+
+def test_cooler_logits_keep_rank_where_attention_is_hot() -> None:
+    hot = st.shaped_transformer(128, 16, gamma=0.5, tau0=0.07)
+    effects = {e.parameter: e for e in st.stability(hot, st.inputs.equicorrelated(8, 0.2), samples=512).effects}
+    assert effects["tau0"].effective_rank.low > 0
 
 
 def test_an_effect_agrees_with_one_from_other_random_numbers_and_is_known_better(effects: dict[str, Effect]) -> None:
@@ -52,7 +61,7 @@ def test_an_effect_agrees_with_one_from_other_random_numbers_and_is_known_better
         for i, a in enumerate((ARCH, stronger))
     ]
     expected = np.median(ranks[1]) - np.median(ranks[0])
-    difference, error = effects["gamma"].rank.value, effects["gamma"].rank.error
+    difference, error = effects["gamma"].effective_rank.value, effects["gamma"].effective_rank.error
     noise = np.hypot(error, 1.25 * np.hypot(ranks[0].std(), ranks[1].std()) / np.sqrt(20_000))
     assert abs(difference - expected) < z_limit() * noise
     assert abs(difference) > z_limit() * error
@@ -89,6 +98,14 @@ def test_too_few_samples_are_refused(samples: object) -> None:
         st.stability(ARCH, V0, samples=samples)  # type: ignore[arg-type]
 
 
-def test_no_path_leaves_the_window_of_a_calm_design() -> None:
+def test_all_networks_of_a_calm_design_are_healthy() -> None:
     calm = replace(ARCH, depth=2)
-    assert st.stability(calm, V0, samples=64).left.value == 0
+    assert st.stability(calm, V0, samples=64).healthy.value == 1
+
+
+def test_the_numbers_do_not_depend_on_the_scale_of_the_input() -> None:
+    """Without MLPs and attention, whose logits grow with the input, the network is linear."""
+    linear = st.Architecture(16, 30, (st.Residual(st.MLP(st.Activation("identity")), 0.5),))
+    one, large = (st.stability(linear, scale * V0, samples=200) for scale in (1.0, 2.0**30))
+    assert 0 < one.healthy.value < 1
+    assert one.healthy == large.healthy

@@ -75,7 +75,7 @@ def test_the_numbers_of_a_point_are_those_of_its_chain(tmp_path: Path) -> None:
     chain = st.chain.sample(arch, st.inputs.equicorrelated(4, 0.2), 64, 1, record=1, stop=(1e-4, 1e4))
     seen = data["effective_rank"].sel(gamma=0.6, mask="causal", seed=1)
     np.testing.assert_array_equal(seen, np.quantile(chain.effective_rank()[:, -1], LEVELS))
-    assert float(data["left"].sel(gamma=0.6, mask="causal", seed=1, bound="value")) == np.mean(chain.stopped <= 8)
+    assert float(data["stopped"].sel(gamma=0.6, mask="causal", seed=1, bound="value")) == np.mean(chain.stopped <= 8)
 
 
 LIST: dict[str, Any] = {

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 import shaped_transformer as st
+from shaped_transformer.analysis.advice import Search
 
 QUICK = ["--width", "16", "--depth", "6", "--samples", "200"]
 FILES = ["dataset.zarr", "figure.png", "figure.svg", "run.json"]
@@ -20,27 +23,27 @@ FILES = ["dataset.zarr", "figure.png", "figure.svg", "run.json"]
 
 @pytest.fixture
 def compared(run: Any) -> tuple[dict[str, Any], str]:
-    """The report of a small `compare` with results in `here`, and its standard error."""
-    code, out, err = run("compare", *QUICK, "--network-samples", "50", "--out", "here", "--json")
+    """The report of a small `compare` with results in `here`, and its standard output."""
+    code, out, _ = run("compare", *QUICK, "--network-samples", "50", "--out", "here")
     assert code == 0
-    return json.loads(out), err
+    return json.loads(Path("here/run.json").read_text(encoding="utf-8")), out
 
 
 def test_compare_reports_all_views(compared: tuple[dict[str, Any], str]) -> None:
     report, _ = compared
     assert set(report["seconds"]) == {"network", "chain", "sde"}
     assert report["speed_up_per_draw"] > 0
-    assert [row["statistic"] for row in report["table"]] == [
-        *("mean token norm", "V11", "V12", "rho12", "smallest eigenvalue", "effective rank")
+    assert [row["observable"] for row in report["table"]] == [
+        *("mean_token_norm", "V11", "V12", "rho12", "smallest_eigenvalue", "effective_rank")
     ]
     assert set(report["table"][0]["pairs"]) == {"network-chain", "network-sde", "chain-sde"}
     assert report["command"].startswith("shaped-transformer compare --width 16")
 
 
 def test_compare_prints_the_verdict_and_the_speed(compared: tuple[dict[str, Any], str]) -> None:
-    _, err = compared
-    assert "Verdict: stable" in err
-    assert "times faster than the network per draw" in err
+    _, out = compared
+    assert "Verdict: stable" in out
+    assert "Time of a real network over that of a draw of the chain: " in out
 
 
 def test_compare_writes_report_picture_and_dataset(compared: tuple[dict[str, Any], str], tmp_path: Path) -> None:
@@ -77,19 +80,57 @@ def test_the_command_in_run_json_gives_the_same_numbers(run: Any, tmp_path: Path
 def test_predict_samples_no_networks(run: Any) -> None:
     code, out, err = run("predict", *QUICK)
     assert code == 0
-    assert out == ""
-    assert "chain: 200 draws" in err
-    assert "network:" not in err
+    assert "chain: 200 draws" in out
+    assert "network:" not in out
+    assert "Verdict:" not in err
+
+
+@pytest.mark.parametrize("command", ["compare", "predict", "advise"])
+def test_with_json_standard_output_holds_one_object_and_no_words(run: Any, command: str) -> None:
+    extra = ["--network-samples", "20"] if command == "compare" else []
+    code, out, err = run(command, *QUICK, *extra, "--json")
+    assert code == 0
+    assert json.loads(out)["kind"] == command
+    assert out.count("\n") == 1
+    assert "Verdict:" not in err
+    assert "Advice:" not in err
+
+
+def test_pipes_get_text_without_box_drawing(compared: tuple[dict[str, Any], str]) -> None:
+    _, out = compared
+    assert not re.search("[\u2500-\u257f]", out)
 
 
 def test_predict_reports_the_stability_of_the_design(run: Any) -> None:
-    code, out, err = run("predict", *QUICK, "--json")
+    code, out, _ = run("predict", *QUICK)
     assert code == 0
-    found = json.loads(out)["stability"]
-    want = st.stability(st.shaped_transformer(16, 6), json.loads(out)["initial_covariance"], samples=200)
-    assert found == json.loads(json.dumps(want.to_dict()))
-    assert "left the window" in err
-    assert "Expected drift" in err
+    report = json.loads(Path("runs/predict/run.json").read_text(encoding="utf-8"))
+    want = st.stability(st.shaped_transformer(16, 6), report["initial_covariance"], samples=200)
+    assert report["stability"] == json.loads(json.dumps(want.to_dict()))
+    assert "healthy networks" in out
+    assert "Expected drift" in out
+
+
+def test_the_section_on_stability_can_be_left_out(run: Any, tmp_path: Path) -> None:
+    code, out, _ = run("predict", *QUICK, "--no-stability", "--out", "here")
+    assert code == 0
+    assert "Verdict: stable" in out
+    assert "Expected drift" not in out
+    assert "stability" not in json.loads((tmp_path / "here" / "run.json").read_text(encoding="utf-8"))
+
+
+def test_verdict_picture_and_dataset_are_there_when_the_section_on_stability_is_interrupted(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shaped_transformer.cli.compare.stability", interrupt)
+    code, out, err = run("predict", *QUICK, "--out", "here")
+    assert code == 130
+    assert "Verdict: stable" in out
+    assert "verdict, picture and dataset are complete" in err
+    assert sorted(p.name for p in (tmp_path / "here").iterdir()) == FILES
 
 
 ADVISE = ("advise", "--depth", "4", "--width", "16", "--tokens", "3", "--samples", "100", "--probability", "0.9")
@@ -98,31 +139,72 @@ ADVISE = ("advise", "--depth", "4", "--width", "16", "--tokens", "3", "--samples
 def test_advise_reports_and_writes_the_advice(run: Any, tmp_path: Path) -> None:
     import xarray as xr
 
-    code, out, err = run(*ADVISE, "--out", "here", "--json")
+    code, out, _ = run(*ADVISE, "--out", "here")
     assert code == 0
-    report = json.loads(out)
-    want = st.advise(4, 16, 3, samples=100, probability=0.9)
+    report = json.loads((tmp_path / "here" / "run.json").read_text(encoding="utf-8"))
+    v0 = st.inputs.from_text(max_tokens=3, embedding_width=16)
+    want = st.advise(st.shaped_transformer(16, 4), v0, samples=100, criterion=st.Criterion(probability=0.9))
     assert report["gamma"] == want.gamma
-    assert want.sentence in err
+    assert want.sentence in out
+    assert "gamma = 0.5/sqrt(depth) = 0.25" in out
+    assert "the logits are divided by tau" in out
     assert sorted(p.name for p in (tmp_path / "here").iterdir()) == FILES
     with xr.open_zarr(tmp_path / "here" / "dataset.zarr") as data:
-        assert data["gamma"].to_numpy().tolist() == [p.gamma for p in want.frontier]
+        assert data["gamma"].to_numpy().tolist() == sorted(trial.gamma for trial in want.trials)
+
+
+def test_advise_takes_definitions_and_inputs_as_predict_does(run: Any, tmp_path: Path) -> None:
+    arch = st.shaped_transformer(16, 4, heads=2, mask="causal", gamma=0.3)
+    (tmp_path / "arch.json").write_text(json.dumps(arch.to_dict()), encoding="utf-8")
+    options = ("--architecture", "arch.json", "--correlation", "0.2", "--tokens", "3", "--samples", "100")
+    code, out, err = run("advise", *options, "--json")
+    assert code == 0, err
+    assert json.loads(out)["gamma"] == st.advise(arch, st.inputs.equicorrelated(3, 0.2), samples=100).gamma
+
+
+def test_the_frontier_is_searched_on_request(run: Any) -> None:
+    code, out, _ = run(*ADVISE, "--frontier", "--json")
+    assert code == 0
+    assert [point["tau0"] for point in json.loads(out)["frontier"]] == [0.1, 0.2, 0.5, 1.0, 2.0]
+    assert json.loads(run(*ADVISE, "--json")[1])["frontier"] == []
 
 
 def test_advise_succeeds_where_no_gamma_is_stable(run: Any) -> None:
-    code, _, err = run(*ADVISE, "--rank-share", "0.99999", "--out", "none")
+    code, out, _ = run(*ADVISE, "--rank-share", "0.99999", "--out", "none")
     assert code == 0
-    assert "no such gamma" in err
+    assert "no gamma is stable" in out
+
+
+def test_interrupted_advice_shows_what_it_knows(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trials = Search.trials
+
+    def interrupted(search: Search) -> Any:
+        yield from islice(trials(search), 3)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Search, "trials", interrupted)
+    code, out, _ = run(*ADVISE, "--out", "here")
+    assert code == 130
+    assert "Gammas that were tried" in out
+    assert re.search(r"Advice, interrupted: gamma = 0\.\d+ is probably stable; gamma = \S+ is probably not", out)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_few_samples_for_advice_are_refused_with_the_number_that_is_needed(run: Any) -> None:
+    code, _, err = run("advise", *QUICK[:4], "--samples", "20")
+    assert code == 2
+    assert "draw at least 74 samples" in err
 
 
 def test_a_preset_without_limit_is_compared_without_the_sde(run: Any) -> None:
-    code, out, err = run(
-        "compare", "--preset", "skipless_transformer", *QUICK, "--network-samples", "20", "--tokens", "4", "--json"
+    code, out, _ = run(
+        "compare", "--preset", "skipless_transformer", *QUICK, "--network-samples", "20", "--tokens", "4"
     )
     assert code == 0
-    assert "No SDE: layer 0 of the block has no proportional limit" in err
-    assert "Verdict: collapsing" in err
-    assert set(json.loads(out)["table"][0]["pairs"]) == {"network-chain"}
+    assert "No SDE: layer 0 of the block has no proportional limit" in out
+    assert "Verdict: collapsing" in out
+    report = json.loads(Path("runs/compare/run.json").read_text(encoding="utf-8"))
+    assert set(report["table"][0]["pairs"]) == {"network-chain"}
 
 
 @pytest.mark.parametrize(
@@ -253,8 +335,9 @@ def test_the_version_is_printed(run: Any) -> None:
     assert run("--version")[1].strip() == st.__version__
 
 
-def test_the_help_lists_the_options(run: Any) -> None:
-    code, out, _ = run("compare", "--help")
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_the_help_lists_the_options(run: Any, option: str) -> None:
+    code, out, _ = run("compare", option)
     assert code == 0
     assert "--position-weight" in out
 
@@ -262,7 +345,7 @@ def test_the_help_lists_the_options(run: Any) -> None:
 @pytest.mark.parametrize(
     ("sent", "status", "message"),
     [
-        (signal.SIGINT, 130, "shaped-transformer: interrupted; nothing is left half-written\n"),
+        (signal.SIGINT, 130, "shaped-transformer: interrupted; no file is half-written\n"),
         (signal.SIGTERM, 143, ""),
     ],
 )

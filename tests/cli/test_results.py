@@ -15,7 +15,7 @@ FIGURE = ["figure", "correlation", "--quick", *(a for change in SETTINGS for a i
 COMMANDS = {
     "compare": ["compare", *SMALL, "--network-samples", "5"],
     "predict": ["predict", *SMALL],
-    "advise": ["advise", "--width", "8", "--depth", "2", "--tokens", "2", "--samples", "20", "--confidence", "0.5"],
+    "advise": ["advise", "--width", "8", "--depth", "2", "--tokens", "2", "--samples", "20", "--confidence", "0.51"],
     "figure correlation": FIGURE,
 }
 FOREIGN: list[tuple[str, bytes, str]] = [

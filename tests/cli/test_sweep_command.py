@@ -50,18 +50,25 @@ def test_a_sweep_writes_a_picture(run: Any, tmp_path: Path) -> None:
 
 
 def test_a_sweep_prints_a_table_of_medians(run: Any, tmp_path: Path) -> None:
-    _, _, err = run("sweep", write(SPEC, tmp_path), "--out", "out")
+    _, out, _ = run("sweep", write(SPEC, tmp_path), "--out", "out")
     rank = sweeps.load(tmp_path / "out")["effective_rank"].sel(gamma=0.5, depth=4, quantile=0.5)
-    row = next(line.split() for line in err.splitlines() if line.split()[:2] == ["0.5", "4"])
+    row = next(line.split() for line in out.splitlines() if line.split()[:2] == ["0.5", "4"])
     assert row[3] == f"{float(rank):.3g}"
 
 
 def test_a_repeated_sweep_computes_no_point_again(run: Any, tmp_path: Path) -> None:
-    _, _, err = run("sweep", write(SPEC, tmp_path), "--out", "out")
-    assert "4 computed, 0 already done, 0 failed" in err
-    code, _, err = run("sweep", write(SPEC, tmp_path), "--out", "out")
+    _, out, _ = run("sweep", write(SPEC, tmp_path), "--out", "out")
+    assert "4 computed, 0 already done, 0 failed" in out
+    code, out, _ = run("sweep", write(SPEC, tmp_path), "--out", "out")
     assert code == 0
-    assert "0 computed, 4 already done, 0 failed" in err
+    assert "0 computed, 4 already done, 0 failed" in out
+
+
+def test_the_store_goes_to_a_folder_of_the_name_of_the_specification(run: Any, tmp_path: Path) -> None:
+    code, _, err = run("sweep", write(SPEC, tmp_path))
+    assert code == 0
+    assert "Written to runs/sweeps/spec: " in err
+    assert sweeps.load(tmp_path / "runs" / "sweeps" / "spec").sizes["gamma"] == 2
 
 
 def test_a_failed_point_is_named_by_its_parameters(run: Any, tmp_path: Path) -> None:
@@ -69,9 +76,10 @@ def test_a_failed_point_is_named_by_its_parameters(run: Any, tmp_path: Path) -> 
     code, out, err = run("sweep", write(spec, tmp_path), "--out", "out", "--json")
     assert code == 0
     assert "failed: gamma=1.7, tau0=1.0: DefinitionError: " in err
-    assert json.loads(out)["failed"][0]["point"] == {"gamma": 1.7, "tau0": 1.0}
-    assert "1 computed, 0 already done, 1 failed" in err
-    assert "0 computed, 1 already done, 1 failed" in run("sweep", "spec.yaml", "--out", "out")[2]
+    report = json.loads(out)
+    assert report["failed"][0]["point"] == {"gamma": 1.7, "tau0": 1.0}
+    assert (report["computed"], report["done"]) == (1, 0)
+    assert "0 computed, 1 already done, 1 failed" in run("sweep", "spec.yaml", "--out", "out")[1]
 
 
 def test_the_exit_status_is_1_if_every_point_failed(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,9 +87,9 @@ def test_the_exit_status_is_1_if_every_point_failed(run: Any, tmp_path: Path, mo
         raise MemoryError("no room")
 
     monkeypatch.setattr(scheduling, "draw_point", fail)
-    code, _, err = run("sweep", write(SPEC, tmp_path), "--out", "out")
+    code, out, _ = run("sweep", write(SPEC, tmp_path), "--out", "out")
     assert code == 1
-    assert "0 computed, 0 already done, 4 failed" in err
+    assert "0 computed, 0 already done, 4 failed" in out
     assert not (tmp_path / "out" / "figure.png").exists()
     monkeypatch.undo()
     os.chdir(tmp_path)
@@ -142,8 +150,8 @@ def test_a_wrong_specification_is_one_line_with_trust_too(run: Any, tmp_path: Pa
 
 def test_the_table_is_not_cut_without_a_terminal(run: Any, tmp_path: Path) -> None:
     point = {"preset": "shaped_transformer", "gamma": 0.123456, "tau0": 1.2345, "heads": 2, "mask": "causal", "seed": 7}
-    _, _, err = run("sweep", write({"base": BASE, "list": [point]}, tmp_path), "--out", "out")
-    row = next(line for line in err.splitlines() if "0.123456" in line)
+    _, out, _ = run("sweep", write({"base": BASE, "list": [point]}, tmp_path), "--out", "out")
+    row = next(line for line in out.splitlines() if "0.123456" in line)
     assert "…" not in row
     assert len(row.split()) == len(point) + len(sweeps.KEPT) + 1
 

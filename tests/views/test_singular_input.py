@@ -86,8 +86,8 @@ def test_a_repeated_token_does_not_change_the_distribution_of_the_others() -> No
 
 def test_a_singular_input_can_be_stable() -> None:
     found = st.stability(attention_at_high_temperature(0.6), repeated(), samples=256)
-    assert found.left.value < 1
-    assert any(effect.rank.value != 0 for effect in found.effects)
+    assert found.healthy.value > 0
+    assert any(effect.effective_rank.value != 0 for effect in found.effects)
 
 
 def test_eigenvalues_that_the_input_does_not_resolve_are_equal_in_all_views() -> None:
@@ -95,7 +95,7 @@ def test_eigenvalues_that_the_input_does_not_resolve_are_equal_in_all_views() ->
     v0 = st.inputs.from_text(max_tokens=8, position_weight=0)
     assert st.inputs.rank(v0) < 8
     rows = compare(st.shaped_transformer(32, 8), v0, samples=200, network_samples=20).table()
-    row = next(row for row in rows if row["statistic"] == "smallest eigenvalue")
+    row = next(row for row in rows if row["observable"] == "smallest_eigenvalue")
     assert all(band["median"] == 0 for band in row["views"].values())
     assert all(pair["distance"] == 0 for pair in row["pairs"].values())
 
@@ -106,7 +106,7 @@ def test_a_pair_is_compared_at_the_resolution_of_the_coarser_view() -> None:
     result = compare(arch, st.inputs.equicorrelated(3, 0.2), samples=200, network_samples=None)
     values = result.ensembles["chain"].eigenvalues[:, -1]
     assert 1e-28 < np.median(values[:, -1] / values[:, 0]) < 1e-14
-    row = next(row for row in result.table() if row["statistic"] == "smallest eigenvalue")
+    row = next(row for row in result.table() if row["observable"] == "smallest_eigenvalue")
     assert row["views"]["chain"]["median"] > 0
     assert row["pairs"]["chain-sde"]["distance"] < 0.2
     apart = [e.observe("smallest_eigenvalue")[:, -1] for e in result.ensembles.values()]
@@ -119,16 +119,16 @@ def nine_tokens_of_width_six() -> st.inputs.Covariance:
 
 def test_more_tokens_than_width_can_be_stable() -> None:
     arch = st.shaped_transformer(6, 4, gamma=0.2)
-    assert st.stability(arch, nine_tokens_of_width_six(), samples=64).left.value < 0.5
+    assert st.stability(arch, nine_tokens_of_width_six(), samples=64).healthy.value > 0.5
 
 
 def test_advice_takes_an_input_of_more_tokens_than_width() -> None:
-    assert st.advise(4, 6, 9, v0=nine_tokens_of_width_six(), samples=128, taus=()).gamma is not None
+    assert st.advise(st.shaped_transformer(6, 4), nine_tokens_of_width_six(), samples=128).gamma is not None
 
 
-def test_advice_refuses_more_tokens_than_width_without_an_input() -> None:
-    with pytest.raises(st.InputError, match="choose at most 6 tokens or more width"):
-        st.advise(4, 6, 9)
+def test_advice_refuses_an_input_of_a_rank_above_the_width() -> None:
+    with pytest.raises(st.InputError, match="give at most 6 tokens, a width of at least 9"):
+        st.advise(st.shaped_transformer(6, 4), st.inputs.equicorrelated(9, 0.2))
 
 
 def test_an_input_of_a_rank_above_the_width_is_refused() -> None:

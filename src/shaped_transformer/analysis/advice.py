@@ -1,31 +1,32 @@
-"""The strongest residual branches with which a shaped Transformer of a given size is stable (our criterion)."""
+"""The strongest residual branches with which a network of a given size is stable at initialisation."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from ..checks import check_count
-from ..design.architecture import Architecture, shaped_transformer
-from ..design.masks import Mask
+from ..checks import check_seed
+from ..design.architecture import Architecture
+from ..design.layers import Layer, Residual, ShapedAttention
 from ..errors import InputError
-from ..estimates import Estimate, share
-from ..inputs import Covariance, equicorrelated
+from ..estimates import Estimate
+from ..inputs import Covariance
 from ..io.progress import progress
-from ..observables import effective_rank
-from ..views import chain
-from ..views.stopping import WINDOW
+from ..views import chain, sampling
+from .criterion import Criterion
+from .search import SMALLEST, Counts, Plan, Stage, Trial, plan_for, search
+from .sequential import SequentialTest
 
 TAU0 = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Temperature constants of the frontier."""
-SMALLEST = 0.01
-"""Smallest γ that the search tries: weaker branches have next to no effect."""
-PRECISION = 1.02
-"""The search stops when the largest stable and the smallest unstable γ differ by less than this factor."""
-CORRELATION = 0.2
-"""Correlation of the tokens of the default input, as in [ST]."""
+TRAINED = 0.5
+"""γ√d of the networks that learned best in short runs (docs/choosing.md)."""
+STAGES = ("bracket", "test")
+"""Stages of the search; each has draws of its own."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,8 @@ class FrontierPoint:
     **Attributes:**
 
     - `tau0`: the temperature constant.
-    - `gamma`: the largest γ that was found stable, `None` if not even 0.01 is.
-    - `healthy`: share of paths at that γ (or at 0.01) that stay in the window and keep their rank, with its Wilson
-      interval.
+    - `gamma`: the largest γ that a test accepted; `None` if not even 0.01 is stable.
+    - `healthy`: share of healthy paths at that γ (or at 0.01), with its Wilson interval at 95 %.
     """
 
     tau0: float
@@ -47,187 +47,243 @@ class FrontierPoint:
 
 @dataclass(frozen=True)
 class Advice:
-    """The advised γ, and its trade-off with τ0.
+    """The advised γ, with the trials from which it was found.
 
     ```python
-    advice = st.advise(depth=2, width=16, tokens=2, samples=100, taus=(0.5,))
-    for point in advice.frontier:
-        print(point.tau0, point.gamma, point.healthy)
+    advice = st.advise(st.shaped_transformer(16, 2), st.inputs.equicorrelated(2, 0.2), samples=100)
+    print(advice.gamma, advice.architecture)
     ```
 
     **Attributes:**
 
-    - `depth`, `width`, `tokens`, `heads`, `mask`, `probability`, `rank_share`, `confidence`, `samples`, `seed`, `tau0`:
-      the arguments of `advise`.
-    - `gamma`: the largest stable γ at `tau0`; `None` if there is none.
-    - `frontier`: a `FrontierPoint` for each temperature constant, in increasing order.
+    - `design`: the network whose γ was varied.
+    - `criterion`: when it counts as stable.
+    - `trials`: each γ that was tried, in the order of the search.
+    - `complete`: whether the search ended; an interrupted one knows less.
+    - `frontier`: a `FrontierPoint` for each temperature constant that was asked for, in increasing order.
+    - `seed`: seed of all draws.
     """
 
-    depth: int
-    width: int
-    tokens: int
-    heads: int
-    mask: Mask
-    probability: float
-    rank_share: float
-    confidence: float
-    samples: int
-    seed: int
-    tau0: float
-    gamma: float | None
-    frontier: tuple[FrontierPoint, ...]
+    design: Architecture
+    criterion: Criterion
+    trials: tuple[Trial, ...]
+    complete: bool = True
+    frontier: tuple[FrontierPoint, ...] = field(default=())
+    seed: int = 0
+
+    @property
+    def gamma(self) -> float | None:
+        """The largest γ that is surely stable; `None` if none is."""
+        return max((t.gamma for t in self.trials if t.stage == "test" and t.decision == "above"), default=None)
 
     @property
     def architecture(self) -> Architecture | None:
         """The advised network, or `None` if no γ is stable."""
-        if self.gamma is None:
-            return None
-        return shaped_transformer(
-            self.width, self.depth, gamma=self.gamma, tau0=self.tau0, heads=self.heads, mask=self.mask
-        )
+        return None if self.gamma is None else with_gamma(self.design, self.gamma)
+
+    @property
+    def trained_gamma(self) -> float:
+        """0.5/√d, the γ with which networks of depth d learned best in our measurements (docs/choosing.md)."""
+        return TRAINED / math.sqrt(self.design.depth)
+
+    @property
+    def temperatures(self) -> tuple[tuple[float, float], ...]:
+        """τ0 and τ = τ0√(n·n_k), by which the logits are divided, of each shaped attention of a block."""
+        branches = [layer.branch for layer in self.design.block if isinstance(layer, Residual)]
+        n = self.design.width
+        return tuple((b.tau0, b.temperature(n)) for b in branches if isinstance(b, ShapedAttention))
 
     @property
     def sentence(self) -> str:
         """The advice in one sentence."""
-        wanted = (
-            f"at least {100 * self.probability:g} % of networks keep all eigenvalues of V in [{WINDOW[0]:g}, "
-            f"{WINDOW[1]:g}] and {100 * self.rank_share:g} % of the input's effective rank over {self.depth} layers "
-            f"(confidence {100 * self.confidence:g} %)"
+        wanted = self.criterion
+        stable = (
+            f"at least {100 * wanted.probability:g} % of networks keep all eigenvalues of V in "
+            f"[{wanted.window[0]:g}, {wanted.window[1]:g}] times the input's mean token norm, and "
+            f"{100 * wanted.rank_share:g} % of its effective rank over {self.design.depth} layers (confidence "
+            f"{100 * wanted.confidence:g} %)"
         )
+        if not self.complete:
+            return self._known_so_far()
         if self.gamma is None:
-            return f"no such gamma at tau0 = {self.tau0:g}: not even with gamma = {SMALLEST:g} is it sure that {wanted}"
-        return f"gamma = {self.gamma:.3g} at tau0 = {self.tau0:g}: the largest with which {wanted}"
+            return f"no gamma is stable: not even with gamma = {SMALLEST:g} is it sure that {stable}"
+        return f"gamma = {self.gamma:.3g}: the largest with which {stable}"
+
+    def _known_so_far(self) -> str:
+        """What the trials of an interrupted search show."""
+        probable = [t.gamma for t in self.trials if t.stage == "bracket" and t.decision == "above"]
+        refuted = [t.gamma for t in self.trials if t.decision == "below"]
+        if self.gamma is not None:
+            known = f"gamma = {self.gamma:.3g} is stable, a larger one may be"
+        elif probable:
+            known = f"gamma = {max(probable):.3g} is probably stable"
+        else:
+            known = "no stable gamma is known"
+        limit = f"; gamma = {min(refuted):.3g} is probably not" if refuted else ""
+        return f"interrupted: {known}{limit}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return arguments and advice as JSON values."""
-        return asdict(self) | {"sentence": self.sentence}
-
-
-@dataclass(frozen=True)
-class _Search:
-    """The search for the largest stable γ of networks of one size, which all use the same random numbers."""
-
-    depth: int
-    width: int
-    heads: int
-    mask: Mask
-    v0: Covariance
-    least_rank: float
-    probability: float
-    confidence: float
-    samples: int
-    seed: int
-    workers: int | None
-
-    def healthy(self, gamma: float, tau0: float) -> Estimate[float]:
-        """Return the share of networks that stay in the window and keep their rank; its `low` is a one-sided bound."""
-        arch = shaped_transformer(self.width, self.depth, gamma=gamma, tau0=tau0, heads=self.heads, mask=self.mask)
-        e = chain.sample(arch, self.v0, self.samples, self.seed, record=1, stop=WINDOW, workers=self.workers)
-        return self.one_sided((e.stopped > self.depth) & (e.effective_rank()[:, -1] >= self.least_rank))
-
-    def one_sided(self, events: Any) -> Estimate[float]:
-        """Return the share of true entries, whose lower bound holds with probability `confidence`."""
-        return share(events, 2 * self.confidence - 1)
-
-    def largest_gamma(self, tau0: float) -> FrontierPoint:
-        """Return the largest stable γ at a temperature constant, by bisection in log γ."""
-        strong, weak = self.healthy(1.0, tau0), self.healthy(SMALLEST, tau0)
-        if strong.low >= self.probability:
-            return FrontierPoint(tau0, 1.0, strong)
-        if weak.low < self.probability:
-            return FrontierPoint(tau0, None, weak)
-        low, high, at_low = SMALLEST, 1.0, weak
-        while high / low > PRECISION:
-            middle = math.sqrt(low * high)
-            at_middle = self.healthy(middle, tau0)
-            if at_middle.low >= self.probability:
-                low, at_low = middle, at_middle
-            else:
-                high = middle
-        return FrontierPoint(tau0, low, at_low)
-
-    def frontier(self, taus: Sequence[float]) -> tuple[FrontierPoint, ...]:
-        """Return the largest stable γ at each temperature constant."""
-        points = []
-        with progress("temperatures", len(taus)) as advance:
-            for tau0 in taus:
-                points.append(self.largest_gamma(tau0))
-                advance(1)
-        return tuple(points)
+        """Return the advice as JSON values."""
+        return {
+            "gamma": self.gamma,
+            "trained_gamma": self.trained_gamma,
+            "sentence": self.sentence,
+            "complete": self.complete,
+            "architecture": self.design.to_dict(),
+            "criterion": asdict(self.criterion),
+            "seed": self.seed,
+            "trials": [asdict(trial) | {"share": asdict(trial.share)} for trial in self.trials],
+            "frontier": [asdict(point) for point in self.frontier],
+        }
 
 
 def advise(
-    depth: int,
-    width: int,
-    tokens: int,
+    architecture: Architecture,
+    v0: ArrayLike,
     *,
-    heads: int = 1,
-    mask: Mask = "full",
-    tau0: float = 1.0,
-    probability: float = 0.95,
-    rank_share: float = 0.5,
-    confidence: float = 0.95,
-    v0: Covariance | None = None,
-    samples: int = 1024,
+    criterion: Criterion | None = None,
+    taus: Sequence[float] = (),
+    samples: int | None = None,
     seed: int = 0,
-    taus: Sequence[float] = TAU0,
     workers: int | None = None,
 ) -> Advice:
-    """Find the largest γ with which a shaped Transformer of this size is stable at initialisation, by the exact chain.
+    """Find the largest γ with which a network is stable at initialisation, by the exact chain (our criterion).
 
-    Larger γ means stronger branches, which learn more, and stronger fluctuations. The search bisects log γ until γ is
-    known to 2 %. All designs use the same random numbers, so that noise does not blur their order.
+    Larger γ means stronger branches and stronger fluctuations. A bracket from few paths comes first. Then tests that
+    are valid at every look (theory §6) accept or refuse γ in steps of 2 %, or of 10 % where a path is so long that a
+    test can only have a few hundred. Each decision errs with a probability of at most 1 − `confidence`.
 
     ```python
-    advice = st.advise(depth=4, width=16, tokens=2, samples=100, taus=())
+    advice = st.advise(st.shaped_transformer(16, 4), st.inputs.equicorrelated(2, 0.2), samples=100)
     print(advice.gamma, advice.sentence)
     ```
 
     **Arguments:**
 
-    - `depth`: number of blocks d.
-    - `width`: width n.
-    - `tokens`: number of tokens m.
-    - `heads`: heads of the attention, default 1.
-    - `mask`: mask of the attention, default none.
-    - `tau0`: temperature constant of the advised network, default 1.
-    - `probability`: share of networks that must keep all eigenvalues of V in [1e-4, 1e4], the window of [ST], and
-      `rank_share` of the input's effective rank, up to the last layer. Default 0.95.
-    - `rank_share`: share of the input's effective rank, default 0.5.
-    - `confidence`: confidence with which this must be known, default 0.95: the one-sided lower Wilson bound of the
-      share among `samples` networks must reach `probability`.
-    - `v0`: initial covariance, (m, m); default unit tokens with correlation 0.2, as in [ST].
-    - `samples`: paths of the chain for each design, default 1024.
-    - `seed`: seed of all designs, default 0.
-    - `taus`: temperature constants of the frontier; `tau0` is added to them.
-    - `workers`: number of threads, default all cores.
+    - `architecture`: the network, with at least one residual layer. Its γ is the largest `scale` of these layers; the
+      others keep their ratio to it.
+    - `v0`: initial covariance, (m, m).
+    - `criterion`: when a network is stable, default `Criterion()`.
+    - `taus`: temperature constants for which the largest stable γ is searched too, the frontier; default none.
+    - `samples`: most paths of one test; default as many as take about a minute on two cores, at most 4096.
+    - `seed`: seed of all draws, default 0.
+    - `workers`: number of threads, default all cores. The advice does not depend on it.
 
     **Returns:** an `Advice`; its `gamma` is `None` if no γ between 0.01 and 1 is stable.
 
     **Raises:** `InputError` or `DefinitionError` if an argument is out of range.
     """
-    for name, value in (("probability", probability), ("rank_share", rank_share), ("confidence", confidence)):
-        if not 0 < value < 1:
-            raise InputError(f"{name} must lie in (0, 1) (got {value:g})")
-    v0 = _default_input(tokens, width) if v0 is None else v0
-    if len(v0) != tokens:
-        raise InputError(f"v0 is for {len(v0)} tokens, but tokens = {tokens}")
-    common: dict[str, Any] = {"depth": depth, "width": width, "heads": heads, "mask": mask, "probability": probability}
-    common |= {"confidence": confidence, "samples": samples, "seed": seed}
-    eigenvalues = np.asarray(np.linalg.eigvalsh(v0)[::-1], dtype=np.float64)
-    search = _Search(v0=v0, least_rank=rank_share * float(effective_rank(eigenvalues)), workers=workers, **common)
-    if search.one_sided(np.ones(samples)).low < probability:
-        raise InputError(f"{samples} samples can never show {probability:g} with confidence {confidence:g}: draw more")
-    frontier = search.frontier(sorted({float(t) for t in taus} | {float(tau0)}))
-    gamma = next(point.gamma for point in frontier if point.tau0 == tau0)
-    return Advice(tokens=tokens, rank_share=rank_share, tau0=tau0, gamma=gamma, frontier=frontier, **common)
+    search = Search.of(architecture, v0, criterion=criterion, samples=samples, seed=seed, workers=workers)
+    frontier = tuple(frontier_point(search, tau0) for tau0 in sorted({float(t) for t in taus}))
+    return replace(search.advice(list(search.trials())), frontier=frontier)
 
 
-def _default_input(tokens: int, width: int) -> Covariance:
-    """Return equally correlated tokens; their rank is their number, which must not exceed the width."""
-    if check_count(tokens, "tokens") > check_count(width, "width"):
-        raise InputError(
-            f"{tokens} equally correlated tokens need a width of at least {tokens} (got {width}): choose at most "
-            f"{width} tokens or more width; from Python, v0= takes an input of lower rank"
+@dataclass(frozen=True, eq=False)
+class Search:
+    """A search for the largest stable γ, checked and ready to run.
+
+    **Attributes:** as in `advise`, with
+
+    - `test`: decides whether enough networks are healthy.
+    - `plan`: numbers of paths, and precision.
+    """
+
+    architecture: Architecture
+    v0: Covariance
+    criterion: Criterion
+    test: SequentialTest
+    plan: Plan
+    seed: int
+    workers: int | None
+
+    @classmethod
+    def of(
+        cls,
+        architecture: Architecture,
+        v0: ArrayLike,
+        *,
+        criterion: Criterion | None = None,
+        samples: int | None = None,
+        seed: int = 0,
+        workers: int | None = None,
+    ) -> "Search":
+        """Return the search of `advise`, which takes the same arguments, after checks."""
+        v = sampling.check_covariance(architecture, v0)
+        sampling.initial_factor(v, architecture.width)
+        if not any(isinstance(layer, Residual) for layer in architecture.block):
+            raise InputError(
+                "gamma is the strength of residual layers, and this network has none: add Residual(branch, scale=…)"
+            )
+        wanted = criterion or Criterion()
+        test = SequentialTest(wanted.probability, wanted.confidence)
+        plan = plan_for(architecture, len(v), test, samples)
+        return cls(architecture, v, wanted, test, plan, check_seed(seed), workers)
+
+    def trials(self) -> Iterator[Trial]:
+        """Yield the trials of the search, with a bar that shows how much is left at most."""
+        with progress("advise", self.plan.paths) as advance:
+            for trial in search(self._draw, self.test, self.plan):
+                yield trial
+                advance(self.plan.bracket if trial.stage == "bracket" else self.plan.samples)
+
+    def advice(self, trials: Sequence[Trial], *, complete: bool = True) -> Advice:
+        """Return what the trials show."""
+        return Advice(self.architecture, self.criterion, tuple(trials), complete=complete, seed=self.seed)
+
+    def _draw(self, gamma: float, stage: Stage, most: int) -> Generator[Counts, None, None]:
+        """Yield the numbers of healthy and other paths at γ, batch by batch."""
+        arch = with_gamma(self.architecture, gamma)
+        sequence = np.random.SeedSequence((self.seed, STAGES.index(stage)))
+        stream = chain.stream(
+            arch,
+            self.v0,
+            most,
+            int(sequence.generate_state(1)[0]),
+            batch=self.plan.batch[stage],
+            stop=self.criterion.stop(self.v0),
+            workers=self.workers,
         )
-    return equicorrelated(tokens, CORRELATION)
+        with closing(stream) as batches:
+            for ensemble in batches:
+                healthy = int(np.sum(self.criterion.healthy(ensemble)))
+                yield healthy, ensemble.samples - healthy
+
+
+def frontier_point(search: Search, tau0: float) -> FrontierPoint:
+    """Return the largest stable γ at a temperature constant, by the same search with that constant."""
+    trials = replace(search, architecture=with_tau0(search.architecture, tau0)).trials()
+    tests = [trial for trial in trials if trial.stage == "test"]
+    accepted = [trial for trial in tests if trial.decision == "above"]
+    if accepted:
+        best = max(accepted, key=lambda trial: trial.gamma)
+        return FrontierPoint(tau0, best.gamma, best.share)
+    return FrontierPoint(tau0, None, min(tests, key=lambda trial: trial.gamma).share)
+
+
+def with_gamma(architecture: Architecture, gamma: float) -> Architecture:
+    """Return the network with γ as the largest scale of its residual layers; the others keep their ratio to it."""
+    largest = max(layer.scale for layer in architecture.block if isinstance(layer, Residual))
+
+    def scaled(layer: Layer) -> Layer:
+        return replace(layer, scale=gamma * (layer.scale / largest)) if isinstance(layer, Residual) else layer
+
+    return replace(architecture, block=tuple(scaled(layer) for layer in architecture.block))
+
+
+def with_tau0(architecture: Architecture, tau0: float) -> Architecture:
+    """Return the network with τ0 in all its shaped attention.
+
+    **Raises:** `InputError` if it has none.
+    """
+
+    def cooled(layer: Layer) -> Layer:
+        if isinstance(layer, Residual) and isinstance(layer.branch, ShapedAttention):
+            return replace(layer, branch=replace(layer.branch, tau0=tau0))
+        return layer
+
+    block = tuple(cooled(layer) for layer in architecture.block)
+    if not any(isinstance(layer, Residual) and isinstance(layer.branch, ShapedAttention) for layer in block):
+        raise InputError(
+            "tau0 is the temperature constant of shaped attention, and this network has none: leave it out"
+        )
+    return replace(architecture, block=block)

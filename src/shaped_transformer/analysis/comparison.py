@@ -19,6 +19,7 @@ from ..views import sampling, sde
 from ..views.by_name import VIEWS
 from ..views.ensemble import Ensemble
 from ..views.stopping import DEFAULT_WINDOW
+from .criterion import Criterion
 from .verdict import Verdict, verdict
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Comparison:
 
         **Returns:** dictionaries with
 
-        - `statistic`: its name.
+        - `observable`: its name, as in `st.statistics.OBSERVABLES`.
         - `views`: median, 5 % and 95 % quantile (`median`, `low`, `high`) of each view.
         - `pairs`: Kolmogorov–Smirnov distance and p-value (`distance`, `p_value`) of each pair of views.
         """
@@ -67,7 +68,7 @@ class Comparison:
             bands = {view: np.quantile(x, LEVELS) for view, x in last.items()}
             rows.append(
                 {
-                    "statistic": name.replace("_", " "),
+                    "observable": name,
                     "views": {v: {"median": b[1], "low": b[0], "high": b[2]} for v, b in bands.items()},
                     "pairs": {
                         f"{a}-{b}": asdict(two_sample(*self._comparable(name, a, b))) for a, b in combinations(last, 2)
@@ -84,9 +85,9 @@ class Comparison:
             return [smallest_eigenvalue(e.eigenvalues[:, -1], coarser) for e in ensembles]
         return [e.observe(name)[:, -1] for e in ensembles]
 
-    def verdict(self) -> Verdict:
-        """Return the verdict of the chain, whose distribution is the network's."""
-        return verdict(self.ensembles["chain"])
+    def verdict(self, criterion: Criterion | None = None) -> Verdict:
+        """Return the verdict on the chain, whose distribution is the network's."""
+        return verdict(self.ensembles["chain"], criterion)
 
     def speed_up(self) -> float | None:
         """Return the time per sample of the network over that of the chain, or `None` without networks."""

@@ -1,6 +1,6 @@
 """How stable a design is at initialisation, and how each parameter affects this (a result of this project)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -12,10 +12,11 @@ from ..design.architecture import Architecture
 from ..design.layers import Layer, Residual, ShapedAttention
 from ..errors import DefinitionError, NoProportionalLimit
 from ..estimates import Estimate, median, normal, share
+from ..io.progress import progress
 from ..numerics.arrays import Floats
 from ..observables import mean_absolute_correlation
-from ..views import chain, sde
-from ..views.stopping import WINDOW, Window
+from ..views import chain, sampling, sde
+from .criterion import Criterion
 
 STEP = 1.1
 """Factor by which a parameter is multiplied to measure its effect: 10 % more."""
@@ -33,14 +34,15 @@ class Effect:
 
     - `parameter`: `"gamma"` (the scale of every residual layer), `"tau0"` (of every shaped attention) or `"depth"`.
     - `factor`: factor by which the parameter was multiplied: 1.1, or 1/1.1 where γ would exceed 1.
-    - `left`, `correlation`, `rank`: differences that this makes, each an `Estimate` with a standard error.
+    - `healthy`, `mean_absolute_correlation`, `effective_rank`: differences that this makes, each an `Estimate` with a
+      standard error.
     """
 
     parameter: str
     factor: float
-    left: Estimate[float]
-    correlation: Estimate[float]
-    rank: Estimate[float]
+    healthy: Estimate[float]
+    mean_absolute_correlation: Estimate[float]
+    effective_rank: Estimate[float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,24 +52,25 @@ class Stability:
     ```python
     found = st.stability(st.shaped_transformer(16, 4), st.inputs.equicorrelated(2, 0.2), samples=64)
     for effect in found.effects:
-        print(effect.parameter, effect.rank.value, effect.rank.error)
+        print(effect.parameter, effect.effective_rank.value, effect.effective_rank.error)
     ```
 
     **Attributes:**
 
-    - `window`: window (low, high) of the eigenvalues of V; a path that leaves it is frozen.
-    - `left`: probability that a path leaves the window by the last layer, with its Wilson interval at 95 %.
-    - `correlation`: median over paths of the mean |ρ| over pairs, at the last layer or where the path left the window,
-      with its interval at 95 %.
-    - `rank`: the same of the effective rank.
+    - `criterion`: when a network counts as healthy. A path that leaves its window is frozen.
+    - `healthy`: share of healthy networks; each end of its interval is a one-sided bound with the criterion's
+      confidence.
+    - `mean_absolute_correlation`: median over paths of the mean |ρ| over pairs, at the last layer or where the path
+      left the window, with its interval at 95 %.
+    - `effective_rank`: the same of the effective rank.
     - `drift`: b(V0), the expected change of V per unit of depth/width, (m, m); `None` if there is no limit.
     - `effects`: an `Effect` of 10 % for each parameter that the architecture has.
     """
 
-    window: Window
-    left: Estimate[float]
-    correlation: Estimate[float]
-    rank: Estimate[float]
+    criterion: Criterion
+    healthy: Estimate[float]
+    mean_absolute_correlation: Estimate[float]
+    effective_rank: Estimate[float]
     drift: Floats | None
     effects: tuple[Effect, ...]
 
@@ -79,10 +82,10 @@ class Stability:
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers as JSON values."""
         return {
-            "window": list(self.window),
-            "left": asdict(self.left),
-            "correlation": asdict(self.correlation),
-            "rank": asdict(self.rank),
+            "criterion": asdict(self.criterion),
+            "healthy": asdict(self.healthy),
+            "mean_absolute_correlation": asdict(self.mean_absolute_correlation),
+            "effective_rank": asdict(self.effective_rank),
             "drift": None if self.drift is None else self.drift.tolist(),
             "effects": [asdict(effect) for effect in self.effects],
         }
@@ -94,14 +97,14 @@ def stability(
     *,
     samples: int = 4096,
     seed: int = 0,
-    window: Window = WINDOW,
+    criterion: Criterion | None = None,
     workers: int | None = None,
 ) -> Stability:
     """Measure how stable a design is at initialisation, by the exact chain, and the effect of 10 % of each parameter.
 
     ```python
     found = st.stability(st.shaped_transformer(16, 4), st.inputs.equicorrelated(2, 0.2), samples=64)
-    print(found.left, found.rank, found.growth)
+    print(found.healthy, found.effective_rank, found.growth)
     ```
 
     **Arguments:**
@@ -111,7 +114,7 @@ def stability(
     - `samples`: number of paths, at least 16, default 4096; the errors fall with its square root.
     - `seed`: seed of all designs, default 0. The changed designs use the same random numbers, so that an effect is
       visible even if it is much smaller than the errors of the numbers themselves.
-    - `window`: window (low, high) of the eigenvalues of V, default (1e-4, 1e4).
+    - `criterion`: when a network counts as healthy, default `Criterion()`.
     - `workers`: number of threads, default all cores.
 
     **Returns:** a `Stability`.
@@ -119,26 +122,38 @@ def stability(
     **Raises:** `InputError` if an argument is out of range.
     """
     check_count(samples, "samples", least=BATCHES)
+    v0 = sampling.check_covariance(architecture, v0)
+    wanted = criterion or Criterion()
 
     def draw(arch: Architecture) -> Floats:
-        e = chain.sample(arch, v0, samples, seed, record=1, stop=window, workers=workers)
+        e = chain.sample(arch, v0, samples, seed, record=1, stop=wanted.stop(v0), workers=workers)
         correlation = mean_absolute_correlation(e.covariance[:, -1])
-        return np.stack([e.stopped <= arch.depth, correlation, e.effective_rank()[:, -1]])
+        return np.stack([wanted.healthy(e), correlation, e.effective_rank()[:, -1]])
 
-    base = draw(architecture)
-    effects = []
-    for parameter in PARAMETERS:
-        for factor in (STEP, 1 / STEP):
-            changed = scaled(architecture, parameter, factor)
-            if changed is not None:
-                left, correlation, rank = _difference(base, draw(changed))
-                effects.append(Effect(parameter, factor, left, correlation, rank))
-                break
+    changes = list(_changes(architecture))
+    with progress("stability", 1 + len(changes)) as advance:
+        base = draw(architecture)
+        advance(1)
+        effects = []
+        for parameter, factor, changed in changes:
+            effects.append(Effect(parameter, factor, *_difference(base, draw(changed))))
+            advance(1)
     try:
         drift = sde.drift(architecture, v0)
     except NoProportionalLimit:
         drift = None
-    return Stability(window, share(base[0] > 0), median(base[1]), median(base[2]), drift, tuple(effects))
+    healthy = share(base[0] > 0, 2 * wanted.confidence - 1)
+    return Stability(wanted, healthy, median(base[1]), median(base[2]), drift, tuple(effects))
+
+
+def _changes(architecture: Architecture) -> Iterator[tuple[str, float, Architecture]]:
+    """Yield each parameter that the network has, the factor of its change, and the changed network."""
+    for parameter in PARAMETERS:
+        for factor in (STEP, 1 / STEP):
+            changed = scaled(architecture, parameter, factor)
+            if changed is not None:
+                yield parameter, factor, changed
+                break
 
 
 def _difference(before: Floats, after: Floats) -> list[Estimate[float]]:

@@ -2,20 +2,12 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from ..errors import InputError
 from ..estimates import Estimate, median, share
-from ..inputs import rank
 from ..observables import effective_rank, mean_absolute_correlation, mean_token_norm
 from ..views.ensemble import Ensemble
-from ..views.stopping import WINDOW
+from .criterion import Criterion, rank_of
 
-VANISHED, EXPLODED = WINDOW
-"""Norms have vanished when the mean token norm is below this share of the input's. A path has exploded when an
-eigenvalue of V exceeds this many times the input's mean token norm."""
-TOLERATED = 0.05
-"""Share of exploded paths above which a network is called exploding."""
 PARALLEL = 0.9
 """Mean |ρ| above which the tokens count as collapsed into one direction."""
 
@@ -27,40 +19,44 @@ class Verdict:
     ```python
     chain = st.chain.sample(st.deep_linear(32, 8), st.inputs.equicorrelated(3, 0.2), samples=50, seed=0)
     found = st.statistics.verdict(chain)
-    print(found.word, found.certain, found.rank)
+    print(found.word, found.certain, found.healthy)
     ```
 
     **Attributes:**
 
-    - `word`: `"stable"`, `"collapsing"` or `"exploding"`.
-    - `certain`: whether none of the intervals that decide the word contains its threshold.
-    - `sentence`: the numbers and their thresholds, as a sentence.
-    - `exploded`: share of paths that exploded.
-    - `correlation`: median over paths of the mean |ρ| over pairs, at the last layer.
-    - `rank`: median effective rank at the last layer.
+    - `word`: `"exploding"`, `"collapsing"`, `"losing rank"` or `"stable"`.
+    - `certain`: whether no interval that decides the word contains its threshold.
+    - `sentence`: the word, the numbers and their thresholds.
+    - `healthy`: share of healthy networks, as `Criterion` defines it.
+    - `exploded`: share of paths with an eigenvalue of V above the window.
+    - `mean_absolute_correlation`: median over paths of the mean |ρ| over pairs, at the last layer.
+    - `effective_rank`: median effective rank at the last layer.
     - `growth`: median of the mean token norm at the last layer over that of the input.
     """
 
     word: str
     certain: bool
     sentence: str
+    healthy: Estimate[float]
     exploded: Estimate[float]
-    correlation: Estimate[float]
-    rank: Estimate[float]
+    mean_absolute_correlation: Estimate[float]
+    effective_rank: Estimate[float]
     growth: Estimate[float]
 
 
-def verdict(ensemble: Ensemble) -> Verdict:
+def verdict(ensemble: Ensemble, criterion: Criterion | None = None) -> Verdict:
     """Judge whether the tokens keep their norms and their differences up to the last layer (our criterion).
+
+    The first word that holds is the verdict:
+
+    - exploding: a share of more than 1 − `probability` of the paths has an eigenvalue above the window;
+    - collapsing: the median of the mean |ρ| over pairs is above 0.9 at the last layer, or the median of the mean token
+      norm is below the window;
+    - losing rank: the share of healthy networks is surely below `probability`;
+    - stable: none of these.
 
     It is meant for the chain and for networks. In the SDE's Euler scheme, a path that loses positivity counts as
     exploded.
-
-    - exploding: more than 5 % of paths have an eigenvalue of V above 1e4 times the input's mean token norm, the upper
-      end of the window of [ST], or left the window `stop` upwards;
-    - collapsing: the median of the mean |ρ| over pairs is above 0.9 at the last layer, or the median norm is below 1e-4
-      of the input's;
-    - stable: neither.
 
     ```python
     chain = st.chain.sample(st.deep_linear(32, 8), st.inputs.equicorrelated(3, 0.2), samples=50, seed=0)
@@ -70,37 +66,40 @@ def verdict(ensemble: Ensemble) -> Verdict:
     **Arguments:**
 
     - `ensemble`: samples of any view, with the last layer among the records.
+    - `criterion`: when a network counts as healthy, and how many must be; default `Criterion()`.
 
     **Returns:** a `Verdict`.
 
     **Raises:** `InputError` if the last layer was not recorded.
     """
-    depth, tokens = ensemble.architecture.depth, ensemble.tokens
+    wanted = criterion or Criterion()
+    depth = ensemble.architecture.depth
     if ensemble.depth[-1] != depth:
         raise InputError(
             f"a verdict needs the last layer: record it (layer {depth}; the last record is {ensemble.depth[-1]})"
         )
-    start = float(mean_token_norm(ensemble.initial)) or 1.0
-    below = ensemble.eigenvalues[:, -1, rank(ensemble.initial) - 1] < ensemble.settings["stop"][0]
-    stopped_above = (ensemble.stopped <= depth) & ~below
-    exploded = share(stopped_above | np.any(ensemble.eigenvalues[..., 0] > EXPLODED * start, axis=1))
     last = ensemble.covariance[:, -1]
+    healthy, exploded = wanted.share(ensemble), share(wanted.exploded(ensemble))
     correlation = median(mean_absolute_correlation(last))
-    rank_at_end = median(effective_rank(ensemble.eigenvalues[:, -1]))
-    growth = median(mean_token_norm(last) / start)
+    rank = median(effective_rank(ensemble.eigenvalues[:, -1]))
+    growth = median(mean_token_norm(last) / float(mean_token_norm(ensemble.initial)))
+    vanished, tolerated = wanted.window[0], 1 - wanted.probability
     words = {
-        "exploding": (exploded.value > TOLERATED, exploded.straddles(TOLERATED)),
+        "exploding": (exploded.value > tolerated, exploded.straddles(tolerated)),
         "collapsing": (
-            correlation.value > PARALLEL or growth.value < VANISHED,
-            correlation.straddles(PARALLEL) or growth.straddles(VANISHED),
+            correlation.value > PARALLEL or growth.value < vanished,
+            correlation.straddles(PARALLEL) or growth.straddles(vanished),
         ),
+        "losing rank": (healthy.high < wanted.probability, healthy.straddles(wanted.probability)),
     }
     word = next((name for name, (holds, _) in words.items() if holds), "stable")
     deciding = words.values() if word == "stable" else [words[word]]
-    certain = not any(straddles for _, straddles in deciding)
     sentence = (
-        f"after {depth} layers the median mean |rho| is {correlation} (collapse: above {PARALLEL:g}), the "
-        f"median effective rank {rank_at_end} of {tokens}, the median token norm {growth} times the "
-        f"input's, and {exploded.scaled(100)} % of paths have exploded (tolerated: {100 * TOLERATED:g} %)"
+        f"{word}: after {depth} layers {healthy.scaled(100)} % of networks are healthy (stable: "
+        f"{100 * wanted.probability:g} %), {exploded.scaled(100)} % have exploded (tolerated: {100 * tolerated:g} %); "
+        f"the median effective rank is {rank}, from {rank_of(ensemble.initial):.3g} of {ensemble.tokens} tokens "
+        f"(healthy: {wanted.least_rank(ensemble.initial):.3g}), the median mean |rho| {correlation} (collapse: above "
+        f"{PARALLEL:g}), the median token norm {growth} times the input's"
     )
-    return Verdict(word, certain, sentence, exploded, correlation, rank_at_end, growth)
+    certain = not any(straddles for _, straddles in deciding)
+    return Verdict(word, certain, sentence, healthy, exploded, correlation, rank, growth)

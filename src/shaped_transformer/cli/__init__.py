@@ -22,6 +22,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("compare")(compare_command)
 app.command("predict")(predict_command)
@@ -59,7 +60,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
     if status == INTERRUPTED:  # Typer turns an interrupt inside a command into this status
-        _fail("interrupted; nothing is left half-written", INTERRUPTED)
+        _fail("interrupted; no file is half-written", INTERRUPTED)
     exit_process(status if isinstance(status, int) else 0)
 
 

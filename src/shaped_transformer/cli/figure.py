@@ -13,7 +13,7 @@ from ..figures import catalogue
 from ..io.provenance import command_line
 from ..version import __version__
 from .options import Json, parse_settings
-from .output import check_owner, new_table, print_table, report_results, results_folder, say, write_results
+from .output import RESULTS, Screen, check_owner, new_table, results_folder, say, write_results
 
 if TYPE_CHECKING:
     import xarray
@@ -46,29 +46,28 @@ def figure_command(
         raise InputError("--from and --set go with the name of a figure")
     if dataset is not None and (quick or changes):
         raise InputError("--from plots what was computed: leave out --quick and --set")
+    screen = Screen(as_json)
     if listed:
-        _print_list(as_json=as_json)
+        _print_list(screen)
     elif every:
-        _make_all_figures(quick, out or Path("runs/figures"), as_json=as_json)
+        _make_all_figures(screen, quick, out or Path("runs/figures"))
     else:
         folder = out or Path("runs/figures") / str(name)
-        report = _make_figure(str(name), folder, quick, parse_settings(changes or []), dataset)
-        report_results(folder, report, as_json=as_json)
+        report = _make_figure(screen, str(name), folder, quick, parse_settings(changes or []), dataset)
+        screen.report(folder, report)
 
 
-def _print_list(*, as_json: bool) -> None:
+def _print_list(screen: Screen) -> None:
     """Print the figures and what they show."""
     descriptions = {name: catalogue.description(name) for name in catalogue.FIGURES}
-    if as_json:
-        typer.echo(json.dumps(descriptions))
-        return
+    screen.json(descriptions)
     table = new_table("figure", "what it shows", title="Figures")
     for name, text in descriptions.items():
         table.add_row(name, text)
-    print_table(table)
+    screen.table(table)
 
 
-def _make_all_figures(quick: bool, out: Path, *, as_json: bool) -> None:
+def _make_all_figures(screen: Screen, quick: bool, out: Path) -> None:
     """Make the figures that are not finished yet, and print all reports as JSON if asked to."""
     reports = {}
     for name in catalogue.FIGURES:
@@ -84,12 +83,11 @@ def _make_all_figures(quick: bool, out: Path, *, as_json: bool) -> None:
             continue
         say(f"{name} …")
         try:
-            reports[name] = _make_figure(name, folder, quick, {}, None)
+            reports[name] = _make_figure(screen, name, folder, quick, {}, None)
         except MissingExtra as error:
             say(f"{name} is left out: {error}")
-    report_results(out / "…", reports, as_json=False)
-    if as_json:
-        typer.echo(json.dumps(reports))
+    say(f"Written to {out / 'NAME'}: {', '.join(RESULTS)}")
+    screen.json(reports)
 
 
 def _finished_report(name: str, folder: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
@@ -103,7 +101,9 @@ def _finished_report(name: str, folder: Path, settings: dict[str, Any]) -> dict[
     return report if same else None
 
 
-def _make_figure(name: str, out: Path, quick: bool, changes: dict[str, Any], dataset: Path | None) -> dict[str, Any]:
+def _make_figure(
+    screen: Screen, name: str, out: Path, quick: bool, changes: dict[str, Any], dataset: Path | None
+) -> dict[str, Any]:
     """Compute or load the dataset of a figure, plot it, write the results, print the numbers, and return the report."""
     start = time.perf_counter()
     module = catalogue.load_module(name)
@@ -125,10 +125,11 @@ def _make_figure(name: str, out: Path, quick: bool, changes: dict[str, Any], dat
     if dataset is None:
         catalogue.piece_runner(name, chosen, out).discard()
     interval = getattr(module, "INTERVAL", "95 % interval")
-    table = new_table("number", "value", interval, title=f"{name}: {catalogue.description(name)}")
+    title = f"{name}: {catalogue.description(name)}"
+    table = new_table("number", title=title, numbers=("value", interval))
     for title, number in numbers.items():
         table.add_row(title, f"{number.value:.3g}", f"[{number.low:.3g}, {number.high:.3g}]")
-    print_table(table)
+    screen.table(table)
     return report
 
 

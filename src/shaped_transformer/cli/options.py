@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from .. import inputs
+from ..analysis.criterion import Criterion
 from ..design.activations import AnyActivation, ShapedReLU
 from ..design.architecture import PRESETS, Architecture
 from ..design.named import NAMED, SHAPED_RELU, named_activation
@@ -247,6 +248,29 @@ def _take_activation(given: dict[str, Any]) -> AnyActivation:
     if given["activation"] != SHAPED_RELU:
         return named_activation(given["activation"])
     return ShapedReLU(**{name: given.pop(name) for name in ("c_plus", "c_minus") if name in given})
+
+
+@dataclass(frozen=True)
+class StableIf:
+    """The options that say when a network counts as stable."""
+
+    probability: Annotated[
+        float, typer.Option(help="A design is stable if at least this share of its networks is healthy, in (0, 1).")
+    ] = Criterion.probability
+    rank_share: Annotated[
+        float,
+        typer.Option(help="A network is healthy if it keeps this share of the input's effective rank, in (0, 1)."),
+    ] = Criterion.rank_share
+    confidence: Annotated[
+        float, typer.Option(help="Confidence of each bound on the share of healthy networks, in (0.5, 1).")
+    ] = Criterion.confidence
+
+    def build(self) -> Criterion:
+        """Return the criterion.
+
+        **Raises:** `InputError` for numbers out of range.
+        """
+        return Criterion(self.probability, self.rank_share, self.confidence)
 
 
 def search_modules_beside(file: Path) -> None:

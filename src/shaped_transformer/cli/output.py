@@ -1,9 +1,10 @@
-"""Output of commands: lines and tables on standard error, a JSON object on standard output, a folder of results."""
+"""Output of commands: results on standard output, notices on standard error, a folder of results."""
 
 import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,29 +25,73 @@ RESULTS = ("figure.png", "figure.svg", "dataset.zarr", REPORT)
 
 
 def say(message: str) -> None:
-    """Print a line on standard error."""
+    """Print a notice on standard error."""
     sys.stderr.write(message + "\n")  # above a progress bar; Typer would write into it
 
 
-def new_table(*columns: str, title: str) -> "Table":
-    """Return an empty table in the style of all commands."""
+@dataclass(frozen=True)
+class Screen:
+    """Standard output of a command: lines and tables, or with `--json` one object and nothing else.
+
+    **Arguments:**
+
+    - `as_json`: whether `--json` was given.
+    """
+
+    as_json: bool
+
+    def line(self, text: str) -> None:
+        """Print a line."""
+        if not self.as_json:
+            typer.echo(text)
+
+    def table(self, table: "Table") -> None:
+        """Print a table, on a terminal with a rule below its head, elsewhere as plain text; words are never cut."""
+        if self.as_json:
+            return
+        from rich.console import Console
+        from rich.measure import Measurement
+
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            table.box = None
+        widest = Measurement.get(console, console.options.update(max_width=10_000), table)
+        needed = widest.minimum if console.is_terminal else widest.maximum
+        console.width = max(console.width, needed)
+        console.print(table)
+
+    def json(self, value: Any) -> None:
+        """Print the object that `--json` asks for."""
+        if self.as_json:
+            typer.echo(json.dumps(value))
+
+    def report(self, out: Path, report: dict[str, Any], names: Sequence[str] = RESULTS) -> None:
+        """Say where the results are, and print the report if `--json` was given."""
+        say(f"Written to {out}: {', '.join(names)}")
+        self.json(report)
+
+
+def new_table(*columns: str, title: str, numbers: Sequence[str] = ()) -> "Table":
+    """Return an empty table in the style of all commands.
+
+    **Arguments:**
+
+    - `columns`: heads of columns with words.
+    - `title`: title of the table.
+    - `numbers`: heads of the columns with numbers that follow, whose cells are not wrapped; default none.
+    """
     from rich.box import SIMPLE
     from rich.table import Table
 
-    return Table(*columns, title=title, box=SIMPLE, title_justify="left")
+    table = Table(*columns, title=title, box=SIMPLE, title_justify="left", title_style="bold")
+    for head in numbers:
+        table.add_column(head, justify="right", no_wrap=True)
+    return table
 
 
-def print_table(table: "Table") -> None:
-    """Print a table on standard error."""
-    from rich.console import Console
-    from rich.measure import Measurement
-
-    console = Console(stderr=True, highlight=False)
-    if not console.is_terminal:  # lines in a file may be longer than a terminal is wide
-        console.width = max(
-            console.width, Measurement.get(console, console.options.update(max_width=10_000), table).maximum
-        )
-    console.print(table)
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, such as "1 head" or "8 heads"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 @contextmanager
@@ -118,10 +163,3 @@ def write_results(
     if figure is not None:
         save(figure, folder / "figure")
     (folder / REPORT).write_text(json.dumps(report, indent=1), encoding="utf-8")
-
-
-def report_results(out: Path, report: dict[str, Any], *, as_json: bool, names: Sequence[str] = RESULTS) -> None:
-    """Print the folder and the names of the results, and the report as JSON if asked to."""
-    say(f"Written to {out}: {', '.join(names)}")
-    if as_json:
-        typer.echo(json.dumps(report))

@@ -14,13 +14,15 @@ from ..io.provenance import command_line
 from ..observables import OBSERVABLES
 from ..version import __version__
 from .options import Json, search_modules_beside
-from .output import REPORT, new_table, print_table, report_results, results_folder, say, write_results
+from .output import REPORT, Screen, counted, new_table, results_folder, say, write_results
 
 if TYPE_CHECKING:
     import xarray
 
 PICTURES = ("figure.png", "figure.svg")
 """Files of the picture."""
+STOPPED = "stopped"
+"""Variable of the store: share of paths that left the window."""
 ROWS = 40
 """Largest number of points in the table."""
 FAILED = 1
@@ -29,7 +31,13 @@ FAILED = 1
 
 def sweep_command(
     specification: Annotated[Path, typer.Argument(help="YAML file: base, grid or list, keep.")],
-    out: Annotated[Path, typer.Option(help="Folder of the store; an interrupted sweep resumes there.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the store; an interrupted sweep resumes there. "
+            "Default: runs/sweeps/NAME, where NAME is that of the YAML file."
+        ),
+    ] = None,
     scheduler: Annotated[str | None, typer.Option(help="Address of a running Dask scheduler, tcp://host:port.")] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Local processes. Default: threads of this one, on all cores.")
@@ -50,18 +58,19 @@ def sweep_command(
     """Draw a grid or list of designs into one zarr store; finished points are not drawn again."""
     from ..plotting import sweep as picture
 
-    start = time.perf_counter()
+    start, screen = time.perf_counter(), Screen(as_json)
+    place = Path("runs", "sweeps", specification.stem) if out is None else out
     if trust:
         for file in sweeps.architecture_files(specification):
             search_modules_beside(file)
-    with results_folder(out, "sweep") as folder:
+    with results_folder(place, "sweep") as folder:
         sweep = sweeps.read(specification, trust=trust)
         try:
-            outcome = sweeps.run(sweep, out, scheduler=scheduler, workers=workers, dashboard=dashboard, say=say)
+            outcome = sweeps.run(sweep, place, scheduler=scheduler, workers=workers, dashboard=dashboard, say=say)
         except KeyboardInterrupt:
-            say(f"Finished points are kept in {out}: the same command resumes there.")
+            say(f"Finished points are kept in {place}: the same command resumes there.")
             raise
-        data = sweeps.load(out)
+        data = sweeps.load(place)
         report = {
             "kind": "sweep",
             "command": command_line(),
@@ -70,33 +79,32 @@ def sweep_command(
             "seconds": time.perf_counter() - start,
             **asdict(outcome),
         }
-        _print_table(sweeps.align_with_store(out, sweep), data)
+        _print_table(screen, sweeps.align_with_store(place, sweep), data)
         any_done = outcome.computed + outcome.done > 0
         write_results(folder, None, picture.plot(data) if any_done else None, report)
     for failure in outcome.failed:
         say(f"failed: {failure.label}: {failure.error}")
-    say(f"{outcome.computed} computed, {outcome.done} already done, {len(outcome.failed)} failed")
-    report_results(out, report, as_json=as_json, names=(sweeps.STORE, *(PICTURES if any_done else ()), REPORT))
+    screen.line(f"{outcome.computed} computed, {outcome.done} already done, {len(outcome.failed)} failed")
+    screen.report(place, report, (sweeps.STORE, *(PICTURES if any_done else ()), REPORT))
     if not any_done:
         raise typer.Exit(FAILED)
 
 
-def _print_table(sweep: sweeps.Sweep, data: "xarray.Dataset") -> None:
+def _print_table(screen: Screen, sweep: sweeps.Sweep, data: "xarray.Dataset") -> None:
     """Print the medians of each point, and its share of paths that left the window."""
     names = list(dict.fromkeys(name for index in sweep.indices() for name in sweep.parameters(index)))
     title = "Medians at the last layer, and the share of paths that left the window"
     table = new_table(title=title)
     for name in names:
         table.add_column(name, overflow="fold")
-    for name in (*sweep.keep, "left"):
-        header = name if name == "left" else OBSERVABLES[name].short
-        table.add_column(header, justify="right", no_wrap=True)
+    for name in (*sweep.keep, STOPPED):
+        table.add_column(name if name == STOPPED else OBSERVABLES[name].words, justify="right")
     indices = list(sweep.indices())
     for index in indices[:ROWS]:
         parameters = sweep.parameters(index)
-        values = [data[name].to_numpy()[index][0 if name == "left" else 1] for name in (*sweep.keep, "left")]
+        values = [data[name].to_numpy()[index][0 if name == STOPPED else 1] for name in (*sweep.keep, STOPPED)]
         numbers = [f"{x:.3g}" if math.isfinite(x) else "—" for x in values]
         table.add_row(*[str(sweeps.value_as_specified(parameters.get(name, ""))) for name in names], *numbers)
-    print_table(table)
+    screen.table(table)
     if len(indices) > ROWS:
-        say(f"… and {len(indices) - ROWS} more points in the store.")
+        screen.line(f"… and {counted(len(indices) - ROWS, 'more point')} in the store.")

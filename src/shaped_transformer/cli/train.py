@@ -1,6 +1,5 @@
 """`train`: train a recipe's network."""
 
-import json
 import os
 import signal
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ import typer
 from ..errors import MissingExtra
 from .ending import exit_process
 from .options import Json, parse_settings
-from .output import say
+from .output import Screen, say
 
 
 def train_command(
@@ -50,8 +49,7 @@ def train_command(
     if not is_first_process():
         return
     say(f"Written to {folder}: report.md, curves.png, metrics.jsonl, watch.jsonl, tensorboard, model")
-    if as_json:
-        typer.echo(json.dumps(asdict(outcome)))
+    Screen(as_json).json(asdict(outcome))
 
 
 def _help() -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-TITLES = {name: OBSERVABLES[name].label for name in KEPT} | {"left": "probability of leaving the window"}
+TITLES = {name: OBSERVABLES[name].label for name in KEPT} | {"stopped": "share of paths that left the window"}
 """Title of each stored quantity, in the order of the panels."""
 LOGARITHMIC = [name for name in KEPT if OBSERVABLES[name].scale == "log"]
 """Observables with a logarithmic scale if all values are positive."""

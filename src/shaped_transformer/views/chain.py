@@ -4,8 +4,9 @@ The state is a factor L of V = L·Lᵀ with min(m, n) columns. LQ decompositions
 collapsing eigenvalues keep their digits. This view is a result of this project.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -129,8 +130,36 @@ def sample(
     the process (or the cluster's worker) keeps up to 256 MB of freed memory for reuse from then on.
     """
     v = sampling.check_covariance(architecture, v0)
-    factor = sampling.initial_factor(v, architecture.width)
-    walk = new_walk(architecture, factor)
+    walk = new_walk(architecture, sampling.initial_factor(v, architecture.width))
     layers = sampling.recorded_layers(record, architecture.depth)
     drawn = sampling.draw_paths(walk, samples, seed, layers, stop, workers, client)
     return Ensemble.of_draws(drawn, walk, layers, v, seed, {"stop": list(stop)})
+
+
+def stream(
+    architecture: Architecture,
+    v0: ArrayLike,
+    samples: int,
+    seed: int,
+    *,
+    batch: int,
+    stop: stopping.Window,
+    workers: int | None = None,
+) -> Generator[Ensemble, None, None]:
+    """Yield covariances at the last layer batch by batch, for callers that decide on the way how many they need.
+
+    Closing the generator ends the drawing. Another `batch` gives other draws.
+
+    **Arguments:** as in `sample`, with
+
+    - `batch`: largest number of samples in a batch.
+
+    **Returns:** ensembles in the order of the draws, `samples` in all.
+    """
+    v = sampling.check_covariance(architecture, v0)
+    walk = new_walk(architecture, sampling.initial_factor(v, architecture.width))
+    walk = replace(walk, size=min(walk.size, batch))
+    layers = sampling.recorded_layers(1, architecture.depth)
+    with closing(sampling.stream_paths(walk, samples, seed, layers, stop, workers)) as batches:
+        for paths in batches:
+            yield Ensemble.of_draws(paths, walk, layers, v, seed, {"stop": list(stop)})

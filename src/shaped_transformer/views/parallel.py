@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -31,7 +32,9 @@ def cancel_when(requested: Callable[[], bool]) -> Iterator[None]:
         _cancel_requested.reset(token)
 
 
-def run_in_threads(task: Callable[..., Result], count: int, workers: int | None) -> Finished[Result]:
+def run_in_threads(
+    task: Callable[..., Result], count: int, workers: int | None, on_step: Callable[[int], None] = lambda _: None
+) -> Finished[Result]:
     """Yield the results of `task(0)` to `task(count - 1)`, run in threads; closing the generator cancels the rest.
 
     While it runs, BLAS is limited to one thread in the whole process: the tasks are the parallel work, and sums keep
@@ -42,27 +45,40 @@ def run_in_threads(task: Callable[..., Result], count: int, workers: int | None)
     - `task`: takes a number, and as `cancelled` a function that it calls often and stops when it returns true.
     - `count`: number of tasks.
     - `workers`: number of threads; `None` means all cores.
+    - `on_step`: called with a task's number, in its thread, whenever the task calls `cancelled`; default nothing.
     """
     from threadpoolctl import threadpool_limits
 
     cancel, requested = threading.Event(), _cancel_requested.get()
     threads = min(workers or cores(), count)
 
-    def cancelled() -> bool:
+    def cancelled(number: int) -> bool:
+        on_step(number)
         return cancel.is_set() or requested()
 
     with threadpool_limits(limits=1), ThreadPoolExecutor(threads) as pool:
         waiting = iter(range(count))
-        running = {pool.submit(task, i, cancelled=cancelled): i for i in islice(waiting, 2 * threads)}
+        running = {pool.submit(task, i, cancelled=partial(cancelled, i)): i for i in islice(waiting, 2 * threads)}
         try:
             while running:
                 done = next(as_completed(running))
                 number = running.pop(done)
                 yield number, done.result()
                 for i in islice(waiting, 1):
-                    running[pool.submit(task, i, cancelled=cancelled)] = i
+                    running[pool.submit(task, i, cancelled=partial(cancelled, i))] = i
         finally:
             cancel.set()
+
+
+def in_order(finished: Finished[Result]) -> Iterator[Result]:
+    """Yield the results of finished tasks by their numbers, from 0 on."""
+    early: dict[int, Result] = {}
+    following = 0
+    for number, result in finished:
+        early[number] = result
+        while following in early:
+            yield early.pop(following)
+            following += 1
 
 
 def run_on_cluster(task: Callable[..., Result], count: int, client: Any) -> Finished[Result]:

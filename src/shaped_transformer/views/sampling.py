@@ -7,7 +7,7 @@ the first ones stay the same when `samples` grows.
 
 import ctypes
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, partial
@@ -25,7 +25,7 @@ from ..io.progress import progress
 from ..numerics import compilation, linalg
 from ..numerics.arrays import Array, Floats
 from ..numerics.draws import Draws
-from .parallel import run_in_threads, run_on_cluster
+from .parallel import in_order, run_in_threads, run_on_cluster
 from .stopping import Window, check_window
 
 VIEWS = ("network", "chain", "sde")
@@ -209,28 +209,67 @@ def draw_paths(
     **Raises:** `InputError` for arguments out of range, or more paths than fit into memory. An interrupt stops all
     threads and is raised again.
     """
-    check_count(samples, "samples")
-    check_count(1 if workers is None else workers, "workers")
     m = len(walk.factor)
-    check_memory(samples, len(records), m)
-    compilation.load_all()
-    task = partial(draw_batch, walk, check_seed(seed), tuple(int(r) for r in records), check_window(stop))
-    batches = -(-samples // walk.size)
-    results = run_on_cluster(task, batches, client) if client is not None else run_in_threads(task, batches, workers)
+    check_memory(check_count(samples, "samples"), len(records), m)
     out = Paths(
         np.empty((samples, len(records), m, m)),
         np.empty((samples, len(records), m)),
         np.empty(samples, dtype=np.int64),
     )
-    with closing(results), progress(walk.view, samples) as advance:
+    with closing(_draw_batches(walk, samples, seed, records, stop, workers, client)) as results:
         for batch, paths in results:
             place = slice(batch * walk.size, min((batch + 1) * walk.size, samples))
             count = place.stop - place.start
             out.covariance[place] = paths.covariance[:count]
             out.eigenvalues[place] = paths.eigenvalues[:count]
             out.stopped[place] = paths.stopped[:count]
-            advance(count)
     return out
+
+
+def stream_paths(
+    walk: Walk, samples: int, seed: int, records: NDArray[np.int64], stop: Window, workers: int | None = None
+) -> Generator[Paths, None, None]:
+    """Yield the paths of `draw_paths` batch by batch, in their order; closing the generator ends the drawing.
+
+    **Arguments:** as in `draw_paths`.
+    """
+    left = check_count(samples, "samples")
+    with closing(_draw_batches(walk, samples, seed, records, stop, workers)) as results:
+        for paths in in_order(results):
+            count = min(left, len(paths.stopped))
+            yield Paths(paths.covariance[:count], paths.eigenvalues[:count], paths.stopped[:count])
+            left -= count
+
+
+def _draw_batches(
+    walk: Walk,
+    samples: int,
+    seed: int,
+    records: NDArray[np.int64],
+    stop: Window,
+    workers: int | None = None,
+    client: Any = None,
+) -> Generator[tuple[int, Paths], None, None]:
+    """Yield batches with their numbers, in any order, with a bar that counts their steps."""
+    check_count(1 if workers is None else workers, "workers")
+    compilation.load_all()
+    task = partial(draw_batch, walk, check_seed(seed), tuple(int(r) for r in records), check_window(stop))
+    batches = -(-samples // walk.size)
+    steps = np.zeros(batches, dtype=np.int64)
+    with progress(walk.view, batches * walk.steps) as advance:
+
+        def count_step(batch: int) -> None:
+            steps[batch] += 1
+            advance(1)
+
+        if client is not None:
+            results = run_on_cluster(task, batches, client)
+        else:
+            results = run_in_threads(task, batches, workers, count_step)
+        with closing(results):
+            for batch, paths in results:
+                advance(walk.steps - int(steps[batch]))
+                yield batch, paths
 
 
 MAX_MEMORY_SHARE = 0.5

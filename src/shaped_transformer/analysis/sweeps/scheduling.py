@@ -153,14 +153,14 @@ def draw_point(point: Point, keep: Sequence[str], workers: int | None = None) ->
     - `keep`: names of the observables.
     - `workers`: number of threads, default all cores.
 
-    **Returns:** for each observable its quantiles `LEVELS` at the last layer, and `left`: the probability that a path
-    leaves the window [1e-4, 1e4] of eigenvalues, with its Wilson interval (value, low, high).
+    **Returns:** for each observable its quantiles `LEVELS` at the last layer, and `stopped`: the share of paths that
+    left the window [1e-4, 1e4] of eigenvalues, with its Wilson interval (value, low, high).
     """
     e = VIEWS[point.view].sample(
         point.architecture, point.v0, point.samples, point.seed, record=1, stop=WINDOW, workers=workers
     )
     out = {name: np.quantile(e.observe(name)[:, -1], LEVELS) for name in keep}
-    return out | {"left": share(e.stopped <= point.architecture.depth).to_array()}
+    return out | {"stopped": share(e.stopped <= point.architecture.depth).to_array()}
 
 
 def _result(point: Point, keep: Sequence[str]) -> Result:

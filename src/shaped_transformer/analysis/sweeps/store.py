@@ -112,7 +112,7 @@ def load(folder: Path) -> "xarray.Dataset":
     - `folder`: the sweep's folder.
 
     **Returns:** a dataset with a dimension for each axis, or `point` for a list: the quantiles of each stored
-    observable, `left`, `status` and `error`.
+    observable, `stopped`, `status` and `error`.
 
     **Raises:** `StorageError` if the store cannot be read.
     """
@@ -225,7 +225,7 @@ def _empty_dataset(sweep: Sweep) -> "xarray.Dataset":
     import xarray as xr
 
     numbers = {name: ((*sweep.dims, "quantile"), np.full((*sweep.shape, 3), np.nan)) for name in sweep.keep}
-    left = ((*sweep.dims, "bound"), np.full((*sweep.shape, 3), np.nan))
+    stopped = ((*sweep.dims, "bound"), np.full((*sweep.shape, 3), np.nan))
     status = (sweep.dims, np.full(sweep.shape, MISSING, dtype=np.int8))
     error = (sweep.dims, np.full(sweep.shape, "", dtype=f"U{LONGEST_MESSAGE}"))
     coords: dict[str, Any] = {"quantile": list(LEVELS), "bound": list(BOUNDS)}
@@ -233,7 +233,7 @@ def _empty_dataset(sweep: Sweep) -> "xarray.Dataset":
         numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
         coords[name] = list(values) if numeric else [str(value_as_specified(v)) for v in values]
     return xr.Dataset(
-        {**numbers, "left": left, "status": status, "error": error},
+        {**numbers, "stopped": stopped, "status": status, "error": error},
         coords=coords,
         attrs={"specification": json.dumps(sweep.to_dict()), "version": __version__},
     )
