@@ -14,9 +14,19 @@ import yaml
 import shaped_transformer as st
 from shaped_transformer.estimates import Estimate, normal
 from shaped_transformer.figures import catalogue, convergence, shaped_mlp, spectrum
+from shaped_transformer.figures.training_plot import GROUPS
+from shaped_transformer.plotting.style import DESIGNS
 
 SMALL: dict[str, dict[str, Any]] = {
-    "correlation": {"width": 16, "depth": 6, "samples": 64, "network_samples": 32, "records": 4},
+    "collapse": {"width": 16, "depth": 6, "samples": 64, "network_samples": 32, "records": 4},
+    "correlation": {
+        "width": 16,
+        "depth": 6,
+        "path_samples": 64,
+        "samples": 64,
+        "network_samples": 32,
+        "records": 4,
+    },
     "density": {"width": 16, "depth": 6, "samples": 64, "network_samples": 32, "gammas": [0.3, 0.6]},
     "residual": {"width": 16, "depth": 6, "samples": 64, "network_samples": 32, "layer_samples": 200},
     "stability": {"width": 16, "depth": 6, "samples": 64, "network_samples": 16, "norms": [1.0]},
@@ -91,7 +101,7 @@ def test_an_unknown_or_wrong_setting_is_named(changes: dict[str, Any], message: 
 
 
 def test_an_unknown_figure_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(st.InputError, match="no figure 'heatmap': choose one of correlation, density"):
+    with pytest.raises(st.InputError, match="no figure 'heatmap': choose one of collapse, correlation"):
         catalogue.settings("heatmap")
 
 
@@ -120,6 +130,39 @@ def test_a_picture_has_labelled_axes_and_a_legend(name: str, datasets: dict[str,
     assert any(axes.get_xlabel() for axes in panels)
     assert any(axes.get_ylabel() for axes in panels)
     assert figure.legends or any(axes.get_legend() for axes in panels)
+
+
+@pytest.mark.parametrize("name", PRESENT)
+def test_no_legend_covers_a_point_of_a_line(name: str, datasets: dict[str, xr.Dataset]) -> None:
+    figure = catalogue.load_module(name).plot(datasets[name])
+    figure.draw_without_rendering()
+    for panel in figure.axes:
+        if (legend := panel.get_legend()) is not None:
+            place = legend.get_window_extent()
+            for line in panel.get_lines():
+                points = line.get_transform().transform(np.column_stack(line.get_data()))
+                assert not any(place.contains(*point) for point in points)
+
+
+def test_the_ends_of_the_lines_of_collapse_are_labelled(datasets: dict[str, xr.Dataset]) -> None:
+    figure = catalogue.load_module("collapse").plot(datasets["collapse"])
+    (panel,), (legend,) = figure.axes, figure.legends
+    assert {text.get_text().split(":")[0] for text in panel.texts} == {"softmax Transformer", "shaped Transformer"}
+    entries = [text.get_text().split(",")[0] for text in legend.get_texts()]
+    assert sorted(entries) == ["predicted", "real networks"]
+
+
+def test_the_line_of_a_design_has_its_colour_in_every_figure(datasets: dict[str, xr.Dataset]) -> None:
+    figures = [name for name in ("collapse", "correlation", "gradients") if name in datasets]
+    for name in figures:
+        panel = catalogue.load_module(name).plot(datasets[name]).axes[0]
+        colours = {line.get_color() for line in panel.get_lines()}
+        assert {DESIGNS[design] for design in datasets[name]["design"].values} <= colours, name
+
+
+def test_the_training_figure_has_a_row_for_every_variant() -> None:
+    shown = [variant for group in GROUPS.values() for variant in group]
+    assert sorted(shown) == sorted(catalogue.settings("training")["variants"])
 
 
 @pytest.mark.parametrize("name", PRESENT)

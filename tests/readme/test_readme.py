@@ -67,7 +67,8 @@ def test_examples_of_the_pages_run(page: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_figures_print_the_numbers_to_expect(run: Any, tmp_path: Path) -> None:
-    rows = re.findall(r"^\| `shaped-transformer figure (\S+) --quick` \|[^|]+\| (.*) \|$", TEXT, flags=re.MULTILINE)
+    page = (ROOT / "docs" / "figures.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `shaped-transformer figure (\S+) --quick` \|[^|]+\| (.*) \|$", page, flags=re.MULTILINE)
     assert [name for name, _ in rows] == list(catalogue.FIGURES)
     code, out, _ = run("figure", "--all", "--quick", "--out", "all", "--json")
     assert code == 0

@@ -15,8 +15,8 @@ from ..design.layers import Residual, ShapedAttention
 from ..estimates import LEVELS, Estimate, median
 from ..inputs import equicorrelated
 from ..observables import OBSERVABLES
-from ..plotting.plots import plot_band
-from ..plotting.style import SERIES
+from ..plotting.plots import add_legend_above, plot_band
+from ..plotting.style import DESIGNS, SERIES
 from .observed import QUANTILES, draw_observables
 from .pieces import PieceRunner, Task
 from .settings import AtLeastTwo, Correlation, Samples
@@ -113,7 +113,7 @@ def plot(data: "xarray.Dataset") -> "Figure":
     axes = figure.subplots(2, 2, sharex=True)
     layer = data["layer"].to_numpy()
     styles: tuple[LineStyleType, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), "-")
-    colours = (*SERIES[1:], SERIES[0])
+    colours = (DESIGNS["skipless"], *SERIES[:4], DESIGNS["shaped"])
     for column, skip in zip(axes.T, data["skip"].values, strict=True):
         for panel, name in zip(column, OBSERVED, strict=True):
             for variant, colour, style in zip(VARIANTS, colours, styles, strict=True):
@@ -128,7 +128,6 @@ def plot(data: "xarray.Dataset") -> "Figure":
         column[1].set_yscale("log")
         column[1].set_ylim(SMALLEST, None)
         column[1].set_xlabel("layer")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=6, frameon=False, fontsize="small")
+    add_legend_above(figure, axes[0, 0], ncols=3)
     figure.supxlabel("medians and 5–95 % bands, exact chain; attention layers only", fontsize="small")
     return figure

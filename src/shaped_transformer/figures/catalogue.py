@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import xarray
 
 FIGURES = (
+    "collapse",
     "correlation",
     "density",
     "residual",

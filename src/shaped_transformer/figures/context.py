@@ -9,7 +9,7 @@ from ..design.masks import Mask
 from ..estimates import Estimate, from_array
 from ..inputs import equicorrelated
 from ..observables import OBSERVABLES
-from ..plotting.plots import add_legend, label_plainly, plot_view_band
+from ..plotting.plots import add_legend_above, label_plainly, plot_view_band
 from ..plotting.style import LABELS
 from .observed import INTERVALS, QUANTILES, draw_observables, medians_along, quantiles_along, samples_by_view
 from .pieces import PieceRunner, Task
@@ -100,12 +100,12 @@ def plot(data: "xarray.Dataset") -> "Figure":
     """Plot medians and bands against the number of tokens."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
     tokens = data["tokens"].to_numpy()
     for panel, (name, label) in zip(figure.subplots(1, 3), OBSERVED.items(), strict=True):
         for view in LABELS:
             plot_view_band(panel, view, tokens, *data[f"{view} {name}"].to_numpy().T)
-        panel.set(xscale="log", xlabel="tokens m", ylabel=f"{label}, at the last layer")
+        panel.set(xscale="log", xlabel="tokens m", ylabel=label)
         panel.set_xticks(tokens, [str(m) for m in tokens])
         panel.set_xticks([], minor=True)
         if name == "V11":
@@ -113,7 +113,6 @@ def plot(data: "xarray.Dataset") -> "Figure":
             label_plainly(panel.yaxis)
         else:
             panel.set_ylim(0, 1.02)
-    add_legend(figure.axes[0], loc="upper right")
-    title = f"width {data.attrs['width']}, depth {data.attrs['depth']}: median and 5–95 % band"
-    figure.suptitle(title, fontsize="medium", x=0.01, ha="left")
+    title = f"width {data.attrs['width']}, depth {data.attrs['depth']}: median and 5–95 % band at the last layer"
+    add_legend_above(figure, figure.axes[0], title=title)
     return figure

@@ -19,7 +19,7 @@ from ..design.masks import Mask
 from ..estimates import Estimate, from_array, median, normal, to_array, two_sample
 from ..inputs import Covariance, equicorrelated
 from ..numerics.arrays import Floats
-from ..plotting.plots import add_legend
+from ..plotting.plots import add_legend_above
 from ..plotting.style import SERIES
 from ..views.by_name import VIEWS
 from ..views.ensemble import Ensemble
@@ -155,16 +155,16 @@ def plot(data: "xarray.Dataset") -> "Figure":
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4.4), layout="constrained")
+    figure = Figure(figsize=(10, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     width = data["width"].to_numpy()
     for name, colour, marker in zip(OBSERVED, SERIES, "os^", strict=False):
-        left.loglog(width, data["distance"].sel(statistic=name), color=colour, marker=marker, label=name)
         value, low, high = data["difference"].sel(statistic=name).to_numpy().T
         right.errorbar(width, np.abs(value), (high - low) / 2, fmt=marker, color=colour, capsize=2)
         rate, constant = float(data["rate"].sel(statistic=name)[0]), float(data["constant"].sel(statistic=name))
-        label = f"{name}: n^(−{rate:.2f})"
-        right.plot(width, np.abs(constant) * (width / width[0]) ** -rate, color=colour, label=label)
+        right.plot(width, np.abs(constant) * (width / width[0]) ** -rate, color=colour)
+        label = f"{name}: error ~ n^(−{rate:.2f})"
+        left.loglog(width, data["distance"].sel(statistic=name), color=colour, marker=marker, label=label)
     left.axhline(float(data["noise"]), color="#333333", linestyle=":", label="noise of the samples (5 %)")
     left.set_ylabel("Kolmogorov–Smirnov distance, chain to SDE")
     left.set_ylim(bottom=float(data["noise"]) / 3)
@@ -177,5 +177,5 @@ def plot(data: "xarray.Dataset") -> "Figure":
         panel.set_xlabel(f"width n, at depth/width = {data.attrs['time']:g}")
         panel.set_xticks(width, [str(w) for w in width])
         panel.set_xticks([], minor=True)
-        add_legend(panel)
+    add_legend_above(figure, left, ncols=2)
     return figure

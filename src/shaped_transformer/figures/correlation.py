@@ -13,8 +13,8 @@ from ..design import architecture as presets
 from ..design.definition import PositiveFloat, PositiveInt
 from ..estimates import LEVELS, Estimate, distance, median
 from ..inputs import equicorrelated
-from ..plotting.plots import add_legend, plot_band, plot_densities
-from ..plotting.style import LABELS, SERIES
+from ..plotting.plots import RANGES, add_legend_above, label_line_ends, plot_band, plot_densities
+from ..plotting.style import DESIGNS, LABELS
 from .observed import QUANTILES, draw_observables, samples_by_view
 from .pieces import PieceRunner, Task
 from .settings import AtLeastTwo, Correlation, Samples
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SHOWN = "mean_absolute_correlation"
 """The observable of the left panel."""
-DESIGNS = {
+TITLES = {
     "skipless": "skipless softmax",
     "post-norm": "post-norm",
     "pre-norm": "pre-norm",
@@ -42,6 +42,7 @@ def compute(
     c_minus: float,
     tokens: AtLeastTwo,
     correlation: Correlation,
+    path_samples: Samples,
     samples: Samples,
     network_samples: Samples,
     records: PositiveInt,
@@ -54,7 +55,8 @@ def compute(
     - `width`, `depth`: size of all four.
     - `gamma`, `tau0`, `c_minus`: branch strength, temperature constant and negative slope of the shaped Transformer.
     - `tokens`, `correlation`: number of tokens of the input, and their common correlation.
-    - `samples`: number of samples of chain and SDE.
+    - `path_samples`: number of samples of the chain by which each design is followed through depth.
+    - `samples`: number of samples of chain and SDE at the last layer, from which the densities are estimated.
     - `network_samples`: number of real networks.
     - `records`: number of recorded layers.
     - `seed`: seed of all views.
@@ -74,7 +76,7 @@ def compute(
     v0 = equicorrelated(tokens, correlation)
     counts = samples_by_view(samples, network_samples)
     tasks: dict[str, Task] = {
-        f"design {name}": partial(draw_observables, "chain", arch, v0, samples, seed, [SHOWN], record=records)
+        f"design {name}": partial(draw_observables, "chain", arch, v0, path_samples, seed, [SHOWN], record=records)
         for name, arch in designs.items()
     }
     tasks |= {
@@ -98,7 +100,7 @@ def compute(
 
 def headline(data: "xarray.Dataset") -> dict[str, Estimate[float]]:
     """Return the medians at the last layer, and the distance between network and chain."""
-    collapse = {f"median |ρ|, {DESIGNS[str(d)]}": median(data["last"].sel(design=d)) for d in data["design"].values}
+    collapse = {f"median |ρ|, {TITLES[str(d)]}": median(data["last"].sel(design=d)) for d in data["design"].values}
     views = {f"median ρ12, {LABELS[view]}": median(data[f"rho_{view}"]) for view in LABELS}
     return collapse | views | {"KS distance, network to chain": distance(data["rho_network"], data["rho_chain"])}
 
@@ -107,15 +109,18 @@ def plot(data: "xarray.Dataset") -> "Figure":
     """Plot |ρ| against layer by design, and the densities of ρ₁₂ by view."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure = Figure(figsize=(10, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for name, colour in zip(DESIGNS, (SERIES[3], SERIES[2], SERIES[1], SERIES[0]), strict=True):
-        plot_band(left, data["layer"].to_numpy(), data["path"].sel(design=name).to_numpy(), colour, DESIGNS[name])
-    left.set(xlabel="layer", ylabel="mean |ρ| over pairs of tokens", ylim=(0, 1.03))
+    layer, ends = data["layer"].to_numpy(), {}
+    for name, title in TITLES.items():
+        path, colour = data["path"].sel(design=name).to_numpy(), DESIGNS[name]
+        plot_band(left, layer, path, colour, title)
+        ends[title.replace(" ", "\n")] = (float(path[1, -1]), colour)
+    left.set(xlabel="layer", ylabel="mean |ρ| over pairs of tokens", ylim=(0, 1.03), xlim=(0, layer[-1]))
     left.set_title("median and 5–95 % band, exact chain", loc="left")
-    add_legend(left, loc="center right")
-    plot_densities(right, {view: data[f"rho_{view}"].to_numpy() for view in LABELS})
+    label_line_ends(left, layer[-1], ends, gap=0.1)
+    plot_densities(right, {view: data[f"rho_{view}"].to_numpy() for view in LABELS}, bounds=RANGES["rho12"])
     right.set_xlabel("ρ of tokens 1 and 2, at the last layer")
-    right.set_title("distribution of ρ in the shaped Transformer", loc="left")
-    add_legend(right)
+    right.set_title("distribution of ρ, shaped Transformer", loc="left")
+    add_legend_above(figure, right, loc="outside upper right")
     return figure

@@ -8,7 +8,7 @@ from ..design.definition import PositiveFloat, PositiveInt
 from ..estimates import Estimate, distance, median
 from ..inputs import equicorrelated
 from ..observables import OBSERVABLES
-from ..plotting.plots import add_legend, plot_densities
+from ..plotting.plots import RANGES, add_legend_above, plot_densities
 from ..plotting.style import LABELS
 from .observed import draw_observables, samples_by_view
 from .pieces import PieceRunner, Task
@@ -98,9 +98,9 @@ def plot(data: "xarray.Dataset") -> "Figure":
         column[0].set_title(f"γ = {float(gamma):g}", loc="left")
         for panel, name in zip(column, OBSERVED, strict=True):
             samples = {view: data[view].sel(gamma=gamma, statistic=name).to_numpy() for view in LABELS}
-            plot_densities(panel, samples, OBSERVABLES[name].scale)
+            plot_densities(panel, samples, OBSERVABLES[name].scale, RANGES.get(name))
             panel.set_xlabel(OBSERVABLES[name].label)
     for panel in axes[:, 1:].flat:
         panel.set_ylabel("")
-    add_legend(axes[0, 0])
+    add_legend_above(figure, axes[0, 0], title="distributions at the last layer; real networks with 95 % bars")
     return figure

@@ -14,8 +14,8 @@ from ..design.architecture import Architecture
 from ..design.definition import PositiveFloat, PositiveInt
 from ..estimates import Estimate, median
 from ..inputs import Covariance, equicorrelated
-from ..plotting.plots import plot_band
-from ..plotting.style import SERIES
+from ..plotting.plots import add_legend_above, plot_band
+from ..plotting.style import DESIGNS
 from ..views.sampling import initial_factor
 from .pieces import Arrays, PieceRunner, Task
 from .settings import AtLeastTwo, Correlation
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import xarray
     from matplotlib.figure import Figure
 
-DESIGNS = {
+TITLES = {
     "shaped": "shaped Transformer, no norm",
     "pre-norm": "pre-norm",
     "post-norm": "post-norm",
@@ -119,11 +119,11 @@ def headline(data: "xarray.Dataset") -> dict[str, Estimate[float]]:
         for quantity in QUANTITIES:
             norms = data[quantity].sel(design=design).to_numpy()
             ranges = norms.max(axis=1) / norms.min(axis=1)
-            numbers[f"largest over smallest, {QUANTITIES[quantity]}, {DESIGNS[design]}"] = median(ranges)
+            numbers[f"largest over smallest, {QUANTITIES[quantity]}, {TITLES[design]}"] = median(ranges)
     query = data["query"].sel(design="skipless").to_numpy()
     block = min(5, query.shape[1])
     decay = query.max(axis=1) / np.maximum(query[:, block - 1], SMALLEST)
-    numbers[f"largest over that of block {block}, {QUANTITIES['query']}, {DESIGNS['skipless']}"] = median(decay)
+    numbers[f"largest over that of block {block}, {QUANTITIES['query']}, {TITLES['skipless']}"] = median(decay)
     return numbers
 
 
@@ -134,13 +134,11 @@ def plot(data: "xarray.Dataset") -> "Figure":
     figure = Figure(figsize=(10, 4.6), layout="constrained")
     axes = figure.subplots(1, 2)
     blocks = data["block"].to_numpy()
-    colours = (SERIES[0], SERIES[1], SERIES[2], SERIES[3])
     for panel, (quantity, label) in zip(axes, QUANTITIES.items(), strict=True):
-        for (name, title), colour in zip(DESIGNS.items(), colours, strict=True):
+        for name, title in TITLES.items():
             norms = np.maximum(data[quantity].sel(design=name).to_numpy(), SMALLEST)
-            plot_band(panel, blocks, np.quantile(norms, (0, 0.5, 1), axis=0), colour, title)
+            plot_band(panel, blocks, np.quantile(norms, (0, 0.5, 1), axis=0), DESIGNS[name], title)
         panel.set(yscale="log", xlabel="block", ylabel=f"norm of the {label}")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize="small")
+    add_legend_above(figure, axes[0])
     figure.supxlabel("median and range over networks at initialisation", fontsize="small")
     return figure

@@ -14,7 +14,7 @@ from ..design.layers import Residual, ShapedAttention
 from ..estimates import LEVELS, Estimate, distance, median, share
 from ..inputs import equicorrelated
 from ..observables import OBSERVABLES
-from ..plotting.plots import label_plainly
+from ..plotting.plots import add_legend_above, label_plainly
 from ..plotting.style import COLOURS, LABELS, MARKERS
 from .observed import draw_observables, samples_by_view
 from .pieces import PieceRunner, Task
@@ -120,7 +120,5 @@ def plot(data: "xarray.Dataset") -> "Figure":
         column[0].set_title(f"{mask} attention", loc="left")
         column[-1].set_xticks(range(len(designs)), designs)
         column[-1].set_xlabel("heads (with output projection W_O, but for the first)")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    title = "median and 5–95 % bar at the last layer"
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, title=title)
+    add_legend_above(figure, axes[0, 0], title="median and 5–95 % bar at the last layer")
     return figure

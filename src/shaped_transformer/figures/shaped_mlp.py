@@ -16,7 +16,15 @@ from ..design.definition import PositiveFloat, PositiveInt
 from ..estimates import LEVELS, Estimate, distance, from_array, median, share
 from ..inputs import equicorrelated
 from ..numerics.arrays import Floats
-from ..plotting.plots import add_legend, bin_edges, density_in_bins, plot_band, plot_densities
+from ..plotting.plots import (
+    RANGES,
+    add_legend,
+    add_legend_above,
+    density_curve,
+    density_grid,
+    plot_band,
+    plot_densities,
+)
 from ..plotting.style import COLOURS, LABELS, SERIES
 from ..views.stopping import WINDOW
 from .observed import INTERVALS, QUANTILES, draw_observables, samples_by_view
@@ -165,18 +173,15 @@ def plot(data: "xarray.Dataset") -> "Figure":
     """Plot paths (top) and densities (bottom) of ρ with ReLUs; on the right norms and explosion by activation."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13, 7.4), layout="constrained")
+    figure = Figure(figsize=(11, 7), layout="constrained")
     axes = figure.subplots(2, 3)
     for (top, bottom), name in zip(axes.T, RELU_VIEWS, strict=False):
         _plot_correlation(top, bottom, data, name)
-    edges = bin_edges(data["rho shaped chain"].to_numpy())
-    rho = data["rho two tokens"].to_numpy()
-    density = density_in_bins(rho, edges, len(rho))
-    label = "two-token SDE of ρ"
-    axes[1, 1].stairs(density, edges, color=SERIES[0], linestyle=":", linewidth=2, label=label)
-    for panel in axes[1, :2]:
-        add_legend(panel, loc="upper left")
+    at = density_grid(*RANGES["rho12"])
+    density = density_curve(data["rho two tokens"].to_numpy(), at, RANGES["rho12"])
+    axes[1, 1].plot(at, density, color="black", linestyle=":", linewidth=2, label="two-token SDE of ρ")
     _plot_norms(axes[0, 2], axes[1, 2], data)
+    add_legend_above(figure, axes[1, 1], title="distributions of real networks with 95 % bars")
     return figure
 
 
@@ -186,13 +191,12 @@ def _plot_correlation(top: "Axes", bottom: "Axes", data: "xarray.Dataset", name:
         if view in RELU_VIEWS[name]:
             layers, paths = data[f"layer_{view}"].to_numpy(), data[f"path {name} {view}"].to_numpy()
             top.plot(layers, paths.T, color=COLOURS[view], linewidth=0.8, alpha=0.7)
-            top.plot([], [], color=COLOURS[view], label=LABELS[view])
     top.set(xlabel="layer", ylabel="correlation ρ of two tokens", ylim=(-1.03, 1.03))
-    top.set_title(f"{name} ReLU: sample paths", loc="left")
-    plot_densities(bottom, {view: data[f"rho {name} {view}"].to_numpy() for view in RELU_VIEWS[name]})
+    top.set_title(f"{name} ReLU: paths", loc="left")
+    samples = {view: data[f"rho {name} {view}"].to_numpy() for view in RELU_VIEWS[name]}
+    plot_densities(bottom, samples, bounds=RANGES["rho12"])
     bottom.set_xlabel("correlation ρ at the last layer")
     bottom.set_title(f"{name} ReLU: distribution", loc="left")
-    add_legend(top, loc="lower right")
 
 
 def _plot_norms(top: "Axes", bottom: "Axes", data: "xarray.Dataset") -> None:
@@ -202,13 +206,11 @@ def _plot_norms(top: "Axes", bottom: "Axes", data: "xarray.Dataset") -> None:
         plot_band(top, layers, data["norm chain"].sel(activation=name).to_numpy(), colour, name)
         for offset, view in ((-0.12, "chain"), (0.12, "sde")):
             value, low, high = data[f"exploded {view}"].sel(activation=name).to_numpy()
-            label = None if index else LABELS[view]
             size = [[value - low], [high - value]]
-            bottom.errorbar(index + offset, value, size, fmt="o", color=COLOURS[view], capsize=3, label=label)
+            bottom.errorbar(index + offset, value, size, fmt="o", color=COLOURS[view], capsize=3)
     top.set(xlabel="layer", ylabel="norm of one token, V₁₁", yscale="log")
-    top.set_title("smooth activations: median, 5–95 %", loc="left")
-    add_legend(top)
+    top.set_title("smooth activations, 5–95 %", loc="left")
+    add_legend(top, loc="upper left")
     bottom.set_xticks(range(len(ACTIVATIONS)), [name.replace(", ", "\n") for name in ACTIVATIONS])
     bottom.set(ylabel=f"share of paths above {WINDOW[1]:g}", ylim=(-0.01, None), xlim=(-0.5, len(ACTIVATIONS) - 0.5))
     bottom.set_title("explosion, with 95 % bars", loc="left")
-    add_legend(bottom, loc="upper left")

@@ -14,7 +14,7 @@ from ..design.definition import PositiveFloat, PositiveInt
 from ..estimates import LEVELS, Estimate, mean, median
 from ..inputs import equicorrelated
 from ..numerics.arrays import Floats
-from ..plotting.plots import add_legend, plot_band
+from ..plotting.plots import add_legend_above, label_line_ends, plot_band
 from .observed import QUANTILES, draw_observables
 from .pieces import PieceRunner, Task
 from .settings import AtLeastTwo, Samples
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-DESIGNS = {"linear": "deep linear network", "shaped": "shaped Transformer"}
+TITLES = {"linear": "deep linear network", "shaped": "shaped Transformer"}
 SHOWN = 6
 """Number of eigenvalues in the picture, evenly spaced from the largest to the smallest."""
 
@@ -112,7 +112,7 @@ def headline(data: "xarray.Dataset") -> dict[str, Estimate[float]]:
     exponent = data["exponent"].to_numpy()
     numbers["linear: spread of the spectrum per layer over Newman's"] = mean(spread[0] / (exponent[0] - exponent[-1]))
     for design, values in zip(data["design"].values, spread, strict=True):
-        title = f"{DESIGNS[str(design)]}: decades per layer, largest over smallest"
+        title = f"{TITLES[str(design)]}: decades per layer, largest over smallest"
         numbers[title] = median(values / np.log(10))
     return numbers
 
@@ -127,12 +127,17 @@ def plot(data: "xarray.Dataset") -> "Figure":
     layer, count = data["layer"].to_numpy(), data.sizes["eigenvalue"]
     shown = np.unique(np.linspace(1, count, SHOWN).round().astype(int))
     colours = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(shown)))
+    labels: list[dict[str, tuple[float, str]]] = []
     for panel, design in zip(axes, data["design"].values, strict=True):
-        for index, colour in zip(shown, colours, strict=True):
+        ends = {}
+        for index, shade in zip(shown, colours, strict=True):
             quantiles = np.exp(data["log eigenvalue"].sel(design=design, eigenvalue=index).to_numpy())
-            plot_band(panel, layer, quantiles, mpl.colors.to_hex(colour), f"λ{index}")
+            colour = mpl.colors.to_hex(shade)
+            plot_band(panel, layer, quantiles, colour)
+            ends[f"λ{index}"] = (float(quantiles[1, -1]), colour)
+        labels.append(ends)
         panel.set(yscale="log", xlabel="layer")
-        panel.set_title(DESIGNS[str(design)], loc="left")
+        panel.set_title(TITLES[str(design)], loc="left")
     half = len(layer) // 2
     start = data["log eigenvalue"].sel(design="linear", quantile=0.5).isel(layer=half)
     for position, index in enumerate(shown):
@@ -143,5 +148,7 @@ def plot(data: "xarray.Dataset") -> "Figure":
         axes[0].plot(layer[half:], np.exp(line[half:]), ":", color="black", label=label)
     axes[0].plot(layer, np.exp(data["exact mean"]), "--", color="black", label="geometric mean, closed form")
     axes[0].set_ylabel("eigenvalues of V")
-    add_legend(axes[0], loc="lower left")
+    for panel, ends in zip(axes, labels, strict=True):
+        label_line_ends(panel, layer[-1], ends, gap=0.05)
+    add_legend_above(figure, axes[0])
     return figure

@@ -14,7 +14,7 @@ from ..design.architecture import shaped_transformer
 from ..design.definition import PositiveFloat, PositiveInt
 from ..estimates import BOUNDS, Estimate, median, share
 from ..inputs import equicorrelated
-from ..plotting.plots import add_legend, cell_edges
+from ..plotting.plots import cell_edges
 from ..plotting.style import LABELS
 from .observed import INTERVALS, draw_observables, samples_by_view
 from .pieces import PieceRunner, Task
@@ -105,11 +105,13 @@ def plot(data: "xarray.Dataset") -> "Figure":
     """Plot the maps of chain and SDE with common colours, and networks as rings on the map of the chain."""
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
+    from matplotlib.patheffects import withStroke
 
     norms, gamma, tau0 = (data[name].to_numpy() for name in ("norm", "gamma", "tau0"))
     figure = Figure(figsize=(9.6, 3.4 * len(norms) + 0.8), layout="constrained")
     axes = figure.subplots(len(norms), 2, sharex=True, sharey=True, squeeze=False)
     colours: dict[str, Any] = {"cmap": "viridis", "vmin": 0, "vmax": data.attrs["time"]}
+    edge = [withStroke(linewidth=3, foreground="black")]  # a white ring in a black one is seen on every colour
     x, y = np.exp(cell_edges(np.log(tau0))), cell_edges(gamma)
     for row, norm in zip(axes, norms, strict=True):
         for panel, view in zip(row, ("chain", "sde"), strict=True):
@@ -119,15 +121,18 @@ def plot(data: "xarray.Dataset") -> "Figure":
             panel.set_title(f"{LABELS[view]}, input norm {norm:g}", loc="left")
         network = data["network"].sel(norm=norm, bound="value").to_numpy()
         i, j = np.nonzero(network >= 0)
-        row[0].scatter(tau0[j], gamma[i], c=network[i, j], s=60, edgecolors="white", linewidths=1.4, **colours)
+        row[0].scatter(
+            tau0[j], gamma[i], c=network[i, j], s=70, edgecolors="white", linewidths=1.4, path_effects=edge, **colours
+        )
         row[0].set_ylabel("branch strength γ")
     for panel in axes[-1]:
         panel.set_xlabel("temperature constant τ0")
-    ring = Line2D([], [], marker="o", color="grey", markeredgecolor="black", linestyle="", label=LABELS["network"])
-    add_legend(axes[0, 0], handles=[ring], loc="lower right")
-    low, high = data.attrs["window"]
-    figure.suptitle(
-        f"median time at which an eigenvalue of V leaves [{low:g}, {high:g}]", fontsize="medium", x=0.01, ha="left"
+    ring = Line2D(
+        [], [], marker="o", markersize=8, linestyle="", color="none", markeredgecolor="white", markeredgewidth=1.4
     )
+    ring.set(path_effects=edge, label="in the rings: real networks, on the same scale of colours")
+    low, high = data.attrs["window"]
+    title = f"median time at which an eigenvalue of V leaves [{low:g}, {high:g}]"
+    figure.legend(handles=[ring], loc="outside upper center", frameon=False, title=title)
     figure.colorbar(image, ax=axes, label=f"median stopping time, in depth/width (capped at {data.attrs['time']:g})")
     return figure

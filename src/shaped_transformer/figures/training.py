@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 
 from ..design.definition import Count, PositiveInt
 from ..estimates import Estimate, exact, spread
-from ..plotting.style import SERIES
 from .pieces import Arrays, PieceRunner, Task
 from .settings import Axis, PositiveFloats, PositiveInts
 
 if TYPE_CHECKING:
     import xarray
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 CELL = ("variant", "depth")
@@ -30,26 +28,6 @@ REFERENCES = ("pre-norm", "pre-norm-groups")
 """Baselines of the shaped Transformer in the numbers: pre-norm with one rate, and with rates by parameter group."""
 INTERVAL = "range over seeds"
 """Kind of the intervals of this figure's numbers; those of other figures are at 95 %."""
-STYLES = {
-    "shaped-fixed": (SERIES[0], "-"),
-    "shaped-learn": (SERIES[0], "--"),
-    "shaped-recover": (SERIES[0], ":"),
-    "shaped-fixed-pre": (SERIES[1], "-"),
-    "shaped-learn-pre": (SERIES[1], "--"),
-    "shaped-recover-pre": (SERIES[1], ":"),
-    "value-skipinit": (SERIES[2], "-"),
-    "pre-norm": (SERIES[5], "-"),
-    "pre-norm-groups": (SERIES[5], "--"),
-    "post-norm": (SERIES[3], "-"),
-    "skipless": (SERIES[4], "-"),
-    "unit-skips": (SERIES[4], "--"),
-    "unit-skips-small": (SERIES[5], ":"),
-}
-"""Colour and line of each variant."""
-READING = "lines: medians of the seeds; bands: their range; × where a run was stopped because it diverged"
-"""Explanation of the curves in the picture."""
-TOP = 8.0
-"""Largest loss in the picture: higher losses are of runs that diverge."""
 AXES = {
     "loss": ("seed", "step"),
     "stopped": ("seed",),
@@ -263,94 +241,7 @@ def _final(runs: str, quantity: str, final: Any, stopped: Any, steps: int) -> di
 
 
 def plot(data: "xarray.Dataset") -> "Figure":
-    """Plot losses against steps (top) and seconds (bottom), with a column for each depth and one for masked models."""
-    from matplotlib.figure import Figure
+    """Plot losses against steps by group of variants, against seconds, of masked models, and at the end."""
+    from .training_plot import plot_training
 
-    depths = data["depth"].to_numpy()
-    masked = "masked_loss" in data
-    figure = Figure(figsize=(4.4 * (len(depths) + masked), 7.6), layout="constrained")
-    axes = figure.subplots(2, len(depths) + masked, squeeze=False)
-    for column, depth in enumerate(depths):
-        at = data.sel(depth=depth)
-        for variant in data["variant"].to_numpy():
-            one = at.sel(variant=variant)
-            for row, scale in enumerate((1.0, float(one["step_seconds"]))):
-                _plot_curve(axes[row, column], one, variant, scale, str(one["title"].item()))
-        for row, unit in enumerate(("step", "seconds")):
-            axes[row, column].set(xlabel=unit, title=f"depth {depth}" if row == 0 else "")
-            _plot_entropy(axes[row, column], float(data["entropy"]))
-    for row in range(2):
-        axes[row, 0].set_ylabel("training loss (nats)")
-        limits = [axis.get_ylim() for axis in axes[row, : len(depths)]]
-        for axis in axes[row, : len(depths)]:
-            axis.set_ylim(min(low for low, _ in limits), min(max(high for _, high in limits), TOP))
-    if masked:
-        _plot_masked(axes[:, -1], data)
-    figure.legend(
-        *axes[0, 0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=4,
-        frameon=False,
-        fontsize="small",
-        title=READING,
-        title_fontsize="small",
-    )
-    return figure
-
-
-def _style(variant: str) -> dict[str, Any]:
-    """Return colour and line of a variant, as arguments of `Axes.plot`."""
-    colour, style = STYLES[variant]
-    return {"color": colour, "linestyle": style}
-
-
-def _plot_curve(axes: "Axes", one: "xarray.Dataset", variant: str, scale: float, label: str | None = None) -> None:
-    """Plot median and range over seeds, up to the step at which the first was stopped, which a cross marks."""
-    steps, style = one["step"].to_numpy(), _style(variant)
-    until = int(one["stopped"].min())
-    shown = steps < until
-    x, losses = steps[shown] * scale, one["loss"].to_numpy()[:, shown]
-    if not shown.any():
-        return
-    axes.fill_between(x, losses.min(0), losses.max(0), color=style["color"], alpha=0.2, linewidth=0)
-    axes.plot(x, np.median(losses, 0), label=label, linewidth=1.3, **style)
-    if until <= steps[-1]:
-        axes.plot(x[-1:], np.median(losses, 0)[-1:], marker="x", color=style["color"], linestyle="none")
-
-
-def _plot_entropy(axes: "Axes", entropy: float) -> None:
-    """Plot a line at the loss of a model that knows only the frequencies of the tokens."""
-    axes.axhline(entropy, color="#bbbbbb", linewidth=0.8, zorder=0)
-    place = axes.get_yaxis_transform()
-    axes.text(
-        0.99, entropy, "unigram entropy", transform=place, ha="right", va="bottom", fontsize="small", color="#777777"
-    )
-
-
-def _plot_masked(axes: NDArray[Any], data: "xarray.Dataset") -> None:
-    """Plot the masked models (top), and final losses of all others against depth, with crosses for diverged runs."""
-    curves = data[["masked_loss", "masked_stopped"]].rename(
-        masked_loss="loss", masked_stopped="stopped", masked_step="step"
-    )
-    for variant in data["masked_variant"].to_numpy():
-        _plot_curve(axes[0], curves.sel(masked_variant=variant), variant, 1.0)
-    _plot_entropy(axes[0], float(data["masked_entropy"]))
-    axes[0].set(title="masked language models", xlabel="step")
-    axes[0].set_ylim(top=float(data["masked_entropy"]) + 1)
-    ended = data["stopped"] > data["step"][-1]
-    final = data["final"].where(ended).median("seed")
-    rows = 0
-    for variant in data["variant"].to_numpy():
-        axes[1].plot(data["depth"], final.sel(variant=variant), marker="o", markersize=3, **_style(variant))
-        diverged = data["depth"][~ended.sel(variant=variant).all("seed").to_numpy()]
-        if diverged.size:
-            height = np.full(diverged.size, 0.96 - 0.05 * rows)
-            cross = {"marker": "x", "linestyle": "none", "transform": axes[1].get_xaxis_transform()}
-            axes[1].plot(diverged, height, **_style(variant) | cross)
-            rows += 1
-    low, high = axes[1].get_ylim()
-    axes[1].set_ylim(low, high + 0.06 * rows * (high - low))
-    axes[1].set(xlabel="depth", ylabel="held-out loss (nats)", xscale="log")
-    axes[1].set_title("at the end; × a seed or both diverged" if rows else "at the end", fontsize="small")
-    axes[1].set_xticks(data["depth"].to_numpy(), [str(d) for d in data["depth"].to_numpy()], minor=False)
-    axes[1].xaxis.minorticks_off()
+    return plot_training(data)

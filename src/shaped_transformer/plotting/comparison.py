@@ -6,7 +6,7 @@ import numpy as np
 
 from ..estimates import LEVELS
 from ..observables import OBSERVABLES
-from .plots import plot_densities, plot_view_band
+from .plots import RANGES, add_legend_above, label_plainly, plot_densities, plot_view_band
 from .style import LABELS
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def plot(data: "xarray.DataTree") -> "Figure":
     axes = figure.subplots(2, len(columns), squeeze=False)
     for observable, (top, bottom) in zip(columns, axes.T, strict=True):
         name, label, scale = observable.name, observable.label, observable.scale
-        plot_densities(top, {v: d[name].to_numpy()[:, -1] for v, d in views.items()}, scale)
+        plot_densities(top, {v: d[name].to_numpy()[:, -1] for v, d in views.items()}, scale, RANGES.get(name))
         top.set_xlabel(f"{label}, at the last layer")
         for view, dataset in views.items():
             quantiles = np.quantile(dataset[name].to_numpy(), LEVELS, axis=0)
@@ -46,8 +46,8 @@ def plot(data: "xarray.DataTree") -> "Figure":
             low, high = bottom.get_ylim()
             if high < 2 * low:  # a norm that hardly changes: ticks need a wider range
                 bottom.set_ylim(low / 2, high * 2)
-    axes[0, 0].set_title("distribution at the last layer", loc="left")
+            label_plainly(bottom.yaxis)
+    axes[0, 0].set_title("distribution at the last layer (95 % bars)", loc="left")
     axes[1, 0].set_title("median and 5–95 % band against depth", loc="left")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    add_legend_above(figure, axes[0, 0])
     return figure

@@ -1,4 +1,7 @@
-"""The style of all figures: one colour for each view and series, safe for colour-blind readers (Okabe and Ito)."""
+"""The style of all figures: one colour for each view, design and series.
+
+Colours are safe for colour-blind readers (Okabe and Ito, Tol).
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +17,10 @@ MARKERS = {"network": "s", "chain": "o", "sde": "^"}
 """Marker of each view, where all three are points."""
 LINES = {"network": "-", "chain": "-", "sde": "--"}
 """Line of each view, where it is a curve."""
-SERIES = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999", "#000000")
-"""Colours of series that are not views: architectures, parts of a layer, activations."""
+DESIGNS = {"shaped": "#009E73", "pre-norm": "#CC79A7", "post-norm": "#E69F00", "skipless": "#56B4E9"}
+"""Colour of each kind of Transformer; none is that of a view."""
+SERIES = ("#332288", "#999933", "#882255", "#999999", "#8B5A2B", "#000000")
+"""Colours of series that are neither views nor designs: statistics, parts of a layer, activations."""
 DPI = 130
 """Resolution of PNG files."""
 
