@@ -61,7 +61,9 @@ def test_defaults_are_those_of_the_blocks_options(field: Any) -> None:
     names = {"kv_heads": "num_key_value_heads", "hidden_width": "intermediate_size"}
     config = hf.ShapedTransformerConfig()
     if field.name == "rotary":
-        assert config.position_embedding == "rotary"  # the one default that differs
+        assert config.position_embedding == "rotary"  # a default that differs
+    elif field.name == "gamma":
+        assert config.gamma == pytest.approx(0.5 / 12**0.5)  # that of a network of this depth
     else:
         assert getattr(config, names.get(field.name, field.name)) == field.default
 

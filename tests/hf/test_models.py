@@ -134,6 +134,16 @@ def test_generation_from_a_padded_prompt_equals_generation_without_padding(decod
     assert left[:, 10:].tolist() == expected[:, 7:].tolist()
 
 
+@pytest.mark.parametrize("positions", ["learned", "rotary", "none"])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_does_not_change_the_logits(positions: str, side: str) -> None:
+    model, padding = build(position_embedding=positions), torch.full((2, 3), PAD)
+    padded = torch.cat([padding, ids()] if side == "left" else [ids(), padding], 1)
+    logits = model(padded, attention_mask=(padded != PAD).long()).logits
+    kept = logits[:, 3:] if side == "left" else logits[:, :-3]
+    torch.testing.assert_close(kept, model(ids()).logits, atol=1e-5, rtol=1e-5)
+
+
 def test_gradient_checkpointing_changes_no_gradient() -> None:
     gradients = []
     for checkpointing in (False, True):

@@ -1,6 +1,5 @@
 """The strongest residual branches with which a network of a given size is stable at initialisation."""
 
-import math
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..checks import check_seed
-from ..design.architecture import Architecture
+from ..design.architecture import Architecture, default_gamma
 from ..design.layers import Layer, Residual, ShapedAttention
 from ..errors import InputError
 from ..estimates import Estimate
@@ -23,8 +22,6 @@ from .sequential import SequentialTest
 
 TAU0 = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Temperature constants of the frontier."""
-TRAINED = 0.5
-"""γ√d of the networks that learned best in short runs (docs/choosing.md)."""
 STAGES = ("bracket", "test")
 """Stages of the search; each has draws of its own."""
 
@@ -84,7 +81,7 @@ class Advice:
     @property
     def trained_gamma(self) -> float:
         """0.5/√d, the γ with which networks of depth d learned best in our measurements (docs/choosing.md)."""
-        return TRAINED / math.sqrt(self.design.depth)
+        return default_gamma(self.design.depth)
 
     @property
     def temperatures(self) -> tuple[tuple[float, float], ...]:

@@ -112,7 +112,7 @@ class Design:
         float | None,
         typer.Option(
             help="Strength of the residual branches, in (0, 1]: x becomes sqrt(1 - gamma^2) x + gamma branch(x). "
-            "Default: 0.5."
+            "Default: 0.5/sqrt(depth)."
         ),
     ] = None
     tau0: Annotated[

@@ -1,7 +1,9 @@
 """A whole network: width, depth, and the block of layers that is repeated; and presets."""
 
 import json
+import math
 from collections.abc import Callable
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 
@@ -14,6 +16,9 @@ from .definition import Definition, PositiveInt, definition
 from .layers import MLP, Dense, Layer, Residual, ShapedAttention, SoftmaxAttention
 from .layers.residual import Norm, Normaliser
 from .masks import MaskLike
+
+GAMMA_ROOT_DEPTH = 0.5
+"""Default of γ√d: it keeps γ²d, the noise that depth adds up, at a quarter for all depths."""
 
 
 @definition
@@ -103,7 +108,7 @@ def shaped_transformer(
     width: int,
     depth: int,
     *,
-    gamma: float = 0.5,
+    gamma: float | None = None,
     tau0: float = 1.0,
     c_plus: float | None = None,
     c_minus: float | None = None,
@@ -127,7 +132,8 @@ def shaped_transformer(
 
     - `width`: n, the number of coordinates of a token.
     - `depth`: d, the number of blocks.
-    - `gamma`: γ of both branches, in (0, 1], default 0.5; the skip is √(1 − γ²).
+    - `gamma`: γ of both branches, in (0, 1]; the skip is √(1 − γ²). Default 0.5/√depth, with which γ²·depth is ¼:
+      stable at any depth, and what learned best (docs/choosing.md).
     - `tau0`: temperature constant τ0 of the attention, default 1.
     - `c_plus`, `c_minus`: slopes of the shaped ReLU minus 1, in units of 1/√n, default 0 and −1.
     - `heads`: number of attention heads, default 1.
@@ -143,8 +149,14 @@ def shaped_transformer(
     """
     attention = ShapedAttention(tau0=tau0, heads=heads, key_width=key_width, value_width=value_width, mask=mask)
     mlp = MLP(_with_slopes(activation, c_plus, c_minus), hidden_width=hidden_width)
-    block = tuple(Residual(branch, scale=gamma, norm=norm, normaliser=normaliser) for branch in (attention, mlp))
+    scale = default_gamma(depth) if gamma is None else gamma
+    block = tuple(Residual(branch, scale=scale, norm=norm, normaliser=normaliser) for branch in (attention, mlp))
     return Architecture(width, depth, block)
+
+
+def default_gamma(depth: int) -> float:
+    """Return 0.5/√depth, the default γ of networks of a depth; a depth that no network can have counts as 1."""
+    return GAMMA_ROOT_DEPTH / math.sqrt(depth if isinstance(depth, Integral) and depth > 0 else 1)
 
 
 def _with_slopes(activation: AnyActivation | None, c_plus: float | None, c_minus: float | None) -> AnyActivation:
@@ -164,7 +176,7 @@ def shaped_attention_only(
     width: int,
     depth: int,
     *,
-    gamma: float = 0.5,
+    gamma: float | None = None,
     tau0: float = 1.0,
     heads: int = 1,
     key_width: int | None = None,
@@ -186,7 +198,8 @@ def shaped_attention_only(
     **Raises:** `DefinitionError` for values that no network can have.
     """
     attention = ShapedAttention(tau0=tau0, heads=heads, key_width=key_width, value_width=value_width, mask=mask)
-    return Architecture(width, depth, (Residual(attention, scale=gamma, norm=norm, normaliser=normaliser),))
+    scale = default_gamma(depth) if gamma is None else gamma
+    return Architecture(width, depth, (Residual(attention, scale=scale, norm=norm, normaliser=normaliser),))
 
 
 def shaped_mlp(width: int, depth: int, *, activation: AnyActivation | None = None) -> Architecture:

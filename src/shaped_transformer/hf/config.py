@@ -7,6 +7,7 @@ from typing import Any
 from transformers import GenerationConfig, PreTrainedConfig
 
 from ..checks import check_counts
+from ..design.architecture import default_gamma
 from ..design.heads import heads_problem
 from ..design.named import NAMED
 from ..errors import InputError
@@ -56,7 +57,8 @@ class ShapedTransformerConfig(PreTrainedConfig):
       `initializer_range` or else 0.02. Images, whose patches have no other mark of their place, learn faster with 1.
     - `image_size`, `patch_size`, `num_channels`: of square images and patches, for `…ForImageClassification`; default
       no images, one channel.
-    - `gamma`, `skip`, `tau0`, `c_plus`, `c_minus`, `learnable_slopes`, `attention`, `norm`, `normaliser`, `shaping`,
+    - `gamma`: γ of the branches, in (0, 1] unless `skip` is given; default 0.5/√num_hidden_layers.
+    - `skip`, `tau0`, `c_plus`, `c_minus`, `learnable_slopes`, `attention`, `norm`, `normaliser`, `shaping`,
       `recover_steps`, `dropout`, `causal`: as in `nn.BlockOptions`, with its defaults. `…ForCausalLM` sets `causal` in
       its copy.
     - `activation`: one of the names in `nn.BlockOptions`, such as `"gelu"` or `"shaped-tanh"`; default `"shaped"`.
@@ -87,7 +89,7 @@ class ShapedTransformerConfig(PreTrainedConfig):
     image_size: int | None = None
     patch_size: int | None = None
     num_channels: int = 1
-    gamma: float = BlockOptions.gamma
+    gamma: float | None = None
     skip: float | None = BlockOptions.skip
     tau0: float = BlockOptions.tau0
     c_plus: float = BlockOptions.c_plus
@@ -118,6 +120,8 @@ class ShapedTransformerConfig(PreTrainedConfig):
             )
         if self.initializer_range is not None and not self.initializer_range > 0:
             raise InputError(f"initializer_range must be positive, or None (got {self.initializer_range})")
+        if self.gamma is None:
+            self.gamma = default_gamma(self.num_hidden_layers)
         self.block_options()
         if not isinstance(self.activation, str):
             raise InputError(

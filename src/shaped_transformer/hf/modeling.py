@@ -142,7 +142,7 @@ class ShapedTransformerModel(ShapedTransformerPreTrainedModel):
 
         - `input_ids`: whole numbers, (batch, T); or `inputs_embeds`: token vectors, (batch, T, n).
         - `attention_mask`: (batch, keys), 1 for tokens and 0 for padding; default no padding.
-        - `position_ids`: (batch, T); by default they count from 0, or from the cache's length.
+        - `position_ids`: (batch, T); by default they count the tokens from 0, without padding.
         - `past_key_values`: a cache, to which a causal model adds the new tokens; default none.
         - `use_cache`: whether a causal model makes a cache if there is none; default the configuration's.
 
@@ -159,7 +159,7 @@ class ShapedTransformerModel(ShapedTransformerPreTrainedModel):
         past_key_values = past_key_values if causal else None
         if position_ids is None:
             start = past_key_values.get_seq_length() if past_key_values is not None else 0
-            position_ids = (torch.arange(x.shape[1], device=x.device) + start)[None]
+            position_ids = _count_tokens(attention_mask, int(start), x)
         if self.positions is not None:
             x = x + self.positions(position_ids)
         if causal:
@@ -181,6 +181,14 @@ class ShapedTransformerModel(ShapedTransformerPreTrainedModel):
                 is_causal=causal and mask is None,
             )
         return BaseModelOutputWithPast(last_hidden_state=self.norm(x), past_key_values=past_key_values)
+
+
+def _count_tokens(attention_mask: Tensor | None, start: int, x: Tensor) -> Tensor:
+    """Return the positions of the tokens after the first `start`, which count the tokens of a mask, (batch, keys)."""
+    stop = start + x.shape[1]
+    if attention_mask is None or attention_mask.dim() != 2 or attention_mask.shape[1] < stop:
+        return torch.arange(start, stop, device=x.device)[None]
+    return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, start:stop]
 
 
 class ShapedTransformerLanguageModel(ShapedTransformerPreTrainedModel):
@@ -232,6 +240,7 @@ class ShapedTransformerForCausalLM(ShapedTransformerLanguageModel, GenerationMix
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
+        position_ids: Tensor | None = None,  # in the signature, because `generate` counts positions only where it is
         logits_to_keep: int | Tensor = 0,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
@@ -244,7 +253,7 @@ class ShapedTransformerForCausalLM(ShapedTransformerLanguageModel, GenerationMix
 
         **Returns:** `logits`, (batch, T, vocabulary), `loss` and `past_key_values`.
         """
-        outputs = self.model(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
+        outputs = self.model(input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, **kwargs)
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.head(outputs.last_hidden_state[:, kept])
         loss = None

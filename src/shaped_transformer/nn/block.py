@@ -85,7 +85,8 @@ class BlockOptions(Definition):
 
     **Arguments:**
 
-    - `gamma`: γ of both branches, default 0.5; in (0, 1] unless `skip` is given.
+    - `gamma`: γ of both branches, in (0, 1] unless `skip` is given. Default 0.5, for a single block; in a network of
+      depth d take 0.5/√d, which is the default of `ShapedTransformer`.
     - `skip`: λ of both branches, default √(1 − γ²).
     - `tau0`: temperature constant τ0, default 1.
     - `c_plus`, `c_minus`: slopes of the shaped ReLU minus 1, in units of 1/√n, default 0 and −1.

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..checks import check_counts
+from ..design.architecture import default_gamma
 from ..errors import InputError
 from .block import ShapedBlock
 from .cache import Cache
@@ -32,7 +33,8 @@ class ShapedTransformer(nn.Module):
     - `heads`: H, default 1.
     - `max_positions`: the number of learned positions, which are added to the input; default `None`, no such positions.
     - `checkpointing`: whether blocks are recomputed in the backward pass, which saves memory; default no.
-    - further options by name: those of `BlockOptions`, such as `gamma`, `tau0`, `causal`, `rotary` and `norm`.
+    - further options by name: those of `BlockOptions`, such as `tau0`, `causal`, `rotary` and `norm`. The default of
+      `gamma` is 0.5/√depth, with which networks of any depth are stable and learned best (docs/choosing.md).
 
     **Raises:** `DefinitionError` or `InputError` for values that do not fit.
     """
@@ -53,6 +55,7 @@ class ShapedTransformer(nn.Module):
         self.positions = None if max_positions is None else nn.Embedding(max_positions, width)
         if self.positions is not None:
             nn.init.normal_(self.positions.weight, std=POSITION_STD)
+        options.setdefault("gamma", default_gamma(depth))
         self.blocks = nn.ModuleList(ShapedBlock(width, heads, **options) for _ in range(depth))
 
     def forward(

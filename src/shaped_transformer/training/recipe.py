@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from ..design.architecture import default_gamma
 from ..design.definition import Count, Definition, PositiveFloat, PositiveInt, definition
 from ..errors import DefinitionError, InputError, StorageError
 from ..io.yaml import read_yaml
@@ -20,8 +21,6 @@ IMAGE_SIZE = 28
 """Side of the images that can be read, in pixels."""
 TASKS_OF_KEY = {"vocabulary": LANGUAGE, "tokens": LANGUAGE, "masking": ("masked-lm",), "patch": ("images",)}
 """The keys that only some tasks read, and these tasks."""
-GAMMA_ROOT_DEPTH = 0.5
-"""Default of γ√d: it keeps γ²d, the strength of the noise, at a quarter for all depths."""
 
 
 @definition
@@ -132,7 +131,7 @@ class Recipe(Definition):
     @property
     def branch_scale(self) -> float:
         """γ, or its default 0.5/√d."""
-        return self.gamma or GAMMA_ROOT_DEPTH / self.depth**0.5
+        return self.gamma or default_gamma(self.depth)
 
 
 def read(name: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
