@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     import xarray
     from matplotlib.figure import Figure
 
+MARGIN = 0.05
+"""Room beyond the bounds of ρ, and beside a constant norm, as a part of it."""
+
 
 def plot(data: "xarray.DataTree") -> "Figure":
     """Plot a comparison.
@@ -40,12 +43,12 @@ def plot(data: "xarray.DataTree") -> "Figure":
             quantiles = np.quantile(dataset[name].to_numpy(), LEVELS, axis=0)
             plot_view_band(bottom, view, dataset["depth"].to_numpy(), *quantiles)
         bottom.set(xlabel="layer", ylabel=label, yscale=scale)
+        low, high = bottom.get_ylim()
         if scale == "linear":
-            bottom.set_ylim(-1.02, 1.02)
+            bottom.set_ylim(max(low, -1 - MARGIN), min(high, 1 + MARGIN))
         else:
-            low, high = bottom.get_ylim()
-            if high < 2 * low:  # a norm that hardly changes: ticks need a wider range
-                bottom.set_ylim(low / 2, high * 2)
+            if high < (1 + MARGIN) * low:  # a norm that is constant but for rounding: ticks need a wider range
+                bottom.set_ylim(low * (1 - MARGIN), high * (1 + MARGIN))
             label_plainly(bottom.yaxis)
     axes[0, 0].set_title("distribution at the last layer (95 % bars)", loc="left")
     axes[1, 0].set_title("median and 5–95 % band against depth", loc="left")

@@ -228,11 +228,15 @@ def label_line_ends(axes: "Axes", x: float, ends: Mapping[str, tuple[float, str]
 
 
 def label_plainly(axis: "Axis") -> None:
-    """Label a logarithmic axis with plain numbers: at powers of ten, and 2 and 5 times these where it is short."""
-    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+    """Label a logarithmic axis with plain numbers: powers of ten, also 2 and 5 times these, or equal steps if short."""
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
     low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 50 * low else (1,)))
+    if high < 5 * low:
+        axis.set_major_locator(MaxNLocator(5))
+        axis.set_minor_locator(NullLocator())
+    else:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 50 * low else (1,)))
     axis.set_major_formatter(FormatStrFormatter("%g"))
     axis.set_minor_formatter(NullFormatter())
 
