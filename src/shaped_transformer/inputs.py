@@ -29,6 +29,11 @@ __all__ = [
     "tokenize",
 ]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 Covariance = Floats
 """A covariance of tokens, (m, m)."""
 

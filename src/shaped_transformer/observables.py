@@ -212,9 +212,7 @@ def _smallest(e: CovarianceSamples) -> Floats:
 
 
 _ALL = (
-    Observable(
-        "mean_token_norm", "mean token norm tr V/m", lambda e: mean_token_norm(e.covariance), scale="log"
-    ),
+    Observable("mean_token_norm", "mean token norm tr V/m", lambda e: mean_token_norm(e.covariance), scale="log"),
     Observable("V11", "norm of token 1, V₁₁", lambda e: e.covariance[..., 0, 0], scale="log"),
     Observable("V12", "covariance of tokens 1 and 2, V₁₂", _v12, tokens=2),
     Observable("rho12", "correlation of tokens 1 and 2, ρ₁₂", _rho12, tokens=2),

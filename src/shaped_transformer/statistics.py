@@ -33,3 +33,7 @@ __all__ = [
     "two_sample",
     "verdict",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -12,7 +12,7 @@ from shaped_transformer.views.stopping import WINDOW
 
 ARCH = st.shaped_transformer(64, 48, gamma=0.6, tau0=0.3)
 V0 = st.inputs.equicorrelated(4, 0.2)
-RANK = float(st.statistics.effective_rank(np.linalg.eigvalsh(V0)[::-1]))
+RANK = float(st.statistics.effective_rank(np.array(np.linalg.eigvalsh(V0)[::-1], dtype=np.float64)))
 
 
 def test_the_numbers_are_those_of_the_chain() -> None:

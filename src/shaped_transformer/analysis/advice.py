@@ -80,7 +80,7 @@ class Advice:
 
     @property
     def trained_gamma(self) -> float:
-        """0.5/√d, the γ with which networks of depth d learned best in our measurements (docs/choosing.md)."""
+        """0.5/√d, the default for training: stronger branches learned worse in our short runs (docs/choosing.md)."""
         return default_gamma(self.design.depth)
 
     @property

@@ -1,11 +1,17 @@
 """The verdict: whether the tokens keep their norms and their differences up to the last layer."""
 
+from contextlib import closing
 from dataclasses import dataclass
 
+from numpy.typing import ArrayLike
+
+from ..design.architecture import Architecture
 from ..errors import InputError
 from ..estimates import Estimate, median, share
 from ..observables import effective_rank, mean_absolute_correlation, mean_token_norm
+from ..views import chain
 from ..views.ensemble import Ensemble
+from ..views.stopping import DEFAULT_WINDOW
 from .criterion import Criterion, rank_of
 
 PARALLEL = 0.9
@@ -94,12 +100,25 @@ def verdict(ensemble: Ensemble, criterion: Criterion | None = None) -> Verdict:
     }
     word = next((name for name, (holds, _) in words.items() if holds), "stable")
     deciding = words.values() if word == "stable" else [words[word]]
+    needed, input_rank = 100 * wanted.probability, rank_of(ensemble.initial)
     sentence = (
-        f"{word}: after {depth} layers {healthy.scaled(100)} % of networks are healthy (stable: "
-        f"{100 * wanted.probability:g} %), {exploded.scaled(100)} % have exploded (tolerated: {100 * tolerated:g} %); "
-        f"the median effective rank is {rank}, from {rank_of(ensemble.initial):.3g} of {ensemble.tokens} tokens "
-        f"(healthy: {wanted.least_rank(ensemble.initial):.3g}), the median mean |rho| {correlation} (collapse: above "
-        f"{PARALLEL:g}), the median token norm {growth} times the input's"
+        f"{word}: after {depth} layers {healthy.scaled(100)} % of networks are healthy (needed: {needed:g} %) "
+        f"and {exploded.scaled(100)} % have exploded (tolerated: {100 - needed:g} %). "
+        f"Medians: effective rank {rank} (input: {input_rank:.3g}; healthy from {wanted.rank_share * input_rank:.3g}), "
+        f"mean |rho| {correlation} (collapse above {PARALLEL:g}), token norm {growth} times the input's"
     )
     certain = not any(straddles for _, straddles in deciding)
     return Verdict(word, certain, sentence, healthy, exploded, correlation, rank, growth)
+
+
+FIRST = 128
+"""Paths of a first look."""
+
+
+def first_look(architecture: Architecture, v0: ArrayLike, seed: int, criterion: Criterion | None = None) -> Verdict:
+    """Return a verdict from 128 paths of the chain, for designs whose whole verdict takes long.
+
+    **Arguments:** as in `compare` and `verdict`.
+    """
+    with closing(chain.stream(architecture, v0, FIRST, seed, batch=FIRST, stop=DEFAULT_WINDOW)) as batches:
+        return verdict(next(batches), criterion)

@@ -98,8 +98,8 @@ def _print_advice(screen: Screen, advice: Advice) -> None:
         screen.table(table)
     screen.line(f"Advice: {advice.sentence}.")
     screen.line(
-        f"For training: gamma = 0.5/sqrt(depth) = {advice.trained_gamma:.3g} learned best in our short runs; weaker "
-        "branches than the largest stable ones also leave room for what training adds."
+        f"For training take gamma = 0.5/sqrt(depth) = {advice.trained_gamma:.3g}, the default: "
+        "stronger branches learned worse in our short runs."
     )
     temperatures = advice.temperatures
     if temperatures:

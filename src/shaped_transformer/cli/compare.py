@@ -12,6 +12,7 @@ from .. import inputs
 from ..analysis.comparison import Comparison, compare
 from ..analysis.criterion import Criterion
 from ..analysis.stability import BATCHES, Stability, stability
+from ..analysis.verdict import FIRST, first_look
 from ..checks import check_count
 from ..design.architecture import Architecture
 from ..io.provenance import command_line
@@ -24,6 +25,8 @@ NetworkSamples = Annotated[int, typer.Option(help="Number of real networks to dr
 NoStability = Annotated[
     bool, typer.Option("--no-stability", help="Leave out the section on stability, which takes most of the time.")
 ]
+LONG = 2e9
+"""Numbers that the paths of the chain take where a first look precedes them: more than some ten seconds."""
 
 
 @expand_groups
@@ -71,6 +74,9 @@ def predict_command(
     if not no_stability:
         check_count(samples, "samples", least=BATCHES)
     with results_folder(out, "predict") as folder:
+        if samples * definition.depth * len(v0) * (definition.width + len(v0)) > LONG:
+            found = first_look(definition, v0, seed, criterion)
+            say(f"A first look, {FIRST} draws: {found.word}, {found.healthy.scaled(100)} % of networks are healthy …")
         result = compare(definition, v0, samples=samples, network_samples=None, seed=seed, steps=steps)
         report = {"kind": "predict"} | _report(result, definition, v0, seed, criterion)
         _print_results(screen, result, report)
@@ -80,14 +86,14 @@ def predict_command(
         return
     say(f"Verdict, picture and dataset are in {out}. The section on stability follows (--no-stability leaves it out).")
     try:
-        found = stability(definition, v0, samples=samples, seed=seed, criterion=criterion)
+        stable = stability(definition, v0, samples=samples, seed=seed, criterion=criterion)
     except KeyboardInterrupt:
         say("The section on stability is missing; verdict, picture and dataset are complete.")
         raise
-    report["stability"] = found.to_dict()
+    report["stability"] = stable.to_dict()
     with results_folder(out, "predict") as folder:
         write_results(folder, None, None, report)
-    _print_stability(screen, found, definition.depth)
+    _print_stability(screen, stable, definition.depth)
     screen.report(out, report, (REPORT,))
 
 
@@ -157,10 +163,11 @@ def _print_stability(screen: Screen, found: Stability, depth: int) -> None:
     columns = {
         "healthy": "healthy networks",
         "mean_absolute_correlation": "median mean |rho|",
-        "effective_rank": "median effective rank",
+        "effective_rank": "median rank",
     }
     title = f"By the chain at layer {depth}; what 10 % of each parameter would change (± its error)"
     table = new_table("", title=title, numbers=tuple(columns.values()))
+    table.columns[0].no_wrap = True
     now = [getattr(found, name) for name in columns]
     table.add_row("now", *[f"{x.value:.3g} [{x.low:.3g}, {x.high:.3g}]" for x in now])
     for effect in found.effects:

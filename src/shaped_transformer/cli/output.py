@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from ..io.files import writing_into
 if TYPE_CHECKING:
     import xarray
     from matplotlib.figure import Figure
-    from rich.table import Table
+    from rich.table import Column, Table
 
 REPORT = "run.json"
 """File of the report; its key `kind` names the command that wrote the folder."""
@@ -50,13 +50,15 @@ class Screen:
         if self.as_json:
             return
         from rich.console import Console
-        from rich.measure import Measurement
 
         console = Console(highlight=False)
         if not console.is_terminal:
-            table.box = None
-        widest = Measurement.get(console, console.options.update(max_width=10_000), table)
-        needed = widest.minimum if console.is_terminal else widest.maximum
+            table.box, table.padding = None, (0, 2, 0, 0)
+        elif _width(table, _widest) > console.width:
+            for column in table.columns:
+                if column.justify == "right":
+                    column.width = _narrowest(column)
+        needed = _width(table, _narrowest if console.is_terminal else _widest)
         console.width = max(console.width, needed)
         console.print(table)
 
@@ -76,17 +78,35 @@ def new_table(*columns: str, title: str, numbers: Sequence[str] = ()) -> "Table"
 
     **Arguments:**
 
-    - `columns`: heads of columns with words.
+    - `columns`: heads of columns with words, which may be wrapped.
     - `title`: title of the table.
     - `numbers`: heads of the columns with numbers that follow, whose cells are not wrapped; default none.
     """
     from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table(*columns, title=title, box=SIMPLE, title_justify="left", title_style="bold")
+    table = Table(box=SIMPLE, title=title, title_justify="left", title_style="bold", padding=(0, 1, 0, 0))
+    for head in columns:
+        table.add_column(head)
     for head in numbers:
         table.add_column(head, justify="right", no_wrap=True)
     return table
+
+
+def _width(table: "Table", of_column: Callable[["Column"], int]) -> int:
+    """Return the width of a table from that of its columns."""
+    return 1 + sum(1 + table.padding[1] + of_column(column) for column in table.columns)
+
+
+def _widest(column: "Column") -> int:
+    """Return the width of a column whose lines are not wrapped."""
+    return max(len(str(cell)) for cell in (column.header, *column.cells))
+
+
+def _narrowest(column: "Column") -> int:
+    """Return the least width of a column in which no word of its head and no number is cut."""
+    cells = [part for cell in column.cells for part in ([str(cell)] if column.no_wrap else str(cell).split())]
+    return max(map(len, (*str(column.header).split(), *cells)), default=0)
 
 
 def counted(count: int, noun: str) -> str:

@@ -94,11 +94,11 @@ def _print_table(screen: Screen, sweep: sweeps.Sweep, data: "xarray.Dataset") ->
     """Print the medians of each point, and its share of paths that left the window."""
     names = list(dict.fromkeys(name for index in sweep.indices() for name in sweep.parameters(index)))
     title = "Medians at the last layer, and the share of paths that left the window"
-    table = new_table(title=title)
-    for name in names:
-        table.add_column(name, overflow="fold")
-    for name in (*sweep.keep, STOPPED):
-        table.add_column(name if name == STOPPED else OBSERVABLES[name].words, justify="right")
+    heads = [OBSERVABLES[name].words for name in sweep.keep] + [STOPPED]
+    table = new_table(*names, title=title, numbers=heads)
+    table.padding = (0, 0)  # a grid over one parameter fits into 80 columns
+    for column in table.columns:
+        column.no_wrap = False  # the heads take several lines
     indices = list(sweep.indices())
     for index in indices[:ROWS]:
         parameters = sweep.parameters(index)

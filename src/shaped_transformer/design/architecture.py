@@ -133,7 +133,7 @@ def shaped_transformer(
     - `width`: n, the number of coordinates of a token.
     - `depth`: d, the number of blocks.
     - `gamma`: γ of both branches, in (0, 1]; the skip is √(1 − γ²). Default 0.5/√depth, with which γ²·depth is ¼:
-      stable at any depth, and what learned best (docs/choosing.md).
+      stable at any depth, and right for training (docs/choosing.md).
     - `tau0`: temperature constant τ0 of the attention, default 1.
     - `c_plus`, `c_minus`: slopes of the shaped ReLU minus 1, in units of 1/√n, default 0 and −1.
     - `heads`: number of attention heads, default 1.

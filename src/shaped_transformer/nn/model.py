@@ -34,7 +34,7 @@ class ShapedTransformer(nn.Module):
     - `max_positions`: the number of learned positions, which are added to the input; default `None`, no such positions.
     - `checkpointing`: whether blocks are recomputed in the backward pass, which saves memory; default no.
     - further options by name: those of `BlockOptions`, such as `tau0`, `causal`, `rotary` and `norm`. The default of
-      `gamma` is 0.5/√depth, with which networks of any depth are stable and learned best (docs/choosing.md).
+      `gamma` is 0.5/√depth, with which networks of any depth are stable (docs/choosing.md).
 
     **Raises:** `DefinitionError` or `InputError` for values that do not fit.
     """

@@ -71,13 +71,14 @@ def _plot_trials(axis: "Axes", data: "xarray.Dataset") -> None:
     for kind, marker, label in ((test, "o", "test"), (~test, "x", "bracket, few draws")):
         value, low, high = share[kind].T
         error = np.maximum([value - low, high - value], 0)
-        axis.errorbar(gamma[kind], value, error, fmt=marker, color=COLOURS["chain"], label=label, markersize=4, linewidth=0.8)
+        style: dict[str, Any] = {"fmt": marker, "markersize": 4, "linewidth": 0.8, "color": COLOURS["chain"]}
+        axis.errorbar(gamma[kind], value, error, label=label, **style)
     axis.axhline(wanted, color="grey", linestyle=":", label=f"wanted: {wanted:g}")
     if np.isfinite(data.attrs["gamma"]):
         start = min(gamma.min(), data.attrs["trained_gamma"]) / 1.2
         axis.axvspan(start, data.attrs["gamma"], color=COLOURS["chain"], alpha=0.12, linewidth=0, label="stable")
         axis.set_xlim(left=start)
-    axis.axvline(data.attrs["trained_gamma"], color="grey", linestyle="--", label="trains best: 0.5/√depth")
+    axis.axvline(data.attrs["trained_gamma"], color="grey", linestyle="--", label="for training: 0.5/√depth")
     axis.set(xscale="log", xlabel="branch strength γ", ylabel="share of healthy networks", ylim=(-0.03, 1.03))
     axis.legend(fontsize="small", loc="lower left")
 

@@ -21,6 +21,11 @@ from .ensemble import Ensemble
 
 __all__ = ["sample"]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 HIDDEN_NUMBERS = 2**20
 """Most hidden units in a sample-last batch: it limits the batches, and so the shortest run, of wide networks."""
 

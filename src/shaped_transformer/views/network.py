@@ -17,6 +17,11 @@ from .ensemble import Ensemble
 
 __all__ = ["sample"]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 Dtype = Literal["float32", "float64"]
 """Type of the numbers in the networks."""
 

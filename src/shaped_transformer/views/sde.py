@@ -26,6 +26,11 @@ from .ensemble import Ensemble
 
 __all__ = ["check_limit", "check_steps", "diffusion", "drift", "fewest_steps", "sample"]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 Scheme = Literal["wishart", "euler"]
 """Name of a numerical scheme."""
 
