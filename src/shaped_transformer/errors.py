@@ -82,3 +82,8 @@ class MissingExtra(ShapedTransformerError, ImportError):  # noqa: N818 - the nam
 
     def __init__(self, extra: str, what: str) -> None:
         super().__init__(f"{what} needs more packages: pip install 'shaped-transformer[{extra}]'")
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun for a message, such as "1 head" or "8 heads"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

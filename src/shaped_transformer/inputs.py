@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .checks import check_count, check_number, check_seed
-from .errors import InputError
+from .errors import InputError, counted
 from .io.files import read_text, reading
 from .numerics.arrays import Array, Floats
 
@@ -63,8 +63,8 @@ def equicorrelated(tokens: int, correlation: float, variance: float = 1.0) -> Co
     lowest = -1 / (tokens - 1) if tokens > 1 else -1.0
     if not lowest - 1e-12 <= correlation <= 1:
         raise InputError(
-            f"correlation must lie in [{lowest:.4g}, 1] for {tokens} tokens (got {correlation:g}): no vectors are "
-            "further apart than that"
+            f"correlation must lie in [{lowest:.4g}, 1] for {counted(tokens, 'token')} (got {correlation:g}): "
+            "no vectors are further apart than that"
         )
     if not (variance > 0 and math.isfinite(variance)):
         raise InputError(f"variance must be a positive number (got {variance:g})")

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from ..checks import check_seed
 from ..design.architecture import Architecture, default_gamma
 from ..design.layers import Layer, Residual, ShapedAttention
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..estimates import Estimate
 from ..inputs import Covariance
 from ..io.progress import progress
@@ -97,8 +97,8 @@ class Advice:
         stable = (
             f"at least {100 * wanted.probability:g} % of networks keep all eigenvalues of V in "
             f"[{wanted.window[0]:g}, {wanted.window[1]:g}] times the input's mean token norm, and "
-            f"{100 * wanted.rank_share:g} % of its effective rank over {self.design.depth} layers (confidence "
-            f"{100 * wanted.confidence:g} %)"
+            f"{100 * wanted.rank_share:g} % of its effective rank over {counted(self.design.depth, 'layer')} "
+            f"(confidence {100 * wanted.confidence:g} %)"
         )
         if not self.complete:
             return self._known_so_far()

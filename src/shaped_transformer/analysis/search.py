@@ -8,7 +8,7 @@ from typing import Literal
 
 from ..checks import check_count
 from ..design.architecture import Architecture
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..estimates import Estimate, share_of_counts
 from .sequential import Decision, SequentialTest
 
@@ -82,8 +82,8 @@ def plan_for(architecture: Architecture, tokens: int, test: SequentialTest, samp
         chosen = max(min(MOST, int(NUMBERS / path)), math.ceil(FEWEST_LOOKS * least))
     elif check_count(samples, "samples") < least:
         raise InputError(
-            f"{samples} samples can never show a share of {test.bound:g} with confidence {test.confidence:g}: draw at "
-            f"least {least} samples"
+            f"{counted(samples, 'sample')} can never show a share of {test.bound:g} with confidence "
+            f"{test.confidence:g}: draw at least {least} samples"
         )
     else:
         chosen = samples

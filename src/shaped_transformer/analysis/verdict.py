@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from numpy.typing import ArrayLike
 
 from ..design.architecture import Architecture
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..estimates import Estimate, median, share
 from ..observables import effective_rank, mean_absolute_correlation, mean_token_norm
 from ..views import chain
@@ -102,8 +102,8 @@ def verdict(ensemble: Ensemble, criterion: Criterion | None = None) -> Verdict:
     deciding = words.values() if word == "stable" else [words[word]]
     needed, input_rank = 100 * wanted.probability, rank_of(ensemble.initial)
     sentence = (
-        f"{word}: after {depth} layers {healthy.scaled(100)} % of networks are healthy (needed: {needed:g} %) "
-        f"and {exploded.scaled(100)} % have exploded (tolerated: {100 - needed:g} %). "
+        f"{word}: after {counted(depth, 'layer')} {healthy.scaled(100)} % of networks are healthy "
+        f"(needed: {needed:g} %) and {exploded.scaled(100)} % have exploded (tolerated: {100 - needed:g} %). "
         f"Medians: effective rank {rank} (input: {input_rank:.3g}; healthy from {wanted.rank_share * input_rank:.3g}), "
         f"mean |rho| {correlation} (collapse above {PARALLEL:g}), token norm {growth} times the input's"
     )

@@ -15,11 +15,12 @@ from ..analysis.stability import BATCHES, Stability, stability
 from ..analysis.verdict import FIRST, first_look
 from ..checks import check_count
 from ..design.architecture import Architecture
+from ..errors import counted
 from ..io.provenance import command_line
 from ..observables import OBSERVABLES
 from ..version import __version__
 from .options import Design, Input, Json, Out, Samples, Seed, StableIf, Steps, expand_groups
-from .output import REPORT, Screen, counted, new_table, results_folder, say, write_results
+from .output import REPORT, Screen, new_table, results_folder, say, write_results
 
 NetworkSamples = Annotated[int, typer.Option(help="Number of real networks to draw.")]
 NoStability = Annotated[

@@ -15,7 +15,7 @@ from ..analysis.criterion import Criterion
 from ..design.activations import AnyActivation, ShapedReLU
 from ..design.architecture import PRESETS, Architecture
 from ..design.named import NAMED, SHAPED_RELU, named_activation
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..io.yaml import parse_yaml
 from .output import say
 
@@ -239,7 +239,7 @@ class Input:
         weight = 0.5 if self.position_weight is None else self.position_weight
         v0 = inputs.from_text(self.text, max_tokens=tokens, position_weight=weight, embedding_width=width, seed=seed)
         if len(v0) < tokens:
-            say(f"The text has {len(v0)} tokens, fewer than {tokens}.")
+            say(f"The text has {counted(len(v0), 'token')}, fewer than {tokens}.")
         return v0
 
 

@@ -109,11 +109,6 @@ def _narrowest(column: "Column") -> int:
     return max(map(len, (*str(column.header).split(), *cells)), default=0)
 
 
-def counted(count: int, noun: str) -> str:
-    """Return a number with its noun, such as "1 head" or "8 heads"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 @contextmanager
 def results_folder(out: Path, kind: str) -> Iterator[Path]:
     """Yield a temporary folder for the results of a command, which are moved into `out` if the body succeeds.

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..analysis import sweeps
+from ..errors import counted
 from ..io.provenance import command_line
 from ..observables import OBSERVABLES
 from ..version import __version__
 from .options import Json, search_modules_beside
-from .output import REPORT, Screen, counted, new_table, results_folder, say, write_results
+from .output import REPORT, Screen, new_table, results_folder, say, write_results
 
 if TYPE_CHECKING:
     import xarray

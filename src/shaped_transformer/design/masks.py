@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PlainValidator
 
-from ..errors import InputError
+from ..errors import InputError, counted
 
 
 def _checked_mask(mask: Any) -> Any:
@@ -62,7 +62,9 @@ def _allowed(mask: Hashable, tokens: int) -> NDArray[np.bool_]:
     else:
         matrix = np.array(mask, dtype=bool)
     if len(matrix) != tokens:
-        raise InputError(f"the mask is for {len(matrix)} tokens, the input has {tokens}: give a mask of that size")
+        raise InputError(
+            f"the mask is for {counted(len(matrix), 'token')}, the input has {tokens}: give a mask of that size"
+        )
     matrix.setflags(write=False)
     return matrix
 

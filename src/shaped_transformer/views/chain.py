@@ -116,7 +116,8 @@ def sample(
 ) -> Ensemble:
     """Draw token covariances with exactly the distribution of `network.sample`, but without drawing weights.
 
-    At width 1024 this is hundreds to thousands of times faster (benchmarks/README.md).
+    With 8 tokens and width 1024 this is hundreds (full block) to thousands (attention only) of times faster. With as
+    many tokens as width it is no faster (benchmarks/README.md).
 
     ```python
     arch = st.shaped_transformer(width=64, depth=8)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..design.architecture import Architecture
-from ..errors import DefinitionError, InputError, StorageError
+from ..errors import DefinitionError, InputError, StorageError, counted
 from ..estimates import CONFIDENCE, LEVELS, Estimate, quantiles
 from ..io.files import read_store, replacing
 from ..io.provenance import command_line
@@ -97,8 +97,8 @@ class Ensemble:
         n, d = self.architecture.width, self.architecture.depth
         frozen = int(np.sum(self.stopped <= d))
         return (
-            f"Ensemble({self.view}: {self.samples} samples of {self.tokens} tokens, width {n}, depth {d}, "
-            f"{len(self.depth)} records, {frozen} stopped, seed {self.seed})"
+            f"Ensemble({self.view}: {counted(self.samples, 'sample')} of {counted(self.tokens, 'token')}, "
+            f"width {n}, depth {d}, {counted(len(self.depth), 'record')}, {frozen} stopped, seed {self.seed})"
         )
 
     @property
@@ -212,7 +212,7 @@ class Ensemble:
             raise InputError(f"statistic must be one of {', '.join(OBSERVABLES)} (got {name!r})")
         observable = OBSERVABLES[name]
         if self.tokens < observable.tokens:
-            raise InputError(f"{name} needs at least {observable.tokens} tokens (got {self.tokens})")
+            raise InputError(f"{name} needs at least {counted(observable.tokens, 'token')} (got {self.tokens})")
         return observable.of(self)
 
     def to_xarray(self) -> "xarray.Dataset":

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..checks import check_count, check_seed
 from ..design.architecture import Architecture
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..inputs import from_covariance, resolved
 from ..io.progress import progress
 from ..numerics import compilation, linalg
@@ -145,8 +145,8 @@ def initial_factor(v0: Array, width: int) -> Array:
     rank = int(np.count_nonzero(values))
     if rank > width:
         raise InputError(
-            f"a covariance of rank {rank} cannot come from vectors of width {width}: give at most {width} tokens, a "
-            f"width of at least {rank}, or an input of lower rank: inputs.from_vectors, or inputs.from_text with "
+            f"a covariance of rank {rank} cannot come from vectors of width {width}: give at most "
+            f"{counted(width, 'token')}, a width of at least {rank}, or an input of lower rank: inputs.from_vectors, or inputs.from_text with "
             f"embedding_width={width}"
         )
     keep = min(len(v0), width)
@@ -284,8 +284,9 @@ def check_memory(samples: int, records: int, m: int) -> None:
     needed, memory = samples * records * m * (m + 1) * np.dtype(np.float64).itemsize, physical_memory()
     if needed > MAX_MEMORY_SHARE * memory:
         raise InputError(
-            f"{samples:,} draws of {m} tokens at {records} layers take {needed / 1e9:.1f} GB, more than half of this "
-            f"machine's {memory / 1e9:.1f} GB: ask for fewer samples, tokens or layers (record=…)"
+            f"{counted(samples, 'draw')} of {counted(m, 'token')} at {counted(records, 'layer')} take "
+            f"{needed / 1e9:.1f} GB, more than half of this machine's {memory / 1e9:.1f} GB: ask for fewer samples, "
+            "tokens or layers (record=…)"
         )
 
 

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_count
 from ..design.architecture import Architecture
-from ..errors import InputError, NoProportionalLimit
+from ..errors import InputError, NoProportionalLimit, counted
 from ..numerics import linalg
 from ..numerics.arrays import Array
 from ..numerics.draws import Draws
@@ -223,7 +223,7 @@ def check_steps(architecture: Architecture, tokens: int, steps: int | None = Non
         return max(STEPS, fewest, _resolving_steps(architecture))
     if check_count(steps, "steps") < fewest:
         raise InputError(
-            f"steps must be at least {fewest} for {tokens} tokens over depth/width = {architecture.time:g} "
+            f"steps must be at least {fewest} for {counted(tokens, 'token')} over depth/width = {architecture.time:g} "
             f"(got {steps}); leave it out for a safe choice"
         )
     return int(steps)
