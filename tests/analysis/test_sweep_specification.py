@@ -94,7 +94,7 @@ def test_a_missing_text_is_an_error(with_text: Path) -> None:
         ({"tokens": 17}, "rank 17"),
         ({"samples": 10**12}, "ask for fewer samples"),
         ({"view": "sde", "preset": "pre_norm_transformer"}, "no proportional limit"),
-        ({"mask": [[1]]}, "the mask is for 1 tokens"),
+        ({"mask": [[1]]}, "the mask is for 1 token"),
     ],
 )
 def test_an_error_in_base_is_reported_before_any_sampling(wrong: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -146,8 +146,8 @@ def initial_factor(v0: Array, width: int) -> Array:
     if rank > width:
         raise InputError(
             f"a covariance of rank {rank} cannot come from vectors of width {width}: give at most "
-            f"{counted(width, 'token')}, a width of at least {rank}, or an input of lower rank: inputs.from_vectors, or inputs.from_text with "
-            f"embedding_width={width}"
+            f"{counted(width, 'token')}, a width of at least {rank}, or an input of lower rank: inputs.from_vectors, "
+            f"or inputs.from_text with embedding_width={width}"
         )
     keep = min(len(v0), width)
     return linalg.lq((vectors * np.sqrt(values))[:, len(v0) - keep :])
