@@ -84,7 +84,7 @@ def test_no_stable_gamma_means_no_network() -> None:
     advice = st.advise(ARCH, V0, criterion=st.Criterion(rank_share=0.99999), samples=256)
     assert advice.gamma is None
     assert advice.architecture is None
-    assert "no gamma is stable" in advice.sentence
+    assert "is surely stable" in advice.sentence
 
 
 def test_the_largest_gamma_is_one() -> None:
@@ -107,6 +107,7 @@ def test_the_advice_depends_on_the_seed_and_not_on_the_workers() -> None:
         ({"v0": np.ones((2, 3))}, "must be square"),
         ({"taus": (-1.0,)}, "tau0"),
         ({"architecture": st.deep_linear(8, 2)}, "this network has none: add Residual"),
+        ({"architecture": st.skipless_transformer(8, 2)}, "this network has no skip"),
         ({"architecture": st.pre_norm_transformer(8, 2), "taus": (1.0,)}, "leave it out"),
         ({"seed": -1}, "seed must be"),
     ],

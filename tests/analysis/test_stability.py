@@ -17,9 +17,11 @@ RANK = float(st.statistics.effective_rank(np.array(np.linalg.eigvalsh(V0)[::-1],
 
 def test_the_numbers_are_those_of_the_chain() -> None:
     found = st.stability(ARCH, V0, samples=1000, seed=2)
-    chain = st.chain.sample(ARCH, V0, 1000, 2, record=1, stop=WINDOW)
+    chain = st.chain.sample(ARCH, V0, 1000, 2, record=1)
     kept = chain.effective_rank()[:, -1] >= 0.5 * RANK
-    healthy = float(np.mean(kept & (chain.stopped > ARCH.depth)))
+    inside = (chain.eigenvalues[:, -1, -1] > WINDOW[0]) & (chain.eigenvalues[:, -1, 0] < WINDOW[1])
+    apart = st.statistics.mean_absolute_correlation(chain.covariance[:, -1]) <= 0.9
+    healthy = float(np.mean(kept & inside & apart))
     assert 0 < healthy < 1
     assert found.healthy.value == healthy
     assert found.healthy.low < healthy < found.healthy.high
@@ -57,8 +59,7 @@ def test_cooler_logits_keep_rank_where_attention_is_hot() -> None:
 def test_an_effect_agrees_with_one_from_other_random_numbers_and_is_known_better(effects: dict[str, Effect]) -> None:
     stronger = st.shaped_transformer(64, 48, gamma=0.66, tau0=0.3)
     ranks = [
-        st.chain.sample(a, V0, 20_000, 9 + i, record=1, stop=WINDOW).effective_rank()[:, -1]
-        for i, a in enumerate((ARCH, stronger))
+        st.chain.sample(a, V0, 20_000, 9 + i, record=1).effective_rank()[:, -1] for i, a in enumerate((ARCH, stronger))
     ]
     expected = np.median(ranks[1]) - np.median(ranks[0])
     difference, error = effects["gamma"].effective_rank.value, effects["gamma"].effective_rank.error
@@ -106,6 +107,6 @@ def test_all_networks_of_a_calm_design_are_healthy() -> None:
 def test_the_numbers_do_not_depend_on_the_scale_of_the_input() -> None:
     """Without MLPs and attention, whose logits grow with the input, the network is linear."""
     linear = st.Architecture(16, 30, (st.Residual(st.MLP(st.Activation("identity")), 0.5),))
-    one, large = (st.stability(linear, scale * V0, samples=200) for scale in (1.0, 2.0**30))
+    one, large = (st.stability(linear, scale * V0, samples=200) for scale in (1.0, 2.0**10))
     assert 0 < one.healthy.value < 1
     assert one.healthy == large.healthy

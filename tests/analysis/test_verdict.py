@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 import shaped_transformer as st
+from shaped_transformer.analysis.verdict import first_look
+from shaped_transformer.estimates import share_of_counts
 from shaped_transformer.statistics import verdict
 
 
@@ -86,3 +88,23 @@ def test_the_window_is_relative_to_the_norm_of_the_input(scale: float) -> None:
         for a in (1.0, scale)
     )
     assert (one.word, one.healthy) == (scaled.word, scaled.healthy)
+
+
+def test_an_input_of_nearly_parallel_tokens_is_no_collapse_of_the_network() -> None:
+    v0, arch = st.inputs.equicorrelated(4, 0.95), st.shaped_transformer(32, 16)
+    advice = st.advise(arch, v0, samples=300)
+    assert advice.architecture is not None
+    assert verdict(st.chain.sample(advice.architecture, v0, samples=1000, seed=1)).word == "stable"
+
+
+def test_two_tokens_that_become_parallel_collapse() -> None:
+    found = verdict(st.chain.sample(st.post_norm_transformer(32, 16), np.eye(2), samples=200, seed=0))
+    assert found.word == "collapsing"
+    assert found.healthy.value < 0.05
+
+
+def test_a_first_look_has_128_paths_even_where_batches_are_small() -> None:
+    wide = st.shaped_transformer(128, 4)
+    v0 = st.inputs.equicorrelated(32, 0.2)
+    healthy = first_look(wide, v0, 0).healthy
+    assert healthy == share_of_counts(128, 128, 0.9)

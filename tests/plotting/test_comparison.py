@@ -47,5 +47,5 @@ def test_the_samples_of_all_views_must_fit_into_memory(monkeypatch: pytest.Monke
     monkeypatch.setattr(sampling, "physical_memory", lambda: 2.0 * needed)
     assert list(compare(st.shaped_transformer(16, 6), np.eye(4), **arguments).ensembles) == ["chain", "sde"]
     monkeypatch.setattr(sampling, "physical_memory", lambda: 2.0 * needed - 2)
-    with pytest.raises(st.InputError, match=r"200 draws of 4 tokens at 7 layers take .* ask for fewer"):
+    with pytest.raises(st.InputError, match=r"200 draws of 4 tokens at 7 recorded layers take .* ask for fewer"):
         compare(st.shaped_transformer(16, 6), np.eye(4), **arguments)

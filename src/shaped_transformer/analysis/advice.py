@@ -79,9 +79,13 @@ class Advice:
         return None if self.gamma is None else with_gamma(self.design, self.gamma)
 
     @property
-    def trained_gamma(self) -> float:
-        """0.5/√d, the default for training: stronger branches learned worse in our short runs (docs/choosing.md)."""
-        return default_gamma(self.design.depth)
+    def training_gamma(self) -> float | None:
+        """0.5/√d, the default for training: stronger branches learned worse in our short runs (docs/choosing.md).
+
+        `None` if a skip is not √(1 − γ²): such networks were not measured.
+        """
+        skips = [layer.skip for layer in self.design.block if isinstance(layer, Residual)]
+        return default_gamma(self.design.depth) if set(skips) == {None} else None
 
     @property
     def temperatures(self) -> tuple[tuple[float, float], ...]:
@@ -96,15 +100,15 @@ class Advice:
         wanted = self.criterion
         stable = (
             f"at least {100 * wanted.probability:g} % of networks keep all eigenvalues of V in "
-            f"[{wanted.window[0]:g}, {wanted.window[1]:g}] times the input's mean token norm, and "
-            f"{100 * wanted.rank_share:g} % of its effective rank over {counted(self.design.depth, 'layer')} "
+            f"[{wanted.window[0]:g}, {wanted.window[1]:g}] times the input's mean token norm and "
+            f"{100 * wanted.rank_share:g} % of the input's effective rank over {counted(self.design.depth, 'layer')} "
             f"(confidence {100 * wanted.confidence:g} %)"
         )
         if not self.complete:
             return self._known_so_far()
         if self.gamma is None:
-            return f"no gamma is stable: not even with gamma = {SMALLEST:g} is it sure that {stable}"
-        return f"gamma = {self.gamma:.3g}: the largest with which {stable}"
+            return f"no gamma from {SMALLEST:g} to 1 is surely stable, so that {stable}"
+        return f"gamma = {self.gamma:.3g}: the largest that the test accepted; {stable}"
 
     def _known_so_far(self) -> str:
         """What the trials of an interrupted search show."""
@@ -123,7 +127,8 @@ class Advice:
         """Return the advice as JSON values."""
         return {
             "gamma": self.gamma,
-            "trained_gamma": self.trained_gamma,
+            "training_gamma": self.training_gamma,
+            "advised_architecture": None if self.architecture is None else self.architecture.to_dict(),
             "sentence": self.sentence,
             "complete": self.complete,
             "architecture": self.design.to_dict(),
@@ -172,7 +177,7 @@ def advise(
     """
     search = Search.of(architecture, v0, criterion=criterion, samples=samples, seed=seed, workers=workers)
     frontier = tuple(frontier_point(search, tau0) for tau0 in sorted({float(t) for t in taus}))
-    return replace(search.advice(list(search.trials())), frontier=frontier)
+    return search.advice(list(search.trials()), frontier)
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,6 +216,11 @@ class Search:
             raise InputError(
                 "gamma is the strength of residual layers, and this network has none: add Residual(branch, scale=…)"
             )
+        if all(layer.skip == 0 for layer in architecture.block if isinstance(layer, Residual)):
+            raise InputError(
+                "gamma is the strength of branches beside a skip, and this network has no skip: use Residual with "
+                "skip=None, which is √(1 − γ²), or another preset"
+            )
         wanted = criterion or Criterion()
         test = SequentialTest(wanted.probability, wanted.confidence)
         plan = plan_for(architecture, len(v), test, samples)
@@ -223,9 +233,11 @@ class Search:
                 yield trial
                 advance(self.plan.bracket if trial.stage == "bracket" else self.plan.samples)
 
-    def advice(self, trials: Sequence[Trial], *, complete: bool = True) -> Advice:
+    def advice(
+        self, trials: Sequence[Trial], frontier: tuple[FrontierPoint, ...] = (), *, complete: bool = True
+    ) -> Advice:
         """Return what the trials show."""
-        return Advice(self.architecture, self.criterion, tuple(trials), complete=complete, seed=self.seed)
+        return Advice(self.architecture, self.criterion, tuple(trials), complete, frontier, self.seed)
 
     def _draw(self, gamma: float, stage: Stage, most: int) -> Generator[Counts, None, None]:
         """Yield the numbers of healthy and other paths at γ, batch by batch."""

@@ -12,6 +12,7 @@ from ..checks import check_count
 from ..design.architecture import Architecture
 from ..errors import InputError, NoProportionalLimit
 from ..estimates import LEVELS, two_sample
+from ..inputs import Covariance
 from ..numerics import compilation
 from ..numerics.arrays import Floats
 from ..observables import OBSERVABLES, RESOLUTION, smallest_eigenvalue
@@ -154,7 +155,7 @@ def compare(
         counts["sde"] = samples
     if network_samples is not None:
         counts["network"] = network_samples
-    sampling.check_memory(sum(counts.values()), min(RECORDS, architecture.depth + 1), len(v0))
+    check_sizes(architecture, v0, *counts.values())
     ensembles, seconds = {}, {}
     compilation.load_all()
     for view, count in counts.items():
@@ -165,6 +166,14 @@ def compare(
         seconds[view] = time.perf_counter() - start
     order = [view for view in VIEWS if view in ensembles]
     return Comparison({v: ensembles[v] for v in order}, {v: seconds[v] for v in order}, no_limit)
+
+
+def check_sizes(architecture: Architecture, v0: Covariance, *samples: int) -> None:
+    """Check that so many samples of the views fit into memory together.
+
+    **Raises:** `InputError` if they do not.
+    """
+    sampling.check_memory(sum(samples), min(RECORDS, architecture.depth + 1), len(v0))
 
 
 def _why_no_limit(architecture: Architecture, tokens: int, steps: int | None) -> str | None:

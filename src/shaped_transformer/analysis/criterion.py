@@ -8,17 +8,21 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..estimates import Estimate, share
 from ..inputs import Covariance, rank
-from ..observables import effective_rank, mean_token_norm
+from ..observables import effective_rank, mean_absolute_correlation, mean_token_norm
 from ..views.ensemble import Ensemble
 from ..views.stopping import WINDOW, Window, check_window
+
+PARALLEL = 0.9
+"""Mean |ρ| above which the tokens count as collapsed into one direction."""
 
 
 @dataclass(frozen=True)
 class Criterion:
     """When a design counts as stable: at least a given share of its networks is healthy.
 
-    A network is healthy if the eigenvalues of V stay in a window up to the last layer, and the effective rank at the
-    last layer is at least a given share of the input's. A choice of this project; the window is that of [ST].
+    A network is healthy if the eigenvalues of V stay in a window up to the last layer, the effective rank at the last
+    layer is at least a given share of the input's, and the mean |ρ| over pairs there is at most 0.9, unless that of the
+    input is larger. A choice of this project; the window is that of [ST].
 
     ```python
     strict = st.Criterion(probability=0.99, rank_share=0.8)
@@ -70,15 +74,21 @@ class Criterion:
         """Return the smallest effective rank of a healthy network with this input, (m, m)."""
         return self.rank_share * rank_of(v0)
 
+    def largest_correlation(self, v0: Covariance) -> float:
+        """Return the largest mean |ρ| of a healthy network: 0.9, or 1 if the input, (m, m), exceeds it."""
+        return PARALLEL if float(mean_absolute_correlation(v0)) <= PARALLEL else 1.0
+
     def exploded(self, ensemble: Ensemble) -> NDArray[np.bool_]:
         """Return which paths left the window upwards, at a recorded layer or where they were stopped, (samples,)."""
         above = np.any(ensemble.eigenvalues[..., 0] > self.stop(ensemble.initial)[1], axis=1)
         return np.asarray(above | (_stopped(ensemble) & ~self._below(ensemble)[:, -1]))
 
     def healthy(self, ensemble: Ensemble) -> NDArray[np.bool_]:
-        """Return which paths stay in the window and keep their rank, (samples,)."""
+        """Return which paths stay in the window, keep their rank and do not become parallel, (samples,)."""
         below = np.any(self._below(ensemble), axis=1)
         kept = ensemble.effective_rank()[:, -1] >= self.least_rank(ensemble.initial)
+        correlation = mean_absolute_correlation(ensemble.covariance[:, -1])
+        kept &= correlation <= self.largest_correlation(ensemble.initial)
         return np.asarray(kept & ~below & ~self.exploded(ensemble) & ~_stopped(ensemble))
 
     def share(self, ensemble: Ensemble) -> Estimate[float]:

@@ -16,6 +16,7 @@ from ..io.progress import progress
 from ..numerics.arrays import Floats
 from ..observables import mean_absolute_correlation
 from ..views import chain, sampling, sde
+from ..views.stopping import DEFAULT_WINDOW
 from .criterion import Criterion
 
 STEP = 1.1
@@ -57,11 +58,11 @@ class Stability:
 
     **Attributes:**
 
-    - `criterion`: when a network counts as healthy. A path that leaves its window is frozen.
+    - `criterion`: when a network counts as healthy.
     - `healthy`: share of healthy networks; each end of its interval is a one-sided bound with the criterion's
       confidence.
-    - `mean_absolute_correlation`: median over paths of the mean |ρ| over pairs, at the last layer or where the path
-      left the window, with its interval at 95 %.
+    - `mean_absolute_correlation`: median over paths of the mean |ρ| over pairs at the last layer, with its interval
+      at 95 %.
     - `effective_rank`: the same of the effective rank.
     - `drift`: b(V0), the expected change of V per unit of depth/width, (m, m); `None` if there is no limit.
     - `effects`: an `Effect` of 10 % for each parameter that the architecture has.
@@ -126,7 +127,7 @@ def stability(
     wanted = criterion or Criterion()
 
     def draw(arch: Architecture) -> Floats:
-        e = chain.sample(arch, v0, samples, seed, record=1, stop=wanted.stop(v0), workers=workers)
+        e = chain.sample(arch, v0, samples, seed, record=1, stop=DEFAULT_WINDOW, workers=workers)
         correlation = mean_absolute_correlation(e.covariance[:, -1])
         return np.stack([wanted.healthy(e), correlation, e.effective_rank()[:, -1]])
 

@@ -1,8 +1,9 @@
 """The verdict: whether the tokens keep their norms and their differences up to the last layer."""
 
-from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from ..design.architecture import Architecture
@@ -13,9 +14,6 @@ from ..views import chain
 from ..views.ensemble import Ensemble
 from ..views.stopping import DEFAULT_WINDOW
 from .criterion import Criterion, rank_of
-
-PARALLEL = 0.9
-"""Mean |ρ| above which the tokens count as collapsed into one direction."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +54,8 @@ def verdict(ensemble: Ensemble, criterion: Criterion | None = None) -> Verdict:
     The first word that holds is the verdict:
 
     - exploding: a share of more than 1 − `probability` of the paths has an eigenvalue above the window;
-    - collapsing: the median of the mean |ρ| over pairs is above 0.9 at the last layer, or the median of the mean token
-      norm is below the window;
+    - collapsing: the median of the mean |ρ| over pairs rises above 0.9 up to the last layer, or the median of the mean
+      token norm falls below the window;
     - losing rank: the share of healthy networks is surely below `probability`;
     - stable: none of these.
 
@@ -89,12 +87,13 @@ def verdict(ensemble: Ensemble, criterion: Criterion | None = None) -> Verdict:
     correlation = median(mean_absolute_correlation(last))
     rank = median(effective_rank(ensemble.eigenvalues[:, -1]))
     growth = median(mean_token_norm(last) / float(mean_token_norm(ensemble.initial)))
+    parallel = wanted.largest_correlation(ensemble.initial)
     vanished, tolerated = wanted.window[0], 1 - wanted.probability
     words = {
         "exploding": (exploded.value > tolerated, exploded.straddles(tolerated)),
         "collapsing": (
-            correlation.value > PARALLEL or growth.value < vanished,
-            correlation.straddles(PARALLEL) or growth.straddles(vanished),
+            correlation.value > parallel or growth.value < vanished,
+            correlation.straddles(parallel) or growth.straddles(vanished),
         ),
         "losing rank": (healthy.high < wanted.probability, healthy.straddles(wanted.probability)),
     }
@@ -105,7 +104,7 @@ def verdict(ensemble: Ensemble, criterion: Criterion | None = None) -> Verdict:
         f"{word}: after {counted(depth, 'layer')} {healthy.scaled(100)} % of networks are healthy "
         f"(needed: {needed:g} %) and {exploded.scaled(100)} % have exploded (tolerated: {100 - needed:g} %). "
         f"Medians: effective rank {rank} (input: {input_rank:.3g}; healthy from {wanted.rank_share * input_rank:.3g}), "
-        f"mean |rho| {correlation} (collapse above {PARALLEL:g}), token norm {growth} times the input's"
+        f"mean |rho| {correlation} (collapse above {parallel:g}), token norm {growth} times the input's"
     )
     certain = not any(straddles for _, straddles in deciding)
     return Verdict(word, certain, sentence, healthy, exploded, correlation, rank, growth)
@@ -120,5 +119,7 @@ def first_look(architecture: Architecture, v0: ArrayLike, seed: int, criterion: 
 
     **Arguments:** as in `compare` and `verdict`.
     """
-    with closing(chain.stream(architecture, v0, FIRST, seed, batch=FIRST, stop=DEFAULT_WINDOW)) as batches:
-        return verdict(next(batches), criterion)
+    drawn = list(chain.stream(architecture, v0, FIRST, seed, batch=FIRST, stop=DEFAULT_WINDOW))
+    arrays = ("covariance", "eigenvalues", "stopped")
+    together: dict[str, Any] = {name: np.concatenate([getattr(e, name) for e in drawn]) for name in arrays}
+    return verdict(replace(drawn[0], **together), criterion)

@@ -1,6 +1,5 @@
 """`advise`: the strongest branches with which a network is stable."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -29,20 +28,23 @@ def advise_command(
     ] = False,
     samples: Annotated[
         int | None,
-        typer.Option(help="Most draws of the chain for each gamma. Default: as many as take about a minute, or 4096."),
+        typer.Option(help="Most draws of the chain for each gamma. Default: 141 to 4096, by the size of the network."),
     ] = None,
     seed: Seed = 0,
     out: Out = Path("runs/advise"),
     as_json: Json = False,
 ) -> None:
-    """Find the largest gamma with which a network of this size is stable; --gamma, if given, is ignored."""
+    """Find the largest gamma with which a network of this size is stable; --gamma has no effect on it."""
     definition, screen = design.build(), Screen(as_json)
     v0 = given.build(definition.width, seed)
     search = Search.of(definition, v0, criterion=stable_if.build(), samples=samples, seed=seed)
     with results_folder(out, KIND) as folder:
-        advice = _run(search, screen)
-        if frontier:
-            advice = replace(advice, frontier=_frontier(search))
+        try:
+            advice = _run(search, frontier)
+        except _Interrupted as interrupted:
+            _print_advice(screen, interrupted.advice)
+            screen.json({"kind": KIND} | interrupted.advice.to_dict())
+            raise
         report = {"kind": KIND, "command": command_line(), "version": __version__} | advice.to_dict()
         _print_advice(screen, advice)
         from ..plotting import frontier as picture
@@ -52,37 +54,42 @@ def advise_command(
     screen.report(out, report)
 
 
-def _run(search: Search, screen: Screen) -> Advice:
-    """Return the advice; an interrupted search prints what it knows."""
+class _Interrupted(KeyboardInterrupt):
+    """An interrupt, with the advice that is known so far."""
+
+    def __init__(self, advice: Advice) -> None:
+        super().__init__()
+        self.advice = advice
+
+
+def _run(search: Search, with_frontier: bool) -> Advice:
+    """Return the advice, with the frontier if wanted.
+
+    **Raises:** `_Interrupted`.
+    """
     trials: list[Trial] = []
+    points: list[FrontierPoint] = []
+    complete = False
     try:
         for trial in search.trials():
             trials.append(trial)
+        complete = True
+        for number, tau0 in enumerate(TAU0 if with_frontier else (), start=1):
+            say(f"tau0 = {tau0:g} ({number} of {len(TAU0)}) …")
+            points.append(frontier_point(search, tau0))
     except KeyboardInterrupt:
-        if trials:
-            advice = search.advice(trials, complete=False)
-            _print_trials(screen, advice)
-            screen.line(f"Advice, {advice.sentence}.")
-        raise
-    return search.advice(trials)
-
-
-def _frontier(search: Search) -> tuple[FrontierPoint, ...]:
-    """Return the largest stable γ at each temperature constant."""
-    points = []
-    for tau0 in TAU0:
-        say(f"tau0 = {tau0:g} …")
-        points.append(frontier_point(search, tau0))
-    return tuple(points)
+        raise _Interrupted(search.advice(trials, tuple(points), complete=complete)) from None
+    return search.advice(trials, tuple(points))
 
 
 def _print_trials(screen: Screen, advice: Advice) -> None:
     """Print each γ that was tried."""
-    table = new_table(title="Gammas that were tried", numbers=("gamma", "draws", "healthy", "in words"))
+    title = "Gammas that were tried, and the share of healthy networks (Wilson interval)"
+    table = new_table(title=title, numbers=("gamma", "stage", "draws", "healthy", "decision"))
     for trial in sorted(advice.trials, key=lambda trial: (trial.gamma, trial.stage)):
         share, draws = trial.share, trial.healthy + trial.unhealthy
-        words = ("probably " if trial.stage == "bracket" else "") + DECISIONS[trial.decision]
-        table.add_row(f"{trial.gamma:.4g}", f"{draws}", f"{share.value:.3f} [{share.low:.3f}, {share.high:.3f}]", words)
+        interval = f"{share.value:.3f} [{share.low:.3f}, {share.high:.3f}]"
+        table.add_row(f"{trial.gamma:.4g}", trial.stage, f"{draws:,}", interval, DECISIONS[trial.decision])
     screen.table(table)
 
 
@@ -97,13 +104,18 @@ def _print_advice(screen: Screen, advice: Advice) -> None:
             table.add_row(f"{point.tau0:g}", gamma, f"{healthy.value:.3f} [{healthy.low:.3f}, {healthy.high:.3f}]")
         screen.table(table)
     screen.line(f"Advice: {advice.sentence}.")
-    screen.line(
-        f"For training take gamma = 0.5/sqrt(depth) = {advice.trained_gamma:.3g}, the default: "
-        "stronger branches learned worse in our short runs."
-    )
-    temperatures = advice.temperatures
-    if temperatures:
-        tau0, tau = temperatures[0]
+    if advice.training_gamma is not None:
+        screen.line(
+            f"For training take gamma = 0.5/sqrt(depth) = {advice.training_gamma:.3g}, the default: "
+            "stronger branches learned worse in our short runs."
+        )
+    elif advice.architecture is not None:
+        screen.line(
+            "The skips of this network are fixed; gamma is the scale of its branches. The advised network is in "
+            "run.json under advised_architecture, in the form that --architecture takes."
+        )
+    if advice.temperatures:
+        tau0, tau = advice.temperatures[0]
         screen.line(
             f"tau0 = {tau0:g}: the logits are divided by tau = tau0*sqrt(n*n_k) = {tau:.3g}. A larger tau0 keeps "
             "attention closer to the identity."

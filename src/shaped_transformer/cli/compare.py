@@ -9,7 +9,7 @@ import numpy as np
 import typer
 
 from .. import inputs
-from ..analysis.comparison import Comparison, compare
+from ..analysis.comparison import Comparison, check_sizes, compare
 from ..analysis.criterion import Criterion
 from ..analysis.stability import BATCHES, Stability, stability
 from ..analysis.verdict import FIRST, first_look
@@ -26,6 +26,8 @@ NetworkSamples = Annotated[int, typer.Option(help="Number of real networks to dr
 NoStability = Annotated[
     bool, typer.Option("--no-stability", help="Leave out the section on stability, which doubles the time.")
 ]
+ENOUGH = 1000
+"""Fewest draws of the chain whose time is compared: batches are drawn whole, so that few take as long as many."""
 CHANGED = 1024
 """Most draws of each changed network: they share their random numbers, so that few show the effect of a change."""
 LONG = 2e9
@@ -74,9 +76,9 @@ def predict_command(
     """
     definition, criterion, screen = design.build(), stable_if.build(), Screen(as_json)
     v0 = given.build(definition.width, seed)
-    if not no_stability:
-        check_count(samples, "samples", least=BATCHES)
+    check_count(samples, "samples", least=BATCHES)
     with results_folder(out, "predict") as folder:
+        check_sizes(definition, v0, samples)
         if samples * definition.depth * len(v0) * (definition.width + len(v0)) > LONG:
             found = first_look(definition, v0, seed, criterion)
             say(f"A first look, {FIRST} draws: {found.word}, {found.healthy.scaled(100)} % of networks are healthy …")
@@ -155,7 +157,7 @@ def _print_results(screen: Screen, result: Comparison, report: dict[str, Any]) -
         frozen = round(report["stopped"][view] * samples)
         note = f", {counted(frozen, 'path')} stopped early" if frozen else ""
         screen.line(f"{view}: {counted(samples, 'draw')} in {seconds:.1f} s{note}")
-    if report["speed_up_per_draw"]:
+    if report["speed_up_per_draw"] and report["samples"]["chain"] >= ENOUGH:
         screen.line(f"Time of a real network over that of a draw of the chain: {report['speed_up_per_draw']:.3g}.")
     if result.no_limit:
         screen.line(f"No SDE: {result.no_limit}")
@@ -165,10 +167,10 @@ def _print_stability(screen: Screen, found: Stability, depth: int) -> None:
     """Print the stability of a design and the effects of its parameters as a table."""
     columns = {
         "healthy": "healthy networks",
-        "mean_absolute_correlation": "median mean |rho|",
-        "effective_rank": "median rank",
+        "mean_absolute_correlation": "mean |rho|",
+        "effective_rank": "effective rank",
     }
-    title = f"By the chain at layer {depth}; what 10 % of each parameter would change (± its error)"
+    title = f"Share and medians at layer {depth}, and what 10 % more would change (± error)"
     table = new_table("", title=title, numbers=tuple(columns.values()))
     table.columns[0].no_wrap = True
     now = [getattr(found, name) for name in columns]

@@ -58,6 +58,9 @@ class Screen:
             for column in table.columns:
                 if column.justify == "right":
                     column.width = _narrowest(column)
+        if table.title:
+            self.line(str(table.title))
+            table.title = None
         needed = _width(table, _narrowest if console.is_terminal else _widest)
         console.width = max(console.width, needed)
         console.print(table)

@@ -22,7 +22,8 @@ def compute(advice: "Advice") -> "xarray.Dataset":
 
     **Returns:** over `trial`, in increasing order of `gamma`: `share` of healthy networks with its interval, and
     whether the trial is a `test`; over `tau0`: the `largest_gamma`, NaN where no γ is stable, and `frontier_share`.
-    Attributes: the advised `gamma` (NaN if none), `trained_gamma`, `seed`, architecture and criterion (JSON).
+    Attributes: the advised `gamma` (NaN if none), `training_gamma` (likewise), `seed`, architecture and criterion
+    (JSON).
     """
     import xarray as xr
 
@@ -40,7 +41,7 @@ def compute(advice: "Advice") -> "xarray.Dataset":
         coords["tau0"] = [p.tau0 for p in points]
     attributes = {
         "gamma": np.nan if advice.gamma is None else advice.gamma,
-        "trained_gamma": advice.trained_gamma,
+        "training_gamma": np.nan if advice.training_gamma is None else advice.training_gamma,
         "seed": advice.seed,
         "architecture": json.dumps(advice.design.to_dict()),
         "criterion": json.dumps(asdict(advice.criterion)),
@@ -59,7 +60,7 @@ def plot(data: "xarray.Dataset") -> "Figure":
     if panels == 2:
         _plot_frontier(axes[1], data)
     network = json.loads(data.attrs["architecture"])
-    axes[0].set_title(f"depth {network['depth']}, width {network['width']}", fontsize="medium", loc="left")
+    figure.suptitle(f"depth {network['depth']}, width {network['width']}", fontsize="medium")
     return figure
 
 
@@ -75,12 +76,13 @@ def _plot_trials(axis: "Axes", data: "xarray.Dataset") -> None:
         axis.errorbar(gamma[kind], value, error, label=label, **style)
     axis.axhline(wanted, color="grey", linestyle=":", label=f"wanted: {wanted:g}")
     if np.isfinite(data.attrs["gamma"]):
-        start = min(gamma.min(), data.attrs["trained_gamma"]) / 1.2
+        start = np.nanmin([gamma.min(), data.attrs["training_gamma"]]) / 1.2
         axis.axvspan(start, data.attrs["gamma"], color=COLOURS["chain"], alpha=0.12, linewidth=0, label="stable")
         axis.set_xlim(left=start)
-    axis.axvline(data.attrs["trained_gamma"], color="grey", linestyle="--", label="for training: 0.5/√depth")
+    if np.isfinite(data.attrs["training_gamma"]):
+        axis.axvline(data.attrs["training_gamma"], color="grey", linestyle="--", label="for training: 0.5/√depth")
     axis.set(xscale="log", xlabel="branch strength γ", ylabel="share of healthy networks", ylim=(-0.03, 1.03))
-    axis.legend(fontsize="small", loc="lower left")
+    axis.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
 
 
 def _plot_frontier(axis: "Axes", data: "xarray.Dataset") -> None:
@@ -92,8 +94,12 @@ def _plot_frontier(axis: "Axes", data: "xarray.Dataset") -> None:
     if not known.all():
         axis.plot(tau0[~known], np.zeros(np.sum(~known)), "x", color="grey", clip_on=False, label="no stable γ")
     top = 1.25 * float(np.max(gamma[known], initial=0.1))
-    axis.set(xscale="log", xlabel="temperature constant τ0", ylabel="branch strength γ", ylim=(0, top))
+    axis.set(
+        xscale="log",
+        xlabel="temperature constant τ0 (larger: cooler logits)",
+        ylabel="branch strength γ",
+        ylim=(0, top),
+    )
     axis.set_xticks(tau0, [f"{at:g}" for at in tau0], minor=False)
     axis.minorticks_off()
     axis.legend(fontsize="small", loc="lower right")
-    axis.set_title("larger τ0: cooler logits", fontsize="medium", loc="left")

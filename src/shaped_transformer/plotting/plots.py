@@ -86,7 +86,8 @@ def density_window(values: Floats, bounds: tuple[float, float] | None = None) ->
     low = max(ends[0], median - REACH * (plus - minus) / 2)
     high = min(ends[1], median + REACH * (plus - minus) / 2)
     if high - low < CONSTANT:
-        return float(median) - 0.5, float(median) + 0.5
+        least, most = bounds or (-np.inf, np.inf)
+        return max(least, float(median) - 0.5), min(most, float(median) + 0.5)
     if bounds is not None and high - low > (bounds[1] - bounds[0]) / 3:
         return bounds
     return float(low), float(high)

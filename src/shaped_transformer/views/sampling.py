@@ -284,9 +284,9 @@ def check_memory(samples: int, records: int, m: int) -> None:
     needed, memory = samples * records * m * (m + 1) * np.dtype(np.float64).itemsize, physical_memory()
     if needed > MAX_MEMORY_SHARE * memory:
         raise InputError(
-            f"{counted(samples, 'draw')} of {counted(m, 'token')} at {counted(records, 'layer')} take "
-            f"{needed / 1e9:.1f} GB, more than half of this machine's {memory / 1e9:.1f} GB: ask for fewer samples, "
-            "tokens or layers (record=…)"
+            f"{counted(samples, 'draw')} of {counted(m, 'token')} at {counted(records, 'recorded layer')} take "
+            f"{needed / 1e9:.1f} GB, more than half of this machine's {memory / 1e9:.1f} GB: ask for fewer "
+            "samples or tokens, or from Python record fewer layers"
         )
 
 
