@@ -51,7 +51,10 @@ def on_terminal(arguments: list[str], folder: Path) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", shown.decode("utf-8"))
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+    "name",
+    ["predict", "sweep", *(pytest.param(name, marks=pytest.mark.slow) for name in ("compare", "advise", "list"))],
+)
 def test_tables_fit_and_no_number_is_cut(name: str, tmp_path: Path) -> None:
     spec = {"base": {"width": 8, "depth": 2, "samples": 16, "tokens": 3}, "grid": {"gamma": [0.123456, 0.5]}}
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")

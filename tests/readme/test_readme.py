@@ -27,6 +27,7 @@ def test_python_examples_run() -> None:
     assert "of networks are healthy" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", re.findall(r"^\| `(shaped-transformer (?!figure)[^`]+)`", TEXT, flags=re.MULTILINE))
 def test_commands_run(command: str, tmp_path: Path) -> None:
     import numpy as np

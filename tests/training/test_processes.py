@@ -61,6 +61,7 @@ def send_and_exit(parameters: str, how: str, folder: Path) -> tuple[int, str]:
     return on_two(["sends.py", parameters, how], folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("parameters", "how"), [("whole", "shut down"), ("divided", "exit_process")])
 def test_messages_under_way_do_not_abort_the_exit(parameters: str, how: str, tmp_path: Path) -> None:
     # without leaving the group, PyTorch 2.13 aborts at least one of the two each time (20 pairs of 20)
@@ -68,6 +69,7 @@ def test_messages_under_way_do_not_abort_the_exit(parameters: str, how: str, tmp
     assert status == 0, errors
 
 
+@pytest.mark.slow
 def test_with_divided_parameters_leaving_is_not_enough(tmp_path: Path) -> None:
     """Why `exit_process` is needed: about nine of ten pairs abort without it."""
     errors = (send_and_exit("divided", "shut down", tmp_path)[1] for _ in range(5))

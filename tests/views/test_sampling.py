@@ -170,7 +170,7 @@ def test_width_one_is_drawn(view: Any, tokens: int) -> None:
 MISTAKES = [
     ("samples must be", {"samples": 0}),
     ("samples must be", {"samples": 2.5}),
-    ("draws of 5 tokens at 1 layer take .* ask for fewer", {"samples": 10**15, "record": 1}),
+    ("draws of 5 tokens at 1 recorded layer take .* ask for fewer", {"samples": 10**15, "record": 1}),
     ("seed must be", {"seed": -1}),
     ("workers must be", {"workers": 0}),
     ("record must", {"record": 0}),
