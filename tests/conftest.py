@@ -34,9 +34,8 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
     """The command line in an empty folder: its arguments → (exit status, standard output, standard error)."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        "shaped_transformer.cli.exit_process", sys.exit
-    )  # after an interrupt it would end the tests too
+    for module in ("shaped_transformer.cli", "shaped_transformer.cli.train"):
+        monkeypatch.setattr(f"{module}.exit_process", sys.exit)  # after an interrupt it would end the tests too
 
     def call(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["shaped-transformer", *arguments])
