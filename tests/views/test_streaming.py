@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from assertions import FALSE_ALARM
 
 import shaped_transformer as st
+from shaped_transformer.analysis.advice import with_gamma
 from shaped_transformer.views import chain, sampling
 from shaped_transformer.views.stopping import WINDOW
 
@@ -33,7 +35,9 @@ def test_a_stream_is_the_same_for_any_number_of_workers_and_when_more_is_wanted(
 def test_a_stream_has_the_distribution_of_sample() -> None:
     ranks = np.concatenate([e.effective_rank()[:, -1] for e in stream(2000, batch=256)])
     whole = st.chain.sample(ARCH, V0, 2000, 4, record=1, stop=WINDOW).effective_rank()[:, -1]
-    assert st.statistics.two_sample(ranks, whole).p_value > 1e-4
+    assert st.statistics.two_sample(ranks, whole).p_value > FALSE_ALARM
+    stronger = st.chain.sample(with_gamma(ARCH, 0.66), V0, 2000, 4, record=1, stop=WINDOW).effective_rank()[:, -1]
+    assert st.statistics.two_sample(ranks, stronger).p_value < FALSE_ALARM
 
 
 def test_a_stream_that_is_closed_draws_no_more(monkeypatch: pytest.MonkeyPatch) -> None:

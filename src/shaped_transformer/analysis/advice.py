@@ -2,7 +2,7 @@
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from ..estimates import Estimate
 from ..inputs import Covariance
 from ..io.progress import progress
 from ..views import chain, sampling
-from .criterion import Criterion
+from .criterion import PARALLEL, Criterion
 from .search import SMALLEST, Counts, Plan, Stage, Trial, plan_for, search
 from .sequential import SequentialTest
 
@@ -65,7 +65,7 @@ class Advice:
     criterion: Criterion
     trials: tuple[Trial, ...]
     complete: bool = True
-    frontier: tuple[FrontierPoint, ...] = field(default=())
+    frontier: tuple[FrontierPoint, ...] = ()
     seed: int = 0
 
     @property
@@ -99,10 +99,11 @@ class Advice:
         """The advice in one sentence."""
         wanted = self.criterion
         stable = (
-            f"at least {100 * wanted.probability:g} % of networks keep all eigenvalues of V in "
-            f"[{wanted.window[0]:g}, {wanted.window[1]:g}] times the input's mean token norm and "
-            f"{100 * wanted.rank_share:g} % of the input's effective rank over {counted(self.design.depth, 'layer')} "
-            f"(confidence {100 * wanted.confidence:g} %)"
+            f"at least {100 * wanted.probability:g} % of networks are healthy after "
+            f"{counted(self.design.depth, 'layer')}: all eigenvalues of V in [{wanted.window[0]:g}, "
+            f"{wanted.window[1]:g}] times the input's mean token norm, at least {100 * wanted.rank_share:g} % of the "
+            f"input's effective rank, mean |rho| at most {PARALLEL:g} unless the input's is larger (confidence "
+            f"{100 * wanted.confidence:g} %)"
         )
         if not self.complete:
             return self._known_so_far()

@@ -88,7 +88,7 @@ def new_table(*columns: str, title: str, numbers: Sequence[str] = ()) -> "Table"
     from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table(box=SIMPLE, title=title, title_justify="left", title_style="bold", padding=(0, 1, 0, 0))
+    table = Table(box=SIMPLE, title=title, padding=(0, 1, 0, 0))
     for head in columns:
         table.add_column(head)
     for head in numbers:
