@@ -198,6 +198,20 @@ def test_blocks_that_fill_a_matrix_are_one_distribution() -> None:
     assert "another distribution" in mixed.reason
 
 
+def mirrored() -> Any:
+    half = torch.randn(2, 5)
+    return torch.cat([half, -half])
+
+
+@pytest.mark.parametrize(
+    "values", [mirrored, lambda: filled((4, 5), lambda w: w.normal_(), lambda w: w[:2].copy_(w[2:]))]
+)
+def test_entries_used_twice_are_not_taken_as_independent(values: Factory) -> None:
+    assert law(values).reason == "random entries used twice"
+    drawn = draw(values)
+    assert torch.equal(drawn[:2].abs(), drawn[2:].abs())
+
+
 @pytest.mark.parametrize(
     ("values", "text"),
     [

@@ -27,6 +27,16 @@ class Region:
         empty = torch.empty(0, dtype=self.dtype, device=storage.device)
         return empty.set_(storage, self.offset, self.size, self.stride)
 
+    @property
+    def distinct(self) -> bool:
+        """Whether the region shows no entry twice; false too for some rare strides that show none twice."""
+        reach = 0
+        for size, stride in sorted(zip(self.size, self.stride, strict=True), key=lambda axis: axis[1]):
+            if size > 1 and stride <= reach:
+                return False
+            reach += (size - 1) * stride
+        return True
+
     def fills(self, nbytes: int) -> bool:
         """Whether the region has every entry of a storage of `nbytes`, each once."""
         count = 1
@@ -150,3 +160,8 @@ def reachable(state: State) -> list[State]:
                 found[id(member)] = member
                 waiting.extend(reference.state for reference in member.references())
     return list(found.values())
+
+
+def sources(state: State) -> frozenset[int]:
+    """Return numbers of the random operations on which a state depends."""
+    return frozenset(id(member) for member in reachable(state) if member.random)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from . import laws
-from .events import WRITTEN, Given, Reference, Region, State
+from .events import WRITTEN, Given, Reference, Region, State, sources
 from .law import NEVER, Law, other
 from .regions import Place, frame_of, locate
 from .replay import NO_CONTENT, is_standard, moments
@@ -23,6 +23,8 @@ class Factor:
 
 
 Value = Law | Factor
+
+TWICE = "random entries used twice"
 
 ARITHMETIC = {"mul", "div", "add", "sub", "rsub", "neg", "erfinv", "clamp"}
 
@@ -47,10 +49,14 @@ def _value(reference: Reference) -> Value:
         return other("a tensor whose memory was resized or read as another type")
     if isinstance(value, Factor):
         return _part_of_factor(value, frame, reference.region)
-    place = locate(frame, reference.region)
-    if place is None:
-        return laws.spread(value, reference.region.size)
-    return laws.read(value, place)
+    return _seen(value, locate(frame, reference.region), reference.region)
+
+
+def _seen(law: Law, place: Place | None, region: Region) -> Law:
+    """Return the law of a region of a tensor."""
+    if place is not None:
+        return laws.read(law, place)
+    return replace(law, scales=()) if region.distinct and laws.exchangeable(law) else laws.spread(law, region.size)
 
 
 def _part_of_factor(factor: Factor, frame: tuple[int, ...], region: Region) -> Value:
@@ -73,8 +79,7 @@ def _content(state: State, frame: tuple[int, ...]) -> Value:
             if isinstance(new, Factor):
                 value = new
                 continue
-            place = locate(frame, member.region)
-            value = laws.write(other(NEVER), place, new, frame, member.name)
+            value = _written(other(NEVER), new, member, frame)
         else:
             value = _after(value, member, frame)
     return value
@@ -125,6 +130,8 @@ def _after(value: Value, state: State, frame: tuple[int, ...]) -> Value:
         new = laws.constant(0.0)
     elif name == "fill" and isinstance(number := _operand(state.arguments[1]), int | float):
         new = laws.constant(float(number))
+    elif name == "copy" and state.previous and _overlap(state.previous, *state.references()):
+        new = other(TWICE)
     elif name == "copy":
         copied = _operand(state.arguments[1])
         new = laws.constant(float(copied)) if isinstance(copied, int | float) else copied
@@ -134,15 +141,21 @@ def _after(value: Value, state: State, frame: tuple[int, ...]) -> Value:
     elif name == "truncate":
         new = laws.truncated(*state.arguments)
     elif name in ARITHMETIC:
-        before: Value = other(f"aten.{state.name}")
-        if isinstance(value, Factor) or place is not None:
-            before = value if isinstance(value, Factor) or place is None else laws.read(value, place)
+        before = value if isinstance(value, Factor) else _seen(value, place, state.region)
         new = _computed(state, state.region.size, before)
     else:
         new = other(f"aten.{state.name}")
     if isinstance(new, Factor):
         return new if place is not None and not place.partial else other("a part of a factor of aten.linalg_qr")
-    return laws.write(value if isinstance(value, Law) else other("aten.linalg_qr"), place, new, frame, state.name)
+    return _written(value if isinstance(value, Law) else other("aten.linalg_qr"), new, state, frame)
+
+
+def _written(law: Law, new: Law, state: State, frame: tuple[int, ...]) -> Law:
+    """Return the law of a storage after the region of `state` was given the law `new`."""
+    place = locate(frame, state.region)
+    if place is None and state.region.fills(state.nbytes) and laws.exchangeable(new):
+        return replace(new, scales=())
+    return laws.write(law, place, new, frame, state.name)
 
 
 def _drawn(state: State) -> Law:
@@ -252,9 +265,17 @@ def _haar(name: str, first: tuple[Factor, Any], second: tuple[Factor, Any], size
     return None
 
 
+def _overlap(state: State | None, *references: Reference) -> bool:
+    """Whether parts of a tensor depend on the same random numbers."""
+    found = [sources(part) for part in (state, *(reference.state for reference in references)) if part]
+    return len(frozenset().union(*found)) < sum(map(len, found))
+
+
 def _joined(state: State) -> Value:
     """Return the distribution of tensors joined along an axis."""
     size = state.region.size
+    if _overlap(None, *state.references()):
+        return other(TWICE)
     axis = (state.arguments[1] if len(state.arguments) > 1 else state.options.get("dim", 0)) % max(len(size), 1)
     value: Law = other(NEVER)
     start = 0

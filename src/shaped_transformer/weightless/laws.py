@@ -31,6 +31,11 @@ def has_scales(law: Law) -> bool:
     return any(scale is not None for scale in law.scales)
 
 
+def exchangeable(law: Law) -> bool:
+    """Whether the entries keep their distribution in any order and shape."""
+    return law.kind != "orthogonal" and not has_scales(law)
+
+
 def as_number(value: object) -> float | None:
     """Return a number, or the value of a constant, `None` for anything else."""
     if isinstance(value, int | float):
@@ -43,7 +48,7 @@ def settled(law: Law) -> Law:
     if any(scale is not None and bool(scale.isnan().any()) for scale in law.scales):
         return other(f"{NEVER} in part")
     scales = tuple(None if s is None or bool((s == 1).all()) else s for s in law.scales)
-    return replace(law, scales=scales)
+    return replace(law, scales=scales if any(scale is not None for scale in scales) else ())
 
 
 def scaled(law: Law, factor: float) -> Law:
@@ -124,10 +129,10 @@ def clamped(law: Law, least: float | None, most: float | None) -> Law | None:
 def spread(law: Law, size: tuple[int, ...], shape: tuple[int, ...] | None = None) -> Law:
     """Return the law of a tensor of shape `shape` broadcast to `size`: only a constant stays independent."""
     if law.kind == "constant" and not has_scales(law):
-        return law
+        return replace(law, scales=())
     same = shape is not None and tuple(n for n in shape if n != 1) == tuple(n for n in size if n != 1)
     if same and not has_scales(law) and law.kind != "orthogonal":
-        return law
+        return replace(law, scales=())
     return other("a tensor repeated along an axis")
 
 

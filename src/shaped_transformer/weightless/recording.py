@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from .events import Reference, Region, reachable
+from .events import Reference, Region, sources
 from .interpretation import law_of
 from .law import NEVER, Law
 from .recorder import Disguise, Recorder, given, to_meta_in_place
@@ -34,7 +34,7 @@ class Recording:
     @property
     def sources(self) -> frozenset[int]:
         """Numbers of the random operations behind the values: what shares none of them is independent."""
-        return frozenset(id(state) for state in reachable(self.reference.state) if state.random)
+        return sources(self.reference.state)
 
     def law(self, shape: torch.Size | tuple[int, ...]) -> Law:
         """Return the distribution of the entries.
