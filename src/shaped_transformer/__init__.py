@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     from . import hf as hf
     from . import nn as nn
     from . import training as training
+    from . import weightless as weightless
 
-LAZY = ("hf", "nn", "training")
+LAZY = ("hf", "nn", "training", "weightless")
 """Parts that need PyTorch: each is imported when it is first used."""
 
 

@@ -40,7 +40,7 @@ class Recorder(TorchDispatchMode):
 
     def __init__(self) -> None:
         """Start without any storage."""
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.busy = False
         self._tracked: dict[int, Tracked] = {}
 
@@ -266,7 +266,7 @@ def to_meta_in_place(tensor: Tensor) -> None:
     empty = torch.empty_like(tensor, device="meta")
     twin = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
     twin.__dict__.update(tensor.__dict__)
-    torch.utils.swap_tensors(tensor, twin)  # type: ignore[no-untyped-call]
+    torch.utils.swap_tensors(tensor, twin)
 
 
 def _cuts(answer: Tracked | None) -> tuple[State, float, float] | None:

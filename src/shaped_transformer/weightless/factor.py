@@ -1,0 +1,129 @@
+"""Factors of a few long vectors: an orthonormal basis of their span, kept as a small triangle."""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.linalg import qr
+from scipy.linalg.lapack import dpstrf
+from threadpoolctl import ThreadpoolController
+from torch import Tensor
+
+from ..errors import InputError
+
+LARGE = 0.1
+"""Sine of the angle between a vector and the span of others above which a Gram matrix in float32 is precise enough."""
+
+COLUMNS = 4096
+"""Number of coordinates that are turned to float64 at a time."""
+
+
+@dataclass(frozen=True)
+class Factor:
+    """Vectors x (m, a) = coordinates · Q with orthonormal rows Q (k, a), k their numerical rank; Q is not formed.
+
+    **Arguments:**
+
+    - `coordinates`: (m, k), float64.
+    - `inverse`: (k, m), float64, with Q = inverse · x. Its columns of vectors that depend on the others are zero.
+    """
+
+    coordinates: Tensor
+    inverse: Tensor
+
+    @property
+    def rank(self) -> int:
+        return self.coordinates.shape[-1]
+
+
+def tolerance(dtype: torch.dtype) -> float:
+    """Return the length, relative to its vector, below which a new direction is taken for a rounding error."""
+    return 16 * torch.finfo(dtype).eps
+
+
+def gram(x: Tensor) -> Tensor:
+    """Return x·xᵀ in float64, (m, m), for x (m, a)."""
+    total = torch.zeros(len(x), len(x), dtype=torch.float64)
+    for part in x.split(COLUMNS, 1):
+        some = part.to(torch.float64)
+        total.addmm_(some, some.T)
+    return total
+
+
+def factorise(x: Tensor, least: float, lengths: Tensor | None = None) -> Factor:
+    """Return the factor of vectors.
+
+    A Gram matrix loses the small angles between vectors: in float32 below 0.1, in float64 below 1e-7. So three methods
+    share the work: a Cholesky decomposition of the Gram matrix in float32 where all angles are large; one with pivots
+    of the Gram matrix in float64; a QR decomposition with pivots for vectors in float64.
+
+    **Arguments:**
+
+    - `x`: vectors, (m, a), float32 or float64.
+    - `least`: length of a direction, relative to its vector's, below which it is dropped.
+    - `lengths`: (m,), the lengths to which directions are compared; default those of x.
+
+    **Raises:** `InputError` where x is not finite.
+    """
+    products = (x @ x.T).double() if x.dtype == torch.float32 else None
+    own = torch.linalg.vector_norm(x, dim=1) if products is None else products.diagonal().sqrt()
+    if not bool(own.isfinite().all()):
+        raise InputError("a weight matrix met vectors with infinite or undefined entries: the model overflows there")
+    scale = own if lengths is None else lengths.to(torch.float64)
+    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    if products is None:
+        lower, pivots = _qr(x / scale[:, None], least)
+    else:
+        easy = _cholesky(products / scale[:, None] / scale)
+        lower, pivots = easy or _pivoted(gram(x) / scale[:, None] / scale, least)
+    m, rank = lower.shape
+    identity = torch.eye(rank, dtype=torch.float64)
+    inverse = torch.zeros(rank, m, dtype=torch.float64)
+    inverse[:, pivots] = torch.linalg.solve_triangular(lower[pivots], identity, upper=False)
+    return Factor(lower * scale[:, None], inverse / scale)
+
+
+def _cholesky(products: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Return L (m, k), L·Lᵀ the inner products, and the k vectors not of length 0; `None` if an angle may be small."""
+    lengths = products.diagonal().clone()
+    lower, failed = torch.linalg.cholesky_ex(products + torch.diag_embed((lengths == 0).double()))
+    if int(failed) or float(lower.diagonal().min()) < LARGE:
+        return None
+    nonzero = lengths.nonzero()[:, 0]
+    if len(nonzero) == len(products):
+        return lower, nonzero
+    return lower[:, nonzero] * (lengths > 0)[:, None], nonzero
+
+
+def _pivoted(products: Tensor, least: float) -> tuple[Tensor, Tensor]:
+    """Return L (m, k), L·Lᵀ the inner products up to rounding, and k vectors that span the others, in their order."""
+    if float(products.diagonal().max()) <= least**2:
+        return products[:, :0], torch.arange(0)
+    with _blas().limit(limits=1):  # SciPy's threads would keep PyTorch's from their cores for a while
+        lower, pivots, rank, _ = dpstrf(products.numpy(), tol=least**2, lower=1)
+    return _in_order(lower, pivots - 1, rank)
+
+
+def _qr(x: Tensor, least: float) -> tuple[Tensor, Tensor]:
+    """Return L (m, k) and k vectors that span the others, as `_pivoted` does from their inner products."""
+    with _blas().limit(limits=1):
+        upper, pivots = qr(x.numpy().T, mode="r", pivoting=True)
+    signs = np.where(upper.diagonal() < 0, -1.0, 1.0)
+    rank = int((np.abs(upper.diagonal()) > least).sum())
+    return _in_order((upper[: len(signs)] * signs[:, None]).T, pivots, rank)
+
+
+def _in_order(lower: NDArray[np.float64], pivots: NDArray[np.integer], rank: int) -> tuple[Tensor, Tensor]:
+    """Return the rows of a decomposition with pivots in the order of the vectors, and the pivots of full rank."""
+    order = torch.from_numpy(pivots.astype(np.int64))
+    out = torch.zeros(len(lower), rank, dtype=torch.float64)
+    out[order] = torch.from_numpy(np.tril(lower)[:, :rank])
+    return out, order[:rank]
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    """Return what limits the threads of SciPy's linear algebra."""
+    return ThreadpoolController()

@@ -1,0 +1,178 @@
+"""One weight matrix of a model: its products, its gradient, and what training has added to it."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from .knowledge import NOT_KEPT, Knowledge
+from .ledger import Ledger
+from .streams import Side
+from .vectors import Units, Vectors, add_combination, inner
+
+WORTH_DRAWING = 0.5
+"""A matrix is drawn whole where its vectors and their images would take more than this share of its entries, twice."""
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Distribution of a matrix W = rows × σ·W₀ × columns, W₀ with N(0, 1) entries or Haar orthogonal.
+
+    **Arguments:**
+
+    - `std`: σ; 0 for a matrix of zeros.
+    - `orthogonal`: whether W₀ is Haar orthogonal.
+    - `rows`, `columns`: factors of the rows, (a,), and of the columns, (b,); default `None`, ones.
+    """
+
+    std: float
+    orthogonal: bool = False
+    rows: Tensor | None = None
+    columns: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A term uᵀ·v of a gradient, never formed: left vectors u, (m, a), and right vectors v, (m, b)."""
+
+    left: Vectors
+    right: Vectors
+
+
+class Weight:
+    """A matrix W (a × b), trained or not, that is known by what it has met, or drawn whole where that is cheaper.
+
+    **Arguments:**
+
+    - `name`: of the parameter, with the number of the matrix in a stack.
+    - `shape`: (a, b).
+    - `entries`: its distribution at initialisation.
+    - `ledger`: of the network.
+    """
+
+    def __init__(self, name: str, shape: tuple[int, int], entries: Entries, ledger: Ledger) -> None:
+        self.name, self.shape, self.entries, self.ledger = name, shape, entries, ledger
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything: another matrix of the same distribution, untrained."""
+        orthogonal = self.entries.orthogonal
+        self.known = Knowledge(self.name, self.shape, self.ledger, orthogonal=orthogonal)
+        self.real: Tensor | None = None
+        self.initial = 1.0  # coefficient of the matrix at initialisation in the trained one
+        self.terms: dict[Pair, float] = {}  # what training has added, as multiples of terms of gradients
+        self.gradient: dict[Pair, float] = {}  # its terms and their factors, since it was last cleared
+        self.forgotten: float | None = None  # norm of the gradient where its terms were not kept
+
+    def images(self, side: Side, x: Vectors) -> Tensor:
+        """Return the product of vectors with the matrix as it is now.
+
+        **Arguments:**
+
+        - `side`: `"left"` for x·W, `"right"` for x·Wᵀ.
+        - `x`: vectors, (m, a) or (m, b).
+
+        **Returns:** (m, b) or (m, a).
+
+        **Raises:** `InputError` where x is not finite, was changed in place, or where the past was not kept.
+        """
+        before, after = self.entries.rows, self.entries.columns
+        if side == "right":
+            before, after = after, before
+        scale = self.entries.std * self.initial
+        dtype = self.ledger.dtype
+        if scale == 0:
+            count = len(x.rows) if isinstance(x, Units) else len(x)
+            out = torch.zeros(count, self.shape[side == "left"], dtype=dtype)
+        elif isinstance(x, Units):
+            out = self.known.look_up(x)
+            out = out if before is None else out * before[x.rows, None].to(dtype)
+        else:
+            out = self.known.product(side, x if before is None else x * before.to(dtype))
+        out *= scale if after is None else after.to(dtype) * scale
+        for pair, coefficient in self.terms.items():
+            near, far = (pair.left, pair.right) if side == "left" else (pair.right, pair.left)
+            add_combination(out, coefficient * inner(x, near, dtype), far)
+        return out
+
+    def add_gradient(self, pair: Pair, size: int) -> None:
+        """Add a term to the gradient, and keep its vectors for later passes, or only its norm (`Ledger.keeps`).
+
+        **Arguments:**
+
+        - `pair`: the term.
+        - `size`: bytes of its vectors from the backward pass.
+
+        **Raises:** `InputError` where an earlier term was not kept.
+        """
+        if self.forgotten is not None:
+            raise InputError(f"{self.name}: {NOT_KEPT}")
+        self.gradient[pair] = 1.0
+        if not self.known.has_history and not self.ledger.keeps(self, size):
+            self.forget()
+
+    def forget(self) -> None:
+        """Drop the vectors of the backward pass; of the gradient its norm is left."""
+        if not self.known.has_history:
+            self.forgotten = self.gradient_norm()
+            self.gradient.clear()
+            self.known.forget()
+
+    def clear_gradient(self) -> None:
+        """Set the gradient to zero."""
+        self.gradient, self.forgotten = {}, None
+        if self.real is not None:
+            self.real.grad = None
+
+    def scale_gradient(self, factor: float) -> None:
+        """Multiply the gradient by a number."""
+        self.gradient = {pair: factor * before for pair, before in self.gradient.items()}
+        if self.forgotten is not None:
+            self.forgotten *= factor
+        if self.real is not None and self.real.grad is not None:
+            self.real.grad.mul_(factor)
+
+    def gradient_norm(self) -> float | None:
+        """Return the Frobenius norm of the gradient, from Grams alone, or `None` where there is none (theory §6)."""
+        if self.real is not None:
+            return None if self.real.grad is None else float(torch.linalg.vector_norm(self.real.grad))
+        if not self.gradient:
+            return self.forgotten
+        if len(self.gradient) == 1:
+            ((pair, factor),) = self.gradient.items()
+            if isinstance(pair.left, Tensor) and isinstance(pair.right, Tensor):
+                left, right = (self.ledger.factor(self.ledger.meet(x)).coordinates for x in (pair.left, pair.right))
+                return abs(factor) * float(torch.linalg.matrix_norm(left.T @ right))
+        return math.sqrt(max(norm_squared(self.gradient), 0.0))
+
+    def draw_if_cheaper(self, count: int) -> None:
+        """Draw the whole matrix where it has met nothing, `count` vectors come, and knowing them would cost more."""
+        a, b = self.shape
+        foreseen = 2 * count * (a + b)  # vectors and images of both sides
+        if not self.known.untouched or self.terms or foreseen <= 2 * WORTH_DRAWING * a * b:
+            return
+        if self.ledger.reserve(a * b * self.ledger.dtype.itemsize):
+            self.draw()
+
+    def draw(self) -> Tensor:
+        """Draw the whole matrix, for good, and return it."""
+        values = self.known.draw_whole() * self.entries.std
+        for axis, factors in enumerate((self.entries.rows, self.entries.columns)):
+            if factors is not None:
+                values *= factors.to(values.dtype).unsqueeze(1 - axis)
+        self.real = values.requires_grad_()
+        return self.real
+
+
+def norm_squared(terms: Mapping[Pair, float]) -> float:
+    """Return ‖Σ c·uᵀv‖²_F over pairs with factors c, from inner products, the cross terms of pairs included."""
+    total, pairs = 0.0, list(terms.items())
+    for i, (first, c) in enumerate(pairs):
+        for j, (second, d) in enumerate(pairs[: i + 1]):
+            left = inner(first.left, second.left, torch.float64)
+            right = inner(first.right, second.right, torch.float64)
+            total += (1 if i == j else 2) * c * d * float((left.double() * right.double()).sum())
+    return total
