@@ -41,6 +41,7 @@ class Knowledge:
         self._first: tuple[Side, Met] | None = None
         self._second: Met | None = None
         self._forgot = False
+        self.drawn = False
         self._rows: Tensor | None = None
         self._history: matrix.Matrix | None = None
         self._draws: dict[Side, int] = {"left": 0, "right": 0}
@@ -122,6 +123,7 @@ class Knowledge:
 
     def draw_whole(self) -> Tensor:
         """Return the whole matrix, (a, b), equal to what a look-up has drawn of it; nothing else may be known."""
+        self.drawn = True
         normals = self._stream.normals(self._square, "whole")
         if self.orthogonal:
             q, r = torch.linalg.qr(normals)

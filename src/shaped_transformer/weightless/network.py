@@ -12,7 +12,8 @@ from ..errors import InputError, counted
 from .law import Law
 from .ledger import Ledger
 from .parameter import View, WeightlessTensor
-from .recording import Recording
+from .recording import Recording, draw_jointly
+from .sharing import groups, twins
 from .source import Source
 
 SMALL = 2**16
@@ -43,12 +44,6 @@ class Drawn:
     recording: Recording
     law: Law
 
-    def draw(self, ledger: Ledger) -> None:
-        """Fill it from its own stream."""
-        self.tensor.grad = None
-        with torch.no_grad():
-            self.tensor.copy_(drawn(self.name, self.recording, self.tensor.shape, self.tensor.dtype, ledger))
-
 
 class Network:
     """The weightless parameters of a model and those drawn for real.
@@ -71,6 +66,7 @@ class Network:
         laws = {name: recordings[name].law(tensor.shape) for name, tensor in _named(model)}
         unseen = {name for name, tensor in _named(model) if _has_weightless_form(tensor, laws[name], approximate)}
         self._check_rest(model, laws, unseen)
+        self._first = twins({name: recordings[name] for name in laws if name in unseen})
         made: dict[int, Tensor] = {}
         for owner, attribute, name, tensor in _places(model):
             if id(tensor) not in made:
@@ -79,12 +75,15 @@ class Network:
                 else:
                     made[id(tensor)] = self._real(name, tensor, recordings.get(name), laws.get(name))
             setattr(owner, attribute, made[id(tensor)])
+        self._groups = groups(recordings, self.drawn)
+        self._check_independent(recordings)
+        self._draw()
 
     def _weightless(self, name: str, tensor: Tensor, law: Law) -> Tensor:
         """Return the weightless parameter in place of one on `meta`."""
         if law.kind in APPROXIMATE:
             self.approximate.add(name)
-        self.sources[name] = Source(name, tensor.shape, law, self.ledger)
+        self.sources[name] = Source(name, tensor.shape, law, self.ledger, twin=self.sources.get(self._first[name]))
         out = WeightlessTensor(self.sources[name], View(), tensor.shape, requires_grad=tensor.requires_grad)
         out._is_param = True  # what PyTorch asks of a parameter of another class
         return out
@@ -98,9 +97,18 @@ class Network:
             is_parameter = isinstance(tensor, nn.Parameter)
             tensor = nn.Parameter(values, requires_grad=tensor.requires_grad) if is_parameter else values
         self.drawn[name] = Drawn(name, tensor, recording, law)
-        self.ledger.reserve(tensor.nbytes)
-        self.drawn[name].draw(self.ledger)
         return tensor
+
+    def _draw(self) -> None:
+        """Draw the parameters that are real, those that share random numbers together."""
+        for names in self._groups:
+            some = [self.drawn[name] for name in names]
+            values = _drawn_together(names[0], [one.recording for one in some], self.ledger)
+            for one, value in zip(some, values, strict=True):
+                self.ledger.reserve(one.tensor.nbytes)
+                one.tensor.grad = None
+                with torch.no_grad():
+                    one.tensor.copy_(value.reshape(one.tensor.shape))
 
     def _check_rest(self, model: nn.Module, laws: dict[str, Law], unseen: set[str]) -> None:
         """Check that the parameters without a weightless form can be drawn and fit into memory.
@@ -127,15 +135,27 @@ class Network:
                 f"{self.ledger.limit / 1e9:.3g} GB: {_listed(largest, rest, laws)}. Give a larger memory="
             )
 
+    def _check_independent(self, recordings: dict[str, Recording]) -> None:
+        """Check that no parameter that is drawn depends on the random numbers of one that is not.
+
+        **Raises:** `InputError` with its name otherwise.
+        """
+        unseen = {source: name for name in self.sources for source in recordings[name].sources}
+        for name in self.drawn:
+            shared = recordings[name].sources & unseen.keys()
+            if shared:
+                raise InputError(
+                    f"{name} is computed from the random values of {unseen[min(shared)]}, which is never drawn: run such "
+                    "a model with real weights"
+                )
+
     def redraw(self, seed: int) -> None:
         """Forget the network and start another one with this seed."""
         self.ledger.clear(check_seed(seed))
         self.generation += 1
         for source in self.sources.values():
             source.reset()
-        for one in self.drawn.values():
-            self.ledger.reserve(one.tensor.nbytes)
-            one.draw(self.ledger)
+        self._draw()
 
 
 def network_of(model: Any) -> Network:
@@ -151,13 +171,12 @@ def network_of(model: Any) -> Network:
     return found
 
 
-def drawn(name: str, recording: Recording, shape: torch.Size, dtype: torch.dtype, ledger: Ledger) -> Tensor:
-    """Return a parameter drawn for real, from its own stream of the network's seed."""
+def _drawn_together(name: str, recordings: list[Recording], ledger: Ledger) -> list[Tensor]:
+    """Return parameters drawn for real, from the stream of the first one's name."""
     stream, number = ledger.stream(name), iter(range(10**9))
     seed = int(stream.uniforms((1,), next(number)).item() * 2**31)
-    return recording.draw(
-        shape,
-        dtype,
+    return draw_jointly(
+        recordings,
         lambda size: stream.normals(tuple(size), "whole", next(number)),
         lambda size: stream.uniforms(tuple(size), next(number)),
         torch.Generator().manual_seed(seed),

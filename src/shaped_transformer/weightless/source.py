@@ -23,10 +23,11 @@ class Source:
     - `shape`: of the parameter.
     - `law`: the distribution of its entries.
     - `ledger`: of the network.
+    - `twin`: another parameter with the same values at initialisation, as copies of a layer have; default none.
     """
 
-    def __init__(self, name: str, shape: torch.Size, law: Law, ledger: Ledger) -> None:
-        self.name, self.shape, self.law, self.ledger = name, shape, law, ledger
+    def __init__(self, name: str, shape: torch.Size, law: Law, ledger: Ledger, *, twin: "Source | None" = None) -> None:
+        self.name, self.shape, self.law, self.ledger, self._twin = name, shape, law, ledger, twin
         self.reset()
 
     def reset(self) -> None:
@@ -50,7 +51,8 @@ class Source:
             else:
                 rows = scales[0]
             columns = scales[1] if len(self.shape) == 2 else None
-            self.weights[None] = Weight(self.name, (a, b), self._entries(1.0, rows, columns), self.ledger)
+            twin = None if self._twin is None else self._twin.matrix(split)
+            self.weights[None] = Weight(self.name, (a, b), self._entries(1.0, rows, columns), self.ledger, twin)
         return self.weights[None]
 
     def stacked(self, index: int) -> Weight:
@@ -65,7 +67,8 @@ class Source:
             factor = 1.0 if stack is None else float(stack[index])
             shape = (self.shape[1], self.shape[2])
             name = f"{self.name}[{index}]"
-            self.weights[index] = Weight(name, shape, self._entries(factor, rows, columns), self.ledger)
+            twin = None if self._twin is None else self._twin.stacked(index)
+            self.weights[index] = Weight(name, shape, self._entries(factor, rows, columns), self.ledger, twin)
         return self.weights[index]
 
     def values(self) -> Tensor:

@@ -51,16 +51,14 @@ class Weight:
     - `shape`: (a, b).
     - `entries`: its distribution at initialisation.
     - `ledger`: of the network.
+    - `twin`: a matrix that starts with the same values; default none.
     """
 
-    def __init__(self, name: str, shape: tuple[int, int], entries: Entries, ledger: Ledger) -> None:
+    def __init__(
+        self, name: str, shape: tuple[int, int], entries: Entries, ledger: Ledger, twin: "Weight | None" = None
+    ) -> None:
         self.name, self.shape, self.entries, self.ledger = name, shape, entries, ledger
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget everything: another matrix of the same distribution, untrained."""
-        orthogonal = self.entries.orthogonal
-        self.known = Knowledge(self.name, self.shape, self.ledger, orthogonal=orthogonal)
+        self.known = Knowledge(name, shape, ledger, orthogonal=entries.orthogonal) if twin is None else twin.known
         self.real: Tensor | None = None
         self.initial = 1.0  # coefficient of the matrix at initialisation in the trained one
         self.terms: dict[Pair, float] = {}  # what training has added, as multiples of terms of gradients
@@ -150,6 +148,9 @@ class Weight:
 
     def draw_if_cheaper(self, count: int) -> None:
         """Draw the whole matrix where it has met nothing, `count` vectors come, and knowing them would cost more."""
+        if self.known.drawn and self.real is None:
+            self.draw()  # a twin was
+            return
         a, b = self.shape
         foreseen = 2 * count * (a + b)  # vectors and images of both sides
         if not self.known.untouched or self.terms or foreseen <= 2 * WORTH_DRAWING * a * b:
