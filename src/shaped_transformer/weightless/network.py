@@ -145,8 +145,8 @@ class Network:
             shared = recordings[name].sources & unseen.keys()
             if shared:
                 raise InputError(
-                    f"{name} is computed from the random values of {unseen[min(shared)]}, which is never drawn: run such "
-                    "a model with real weights"
+                    f"{name} is computed from the random values of {unseen[min(shared)]}, which is never drawn: "
+                    "run such a model with real weights"
                 )
 
     def redraw(self, seed: int) -> None:

@@ -35,7 +35,7 @@ def twins(recordings: dict[str, Recording]) -> dict[str, str]:
         for source in recording.sources:
             if owners.setdefault(source, found.state) is not found.state:
                 raise InputError(
-                    f"{name} shares random numbers with another parameter in a way that is not followed: draw them apart"
+                    f"{name} shares random numbers with another parameter, and is not a copy of it: draw them apart"
                 )
         others = seen.setdefault(found.state, {})
         equal = next((other for other, region in others.items() if _same(region, found.region)), None)

@@ -58,7 +58,8 @@ class Weight:
         self, name: str, shape: tuple[int, int], entries: Entries, ledger: Ledger, twin: "Weight | None" = None
     ) -> None:
         self.name, self.shape, self.entries, self.ledger = name, shape, entries, ledger
-        self.known = Knowledge(name, shape, ledger, orthogonal=entries.orthogonal) if twin is None else twin.known
+        own = Knowledge(name, shape, ledger, orthogonal=entries.orthogonal)
+        self.known: Knowledge = own if twin is None else twin.known
         self.real: Tensor | None = None
         self.initial = 1.0  # coefficient of the matrix at initialisation in the trained one
         self.terms: dict[Pair, float] = {}  # what training has added, as multiples of terms of gradients
