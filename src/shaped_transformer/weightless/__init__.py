@@ -1,7 +1,7 @@
 """Weightless: any PyTorch model at initialisation, forward and backward, without its weights (extra `torch`).
 
 A random weight matrix is known only by the vectors that it has met: its products are drawn one after another, each from
-its exact distribution given the earlier ones (theory §6).
+its exact distribution given the earlier ones (theory §7).
 """
 
 from ..errors import MissingExtra

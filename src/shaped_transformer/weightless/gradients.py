@@ -29,7 +29,7 @@ class GradientNorms(dict[str, float]):
 def gradient_norms(model: nn.Module) -> GradientNorms:
     """Return the Frobenius norm of the gradient of each parameter since gradients were last cleared.
 
-    That of a weight matrix is computed from inner products: ‖xᵀg‖² = Σ_ij (x_i·x_j)(g_i·g_j) (theory §6).
+    That of a weight matrix is computed from inner products: ‖xᵀg‖² = Σ_ij (x_i·x_j)(g_i·g_j) (theory §7).
 
     **Arguments:**
 

@@ -1,4 +1,4 @@
-"""Random matrices known only by what they have met: Gaussian and Haar orthogonal, as pure functions (theory §6).
+"""Random matrices known only by what they have met: Gaussian and Haar orthogonal, as pure functions (theory §7).
 
 A matrix W (a × b) with N(0, 1) entries, or Haar orthogonal, is described by the directions that it has met from either
 side, and their images. A query draws the product with further vectors, exactly in distribution given all earlier
@@ -75,7 +75,7 @@ def unknown(a: int, b: int, dtype: torch.dtype = torch.float32, samples: tuple[i
 
 
 def query_gaussian(matrix: Matrix, side: Side, x: Tensor, draw: Draw) -> tuple[Tensor, Matrix]:
-    """Return the product of vectors with a matrix of N(0, 1) entries, and what is known of it then (theory §6).
+    """Return the product of vectors with a matrix of N(0, 1) entries, and what is known of it then (theory §7).
 
     **Arguments:**
 
@@ -99,7 +99,7 @@ def query_gaussian(matrix: Matrix, side: Side, x: Tensor, draw: Draw) -> tuple[T
 
 
 def query_haar(matrix: Matrix, side: Side, x: Tensor, draw: Draw) -> tuple[Tensor, Matrix]:
-    """Return the product of vectors with a Haar orthogonal matrix (n × n), and what is known of it then (theory §6).
+    """Return the product of vectors with a Haar orthogonal matrix (n × n), and what is known of it then (theory §7).
 
     The image of a new direction is uniform on the unit sphere of the complement of all known images.
 

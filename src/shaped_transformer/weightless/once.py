@@ -1,4 +1,4 @@
-"""A Gaussian matrix that is used once: products with its first vectors of each side, without any history (theory §6).
+"""A Gaussian matrix that is used once: products with its first vectors of each side, without any history (theory §7).
 
 The first vectors v = R·Q have images R·G, G normal, so that only the small Gram matrix of v is needed: Q is never
 formed. In the backward pass G is drawn again from its address, so that between the passes nothing but v need be kept.

@@ -17,7 +17,7 @@ class SGD(torch.optim.SGD):
     """Gradient descent for a weightless model, as `torch.optim.SGD` for a real one.
 
     A trained matrix is a combination of the initial one and the terms xᵀg of earlier gradients, so that its products
-    are exact after any number of steps; each step adds the vectors of its batch to what is kept (theory §6).
+    are exact after any number of steps; each step adds the vectors of its batch to what is kept (theory §7).
 
     ```python
     model = st.weightless.build(lambda: st.nn.ShapedTransformer(width=4096, depth=2), seed=0)

@@ -1,6 +1,6 @@
 """Products with a weight as functions that PyTorch differentiates: the backward pass queries the transposed matrix.
 
-To differentiate through the draws would be wrong, because the random images depend on the vectors (theory §6).
+To differentiate through the draws would be wrong, because the random images depend on the vectors (theory §7).
 """
 
 from typing import Any

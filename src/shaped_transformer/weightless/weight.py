@@ -135,7 +135,7 @@ class Weight:
             self.real.grad.mul_(factor)
 
     def gradient_norm(self) -> float | None:
-        """Return the Frobenius norm of the gradient, from Grams alone, or `None` where there is none (theory §6)."""
+        """Return the Frobenius norm of the gradient, from Grams alone, or `None` where there is none (theory §7)."""
         if self.real is not None:
             return None if self.real.grad is None else float(torch.linalg.vector_norm(self.real.grad))
         if not self.gradient:
