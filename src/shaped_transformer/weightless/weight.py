@@ -149,12 +149,15 @@ class Weight:
 
     def draw_if_cheaper(self, count: int) -> None:
         """Draw the whole matrix where it has met nothing, `count` vectors come, and knowing them would cost more."""
-        if self.known.drawn and self.real is None:
+        if self.real is not None:
+            return
+        if self.known.drawn:
             self.draw()  # a twin was
             return
         a, b = self.shape
         foreseen = 2 * count * (a + b)  # vectors and images of both sides
-        if not self.known.untouched or self.terms or foreseen <= 2 * WORTH_DRAWING * a * b:
+        trained = self.terms or self.initial != 1
+        if not self.known.untouched or trained or foreseen <= 2 * WORTH_DRAWING * a * b:
             return
         if self.ledger.reserve(a * b * self.ledger.dtype.itemsize):
             self.draw()
