@@ -1,6 +1,7 @@
 """Convolutions and einsum of two factors as products with a matrix."""
 
 import math
+import string
 from typing import Any
 
 import torch
@@ -61,15 +62,16 @@ def convolve(
     return out[0] if single else out
 
 
-@served(torch.einsum, functional.bilinear)
+@served(torch.einsum)
 def einsum(equation: Any, *operands: Any) -> Any:
     """Serve the product of vectors with a parameter whose axes are summed first or last."""
     factors = operands[0] if len(operands) == 1 and isinstance(operands[0], tuple | list) else operands
     found = [number for number, one in enumerate(factors) if isinstance(one, WeightlessTensor)]
-    if not isinstance(equation, str) or len(factors) != 2 or len(found) != 1 or "." in equation:
+    if not isinstance(equation, str) or len(factors) != 2 or len(found) != 1:
         refuse(torch.einsum, (equation, *operands))
-    inputs, _, result = equation.replace(" ", "").partition("->")
-    letters = inputs.split(",")
+    letters, result = _letters(equation, factors[1 - found[0]].dim())
+    if [len(one) for one in letters] != [one.dim() for one in factors]:
+        refuse(torch.einsum, factors)
     w, own = factors[found[0]], letters[found[0]]
     x, others = factors[1 - found[0]], letters[1 - found[0]]
     summed = [letter for letter in own if letter in others and letter not in result]
@@ -91,6 +93,18 @@ def einsum(equation: Any, *operands: Any) -> Any:
         out = multiply_flat(flat, w, split, transposed=own == last)
     out = out.reshape([sizes[letter] for letter in (*free, *kept)])
     return out.permute([(*free, *kept).index(letter) for letter in result])
+
+
+def _letters(equation: str, axes: int) -> tuple[list[str], str]:
+    """Return the letters of the factors and of the result, those for dots that stand for some of `axes` included."""
+    inputs, arrow, result = equation.replace(" ", "").partition("->")
+    if not arrow:
+        once = sorted(letter for letter in inputs if letter.isalpha() and inputs.count(letter) == 1)
+        result = "".join(["..." if "..." in inputs else "", *once])
+    dotted = next((one for one in inputs.split(",") if "..." in one), "")
+    free = [letter for letter in string.ascii_letters if letter not in equation]
+    dots = "".join(free[: max(axes + 3 - len(dotted), 0)])
+    return inputs.replace("...", dots).split(","), result.replace("...", dots)
 
 
 def _einsum_of_stack(x: Tensor, w: WeightlessTensor, letters: tuple[str, str, str]) -> Tensor:

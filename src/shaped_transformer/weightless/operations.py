@@ -106,8 +106,11 @@ def matmul(input: Any, other: Any) -> Any:  # noqa: A002
     if isinstance(other, WeightlessTensor):
         if other.dim() == 2:
             return multiply(input, other)
-        batch = input.expand(len(other), *input.shape[-2:])
-        return torch.stack([multiply(x, w) for x, w in zip(batch, unbind(other), strict=True)])
+        if input.dim() == 1:
+            return matmul(input[None], other)[..., 0, :]
+        batch = input.expand(*torch.broadcast_shapes(input.shape[:-2], (len(other),)), *input.shape[-2:])
+        matrices = unbind(other) * (batch.shape[-3] // len(other))
+        return torch.stack([multiply(x, w) for x, w in zip(batch.unbind(-3), matrices, strict=True)], -3)
     if input.dim() == 2:
         product = multiply(other if other.dim() == 1 else other.mT, transpose(input))
         return product if other.dim() == 1 else product.mT
