@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .operations import chunk, linear, served
+from .operations import served
 from .parameter import refuse
 
 
@@ -48,12 +48,12 @@ def multi_head_attention(
         key_padding_mask = None if key_padding_mask is None else key_padding_mask[None]
     inputs = (query, key, value)
     if in_proj_weight is not None and query is key and key is value:
-        projected = linear(query, in_proj_weight, in_proj_bias).chunk(3, -1)
+        projected = functional.linear(query, in_proj_weight, in_proj_bias).chunk(3, -1)
     else:
         separate = (q_proj_weight, k_proj_weight, v_proj_weight)
-        weights = separate if use_separate_proj_weight else chunk(in_proj_weight, 3)
+        weights = separate if use_separate_proj_weight else in_proj_weight.chunk(3)
         biases = (None,) * 3 if in_proj_bias is None else in_proj_bias.chunk(3)
-        projected = tuple(linear(*one) for one in zip(inputs, weights, biases, strict=True))
+        projected = tuple(functional.linear(*one) for one in zip(inputs, weights, biases, strict=True))
     length, batch, width = query.shape
     heads = [one.unflatten(-1, (num_heads, -1)).permute(1, 2, 0, 3) for one in projected]  # (batch, heads, T, k)
     logits = heads[0] @ heads[1].mT / math.sqrt(width // num_heads)
@@ -63,7 +63,7 @@ def multi_head_attention(
             logits = logits.masked_fill(shaped, -torch.inf) if mask.dtype == torch.bool else logits + shaped
     weights_ = functional.dropout(logits.softmax(-1), dropout_p, training)
     mixed = (weights_ @ heads[2]).permute(2, 0, 1, 3).reshape(length, batch, width)
-    out = linear(mixed, out_proj_weight, out_proj_bias)
+    out = functional.linear(mixed, out_proj_weight, out_proj_bias)
     shown = (weights_.mean(1) if average_attn_weights else weights_) if need_weights else None
     if not batched:
         return out[:, 0], None if shown is None else shown[0]
