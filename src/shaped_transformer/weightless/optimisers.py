@@ -95,7 +95,10 @@ class SGD(torch.optim.SGD):
             if weight in self._buffers:
                 old_initial, old = self._buffers[weight]
                 initial, terms = initial + momentum * old_initial, _sum(terms, 1.0, old, momentum)
-            self._buffers[weight] = initial, terms
+            if initial or terms:
+                self._buffers[weight] = initial, terms
+            else:  # so that a weight that never had a gradient may still be drawn whole
+                self._buffers.pop(weight, None)
         weight.initial -= lr * initial
         weight.terms = _sum(weight.terms, 1.0, terms, -lr)
 
