@@ -9,12 +9,16 @@ from . import matrix
 from .ledger import Ledger, Met
 from .once import first_images, second_images
 from .streams import Side
-from .vectors import Units, same
+from .vectors import Units, Vectors, same
 
 NOT_KEPT = (
     "the vectors of its backward pass were not kept, to save memory, so that it cannot take part in another pass: call "
     "st.weightless.redraw(model, seed=...) for another network, build the model with history=True, or make its "
     "optimiser before the first pass"
+)
+
+CHANGED = (
+    "the vectors that this weight multiplied were changed in place afterwards: give it a copy of them, with x.clone()"
 )
 
 
@@ -50,6 +54,10 @@ class Knowledge:
     def untouched(self) -> bool:
         """Whether it has met no vector yet."""
         return self._first is None and self._rows is None and self._history is None
+
+    def kept(self, x: Vectors) -> Vectors:
+        """Return the first vectors that it has met if x equals them, so that one copy is kept, and x otherwise."""
+        return self._first[1].vectors if self._first is not None and same(x, self._first[1].vectors) else x
 
     @property
     def only_rows(self) -> bool:
@@ -111,10 +119,7 @@ class Knowledge:
     def _check(self, met: Met) -> None:
         """Check that vectors are still those that the matrix has met."""
         if met.changed():
-            raise InputError(
-                f"{self.name}: the vectors that this weight multiplied were changed in place afterwards: give it a "
-                "copy of them, with x.clone()"
-            )
+            raise InputError(f"{self.name}: {CHANGED}")
 
     def forget(self) -> None:
         """Drop the vectors of the backward pass, unless they are in a history by now."""

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .knowledge import NOT_KEPT, Knowledge
+from .knowledge import CHANGED, NOT_KEPT, Knowledge
 from .ledger import Ledger
 from .streams import Side
 from .vectors import Units, Vectors, add_combination, inner
@@ -40,6 +40,23 @@ class Pair:
 
     left: Vectors
     right: Vectors
+    versions: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Note PyTorch's count of changes in place."""
+        object.__setattr__(self, "versions", self._versions())
+
+    def check(self, name: str) -> None:
+        """Check that the vectors, which belong to the model, are as they were.
+
+        **Raises:** `InputError` with the parameter's name otherwise.
+        """
+        if self._versions() != self.versions:
+            raise InputError(f"{name}: {CHANGED}")
+
+    def _versions(self) -> tuple[int, ...]:
+        """Return PyTorch's counts of changes in place."""
+        return tuple(one._version for one in (self.left, self.right) if isinstance(one, Tensor))
 
 
 class Weight:
@@ -93,6 +110,7 @@ class Weight:
             out = self.known.product(side, x if before is None else x * before.to(dtype))
         out *= scale if after is None else after.to(dtype) * scale
         for pair, coefficient in self.terms.items():
+            pair.check(self.name)
             near, far = (pair.left, pair.right) if side == "left" else (pair.right, pair.left)
             add_combination(out, coefficient * inner(x, near, dtype), far)
         return out
@@ -140,6 +158,8 @@ class Weight:
             return None if self.real.grad is None else float(torch.linalg.vector_norm(self.real.grad))
         if not self.gradient:
             return self.forgotten
+        for pair in self.gradient:
+            pair.check(self.name)
         if len(self.gradient) == 1:
             ((pair, factor),) = self.gradient.items()
             if isinstance(pair.left, Tensor) and isinstance(pair.right, Tensor):
