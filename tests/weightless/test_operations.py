@@ -7,9 +7,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from torch import nn
 from torch.nn import functional
-from twins import Parametrised, assert_is_the_real_network, build, parameters
+from twins import Parametrised, assert_is_the_real_network, build
 
 Case = tuple[tuple[int, ...], Callable[..., Any], tuple[Any, ...]]
 
