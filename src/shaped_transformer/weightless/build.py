@@ -46,7 +46,7 @@ def build(
       PyTorch's uniform default. Default no: an error says which they are.
     - `memory`: gigabytes (10⁹ bytes) that parameters drawn for real may take; default half of the machine's memory.
     - `history`: whether the vectors of the backward pass are kept, so that the same network can make further passes.
-      Default `None`: while they take at most 256 MB, and always once there is an optimiser.
+      Default `None`: while they take at most 128 MB, and always once there is an optimiser.
 
     **Returns:** the module that `factory` makes, in the mode in which it makes it, with weightless parameters.
 

@@ -12,13 +12,13 @@ from .factor import Factor, factorise, tolerance
 from .streams import Stream
 from .vectors import same
 
-BACKWARD_BYTES = 256 * 2**20
+BACKWARD_BYTES = 128 * 2**20
 """Memory for the vectors of the backward pass, beyond which they are not kept unless the user asks for it."""
 
 RECENT = 3
 """Number of sets of vectors that are remembered: queries, keys and values meet the same ones, one after another."""
 
-SMALL_FACTOR = 256
+SMALL_FACTOR = 128
 """Number of vectors up to which their factor is kept for the backward pass; for more it is computed again."""
 
 

@@ -32,6 +32,7 @@ class Product(torch.autograd.Function):
         other: Side = "left" if ctx.side == "right" else "right"
         result = ctx.weight.images(other, gradient) if ctx.needs_input_grad[0] else None
         if ctx.needs_input_grad[1]:
+            x = ctx.weight.known.kept(x)
             pair = Pair(x, gradient) if ctx.side == "left" else Pair(gradient, x)
             ctx.weight.add_gradient(pair, gradient.nbytes)
         return result, None, None, None
