@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..errors import InputError
-from .parameter import WeightlessTensor, refuse
+from .parameter import FactoredGradient, WeightlessTensor, first_weightless, refuse
 from .product import LookUp, Product
 from .streams import Side
 from .vectors import Units
@@ -25,6 +25,10 @@ def serve(func: Any, args: Any, kwargs: Any) -> Any:  # noqa: RET503 - refusing 
 
     **Raises:** `InputError` for a function that is not served.
     """
+    if torch._C._are_functorch_transforms_active():
+        raise InputError("torch.func and vmap do not work with a weightless model: call it directly, and backward()")
+    if isinstance(found := first_weightless((args, kwargs)), FactoredGradient) and func not in METADATA | UNCHANGED:
+        refuse(func, found)
     if func in SERVED:
         return SERVED[func](*args, **kwargs)
     if func in METADATA:
@@ -59,7 +63,10 @@ def multiply(x: Tensor, w: WeightlessTensor) -> Tensor:
     if isinstance(x, WeightlessTensor):
         raise InputError(x.source.refusal(f"its product with {w.source.name}"))
     if x.dtype != w.dtype:
-        raise InputError(f"{w.source.name} is of {w.dtype}, and met vectors of {x.dtype}: give dtype= when building")
+        raise InputError(
+            f"{w.source.name} is of {w.dtype}, and met vectors of {x.dtype}: give dtype= when building, "
+            "and leave autocast off"
+        )
     if x.shape[-1] != w.shape[0]:
         raise InputError(f"{w.source.name}: vectors of length {w.shape[0]} are expected (got {x.shape[-1]})")
     view, weight = w.view_of, w.weight
@@ -289,7 +296,22 @@ def _narrow(w: WeightlessTensor, axis: int, start: int, length: int) -> Weightle
     return w.changed(tuple(shape), **{name: (before[0] + start, before[0] + start + length)})
 
 
-@served(torch.Tensor.contiguous, torch.Tensor.cpu, torch.Tensor.float, torch.Tensor.double, torch.Tensor.to)
+@served(torch.autograd.grad)
+def autograd_grad(outputs: Any, inputs: Any, *_: Any, **__: Any) -> Any:
+    """Refuse to return the gradient of a weightless parameter."""
+    raise InputError(
+        f"{first_weightless((inputs, outputs)).source.name}: torch.autograd.grad cannot return its gradient, which is "
+        "never formed: call backward() and st.weightless.gradient_norms(model)"
+    )
+
+
+@served(torch.Tensor.__format__)
+def formatted(self: Any, specification: str) -> str:
+    """Serve the text in f-strings."""
+    return format(repr(self), specification)
+
+
+@served(torch.Tensor.contiguous, torch.Tensor.cpu, torch.Tensor.to)
 def unchanged(self: Any, *args: Any, **kwargs: Any) -> Any:
     """Serve conversions to what the parameter is already."""
     wanted = [*args, *kwargs.values()]
@@ -297,8 +319,9 @@ def unchanged(self: Any, *args: Any, **kwargs: Any) -> Any:
     devices = [torch.device(one).type for one in wanted if isinstance(one, str | torch.device)]
     if any(one != self.dtype for one in types) or any(one != "cpu" for one in devices):
         raise InputError(
-            f"{self.source.name}: a weightless model is of {self.dtype} and computes on the CPU: give dtype= when "
-            f"building (asked for {', '.join(map(str, wanted))})"
+            f"{self.source.name}: a weightless model is of {self.dtype} and computes on the CPU, and cannot be moved "
+            f"or converted to {', '.join(map(str, (*types, *devices)))}: give dtype=torch.float32 or torch.float64 "
+            "when building"
         )
     return self
 
@@ -309,6 +332,15 @@ SERVED[torch.Tensor.half] = lambda self: unchanged(self, torch.float16)
 SERVED[torch.Tensor.bfloat16] = lambda self: unchanged(self, torch.bfloat16)
 SERVED[torch.Tensor.cuda] = lambda self, *_, **__: unchanged(self, "cuda")
 SERVED[torch.Tensor.type_as] = lambda self, other: unchanged(self, other)
+SERVED[torch.Tensor.data.__set__] = lambda self, new: unchanged(self, new)  # type: ignore[attr-defined]
+SERVED[torch._has_compatible_shallow_copy_type] = lambda *_: True
+
+UNCHANGED = {
+    *(torch.Tensor.contiguous, torch.Tensor.to, torch.Tensor.cpu, torch.Tensor.float, torch.Tensor.double),
+    *(torch.Tensor.data.__set__, torch._has_compatible_shallow_copy_type),  # type: ignore[attr-defined]
+    torch.Tensor.__format__,
+}
+"""Functions that are served for gradients too: what `model.cpu()` and the like call."""
 
 
 def _methods(names: str) -> set[Any]:

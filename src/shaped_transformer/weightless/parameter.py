@@ -97,7 +97,7 @@ class WeightlessTensor(torch.Tensor):
         """The gradient, as a tensor without values, or `None`."""
         if self.source.data is not None:
             return self.source.data.grad
-        if all(weight.gradient_norm() is None for weight in self.source.parts()):
+        if not any(weight.has_gradient for weight in self.source.parts()):
             return None
         return FactoredGradient(self.source, View(), self.shape, requires_grad=False)
 
@@ -139,7 +139,7 @@ class FactoredGradient(WeightlessTensor):
 
 def refuse(func: Any, given: Any) -> NoReturn:
     """Raise the error for a function that is not served, with the parameter's name."""
-    tensor = next(found for found in _tensors(given) if isinstance(found, WeightlessTensor))
+    tensor = first_weightless(given)
     name = getattr(func, "__name__", str(func))
     if name == "__get__":
         name = getattr(getattr(func, "__self__", None), "__name__", name)
@@ -153,6 +153,11 @@ def refuse(func: Any, given: Any) -> NoReturn:
             f"{tensor._cannot('saved, copied or converted')}; for double precision give dtype=torch.float64 then"
         )
     raise InputError(tensor.source.refusal(repr(name)))
+
+
+def first_weightless(given: Any) -> WeightlessTensor:
+    """Return the first weightless tensor in nested arguments."""
+    return next(found for found in _tensors(given) if isinstance(found, WeightlessTensor))
 
 
 def _tensors(given: Any) -> Any:

@@ -152,6 +152,13 @@ class Weight:
         if self.real is not None and self.real.grad is not None:
             self.real.grad.mul_(factor)
 
+    @property
+    def has_gradient(self) -> bool:
+        """Whether there is a gradient."""
+        return (
+            bool(self.gradient) or self.forgotten is not None or (self.real is not None and self.real.grad is not None)
+        )
+
     def gradient_norm(self) -> float | None:
         """Return the Frobenius norm of the gradient, from Grams alone, or `None` where there is none (theory §7)."""
         if self.real is not None:
