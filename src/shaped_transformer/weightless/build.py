@@ -56,10 +56,14 @@ def build(
         raise InputError(f"dtype must be torch.float32 or torch.float64 (got {dtype!r})")
     if history is not None and not isinstance(history, bool):
         raise InputError(f"history must be True, False or None (got {history!r})")
-    limit = machine_memory() // 2 if memory is None else int(check_number(memory, "memory") * 1e9)
-    ledger = Ledger(check_seed(seed), dtype, limit, history)
+    if not isinstance(approximate, bool):
+        raise InputError(f"approximate must be True or False (got {approximate!r})")
+    gigabytes = machine_memory() / 2e9 if memory is None else check_number(memory, "memory")
+    if not gigabytes >= 0:
+        raise InputError(f"memory must be a number of gigabytes of at least 0 (got {memory!r})")
+    ledger = Ledger(check_seed(seed), dtype, gigabytes * 1e9, history)
     model, recordings = record(factory, dtype)
-    setattr(model, ATTRIBUTE, Network(model, recordings, ledger, approximate=bool(approximate)))
+    setattr(model, ATTRIBUTE, Network(model, recordings, ledger, approximate=approximate))
     return model
 
 
@@ -100,8 +104,12 @@ def from_config(
     config = _configuration(config, transformers)
     for part in (config, *_parts(config, transformers)):
         part._experts_implementation = "eager"  # one matrix product for each expert; the fused kernels read the weights
-    auto = cls is None or hasattr(cls, "_model_mapping")
     chosen: Any = transformers.AutoModelForCausalLM if cls is None else cls
+    auto = hasattr(chosen, "_model_mapping")
+    if not auto and not (isinstance(chosen, type) and issubclass(chosen, transformers.PreTrainedModel)):
+        raise InputError(f"cls must be a class of models of Hugging Face, such as AutoModel (got {chosen!r})")
+    if not auto and not isinstance(config, chosen.config_class):
+        raise InputError(f"{chosen.__name__} takes a {chosen.config_class.__name__} (got a {type(config).__name__})")
 
     def factory() -> nn.Module:
         try:
@@ -111,8 +119,8 @@ def from_config(
             if "Unrecognized configuration class" not in str(error):
                 raise
             raise InputError(
-                f"{chosen.__name__} has no model for a {type(config).__name__}: give cls=, such as "
-                "transformers.AutoModelForMaskedLM"
+                f"{chosen.__name__} has no model for a {type(config).__name__}: give another class as "
+                "cls=, such as transformers.AutoModel"
             ) from None
 
     return build(factory, seed, dtype=dtype, approximate=approximate, memory=memory, history=history)

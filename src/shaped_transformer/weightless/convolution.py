@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .operations import multiply, product, served, transpose
+from ..errors import InputError
+from .operations import check_input, multiply, product, served, transpose
 from .parameter import WeightlessTensor, refuse
 
 
@@ -22,6 +23,7 @@ def multiply_flat(x: Tensor, w: WeightlessTensor, split: int, *, transposed: boo
     - `split`: number of axes that make the rows of the matrix.
     - `transposed`: whether to multiply with the transposed matrix.
     """
+    check_input(x, w)
     weight = w.source.matrix(split)
     weight.draw_if_cheaper(len(x))
     if weight.real is not None:
@@ -48,10 +50,18 @@ def convolve(
     x = input[None] if single else input
     stride, padding, dilation = (_tuple(one, axes) for one in (stride, padding, dilation))
     kernel = tuple(weight.shape[2:])
+    check_input(input, weight)
+    if x.dim() != axes + 2 or x.shape[1] != weight.shape[1]:
+        raise InputError(
+            f"{weight.source.name}: inputs with {weight.shape[1]} channels and {axes} more axes are expected (got "
+            f"{tuple(input.shape)})"
+        )
     sizes = [
         (size + 2 * pad - reach * (k - 1) - 1) // step + 1
         for size, pad, reach, k, step in zip(x.shape[2:], padding, dilation, kernel, stride, strict=True)
     ]
+    if min(sizes) < 1:
+        raise InputError(f"{weight.source.name}: the input {tuple(input.shape)} is smaller than the kernel")
     if axes == 1:
         x, kernel, stride = x[:, :, None], (1, *kernel), (1, *stride)
         padding, dilation = (0, *padding), (1, *dilation)

@@ -139,7 +139,10 @@ class Knowledge:
 
     def _draw_rows(self, rows: Tensor) -> Tensor:
         """Return rows by their numbers, each from its own address."""
-        return torch.stack([self._stream.normals((self.shape[1],), "row", int(row)) for row in rows])
+        out = torch.empty(len(rows), self.shape[1], dtype=self._stream.dtype)
+        for one, row in zip(out, rows.tolist(), strict=True):
+            one.copy_(self._stream.normals((self.shape[1],), "row", row))
+        return out
 
     def _product_from_history(self, side: Side, x: Tensor) -> Tensor:
         """Return a product from the whole history, which is made of the past where there is none yet."""

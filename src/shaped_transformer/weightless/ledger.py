@@ -57,7 +57,7 @@ class Ledger:
 
     seed: int
     dtype: torch.dtype
-    limit: int
+    limit: float
     history: bool | None = None
     real_bytes: int = 0
     _kept: list[Forgetful] = field(default_factory=list)

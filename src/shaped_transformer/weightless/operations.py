@@ -62,11 +62,7 @@ def multiply(x: Tensor, w: WeightlessTensor) -> Tensor:
     """Return x·W, (…, b), for vectors x (…, a) and a matrix, transposed or not, or a part of one, (a, b)."""
     if isinstance(x, WeightlessTensor):
         raise InputError(x.source.refusal(f"its product with {w.source.name}"))
-    if x.dtype != w.dtype:
-        raise InputError(
-            f"{w.source.name} is of {w.dtype}, and met vectors of {x.dtype}: give dtype= when building, "
-            "and leave autocast off"
-        )
+    check_input(x, w)
     if x.shape[-1] != w.shape[0]:
         raise InputError(f"{w.source.name}: vectors of length {w.shape[0]} are expected (got {x.shape[-1]})")
     view, weight = w.view_of, w.weight
@@ -86,6 +82,22 @@ def multiply(x: Tensor, w: WeightlessTensor) -> Tensor:
     out = product(flat, w, weight, side)
     out = out if outward is None else out[:, outward[0] : outward[1]]
     return out.reshape(*x.shape[:-1], w.shape[1])
+
+
+def check_input(x: Tensor, w: WeightlessTensor) -> None:
+    """Check that a tensor can meet a parameter.
+
+    **Raises:** `InputError` where its type, device or layout is another one, or where it has no axes.
+    """
+    if x.dtype != w.dtype:
+        raise InputError(
+            f"{w.source.name} is of {w.dtype}, and met vectors of {x.dtype}: give dtype= when building, and leave "
+            "autocast off"
+        )
+    if x.device.type != "cpu" or x.layout != torch.strided or x.dim() == 0:
+        raise InputError(
+            f"{w.source.name}: dense vectors on the CPU are expected (got {tuple(x.shape)} on {x.device}, {x.layout})"
+        )
 
 
 def product(x: Tensor, w: WeightlessTensor, weight: Weight, side: Side) -> Tensor:
@@ -167,6 +179,8 @@ def embedding(
     if max_norm is not None or scale_grad_by_freq or not weight.view_of.whole:
         refuse(functional.embedding, weight)
     count = weight.shape[0]
+    if input.dtype not in (torch.int32, torch.int64):
+        raise InputError(f"{weight.source.name}: whole numbers are expected for a look-up (got {input.dtype})")
     if input.numel() and not 0 <= int(input.min()) <= int(input.max()) < count:
         raise InputError(
             f"{weight.source.name}: tokens or positions from 0 to {count - 1} are expected (got "
@@ -233,9 +247,9 @@ def getitem(self: Any, key: Any) -> Any:
         return out
     if self.dim() == 2 and len(keys) == 1 and self.view_of.whole:
         if isinstance(first, int):
-            return embedding(torch.tensor(first % self.shape[0]), self)
+            first = torch.tensor(first)
         if isinstance(first, Tensor) and first.dtype in (torch.int32, torch.int64):
-            return embedding(first, self)
+            return embedding(torch.where(first < 0, first + self.shape[0], first), self)
     return self.values()[key]
 
 

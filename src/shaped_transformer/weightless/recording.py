@@ -107,8 +107,11 @@ def record(factory: Callable[[], nn.Module], dtype: torch.dtype) -> tuple[nn.Mod
     **Raises:** `InputError` if `factory` cannot be called or makes no module, or if it reads the value of a weight.
     Exceptions of the factory pass unchanged.
     """
-    if not callable(factory):
-        raise InputError(f"factory must be a function without arguments that builds a module, got {factory!r}")
+    if not callable(factory) or isinstance(factory, nn.Module):
+        raise InputError(
+            "factory must be a function without arguments that builds a module, such as lambda: MyModel(width=4096) "
+            f"(got a {type(factory).__name__})"
+        )
     if dtype not in DTYPES:
         raise InputError(f"dtype must be one of {', '.join(map(str, DTYPES))}, got {dtype!r}")
     recorder, before = Recorder(), torch.get_default_dtype()
