@@ -16,8 +16,15 @@ from ..errors import InputError
 LARGE = 0.1
 """Sine of the angle between a vector and the span of others above which a Gram matrix in float32 is precise enough."""
 
+FAR = 1e12
+"""Length of vectors in float32 above which, or below the inverse of which, they are scaled before a Gram matrix."""
+
 COLUMNS = 4096
 """Number of coordinates that are turned to float64 at a time."""
+
+
+class NotFiniteError(InputError):
+    """Vectors with infinite or undefined entries."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +50,11 @@ def tolerance(dtype: torch.dtype) -> float:
     return 16 * torch.finfo(dtype).eps
 
 
-def gram(x: Tensor) -> Tensor:
-    """Return x·xᵀ in float64, (m, m), for x (m, a)."""
-    total = torch.zeros(len(x), len(x), dtype=torch.float64)
-    for part in x.split(COLUMNS, 1):
-        some = part.to(torch.float64)
-        total.addmm_(some, some.T)
+def gram(x: Tensor, y: Tensor) -> Tensor:
+    """Return x·yᵀ in float64, (m, m'), for x (m, a) and y (m', a)."""
+    total = torch.zeros(len(x), len(y), dtype=torch.float64)
+    for one, other in zip(x.split(COLUMNS, 1), y.split(COLUMNS, 1), strict=True):
+        total.addmm_(one.to(torch.float64), other.to(torch.float64).T)
     return total
 
 
@@ -65,24 +71,35 @@ def factorise(x: Tensor, least: float, lengths: Tensor | None = None) -> Factor:
     - `least`: length of a direction, relative to its vector's, below which it is dropped.
     - `lengths`: (m,), the lengths to which directions are compared; default those of x.
 
-    **Raises:** `InputError` where x is not finite.
+    **Raises:** `NotFiniteError` where x is not finite.
     """
     products = (x @ x.T).double() if x.dtype == torch.float32 else None
     own = torch.linalg.vector_norm(x, dim=1) if products is None else products.diagonal().sqrt()
+    if products is not None and not bool(_usual(own).all()):
+        own = torch.linalg.vector_norm(x, dim=1, dtype=torch.float64)
     if not bool(own.isfinite().all()):
-        raise InputError("a weight matrix met vectors with infinite or undefined entries: the model overflows there")
+        raise NotFiniteError("vectors with infinite or undefined entries: the model overflows there")
+    if products is not None and not bool((_usual(own) | (own == 0)).all()):
+        unit = torch.where(own > 0, own, torch.ones_like(own))
+        factor = factorise((x / unit[:, None]).to(x.dtype), least, None if lengths is None else lengths / unit)
+        return Factor(factor.coordinates * unit[:, None], factor.inverse / unit)
     scale = own if lengths is None else lengths.to(torch.float64)
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
     if products is None:
         lower, pivots = _qr(x / scale[:, None], least)
     else:
         easy = _cholesky(products / scale[:, None] / scale)
-        lower, pivots = easy or _pivoted(gram(x) / scale[:, None] / scale, least)
+        lower, pivots = easy or _pivoted(gram(x, x) / scale[:, None] / scale, least)
     m, rank = lower.shape
     identity = torch.eye(rank, dtype=torch.float64)
     inverse = torch.zeros(rank, m, dtype=torch.float64)
     inverse[:, pivots] = torch.linalg.solve_triangular(lower[pivots], identity, upper=False)
     return Factor(lower * scale[:, None], inverse / scale)
+
+
+def _usual(lengths: Tensor) -> Tensor:
+    """Whether vectors have a length whose square float32 can hold; gradients of deep networks may vanish below it."""
+    return (lengths > 1 / FAR) & (lengths < FAR)
 
 
 def _cholesky(products: Tensor) -> tuple[Tensor, Tensor] | None:

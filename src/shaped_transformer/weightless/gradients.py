@@ -46,11 +46,11 @@ def gradient_norms(model: nn.Module) -> GradientNorms:
             source = network.sources[name]
             parts = [norm for norm in (weight.gradient_norm() for weight in source.parts()) if norm is not None]
             if source.data is not None and source.data.grad is not None and not source.parts():
-                parts.append(float(torch.linalg.vector_norm(source.data.grad)))
+                parts.append(float(torch.linalg.vector_norm(source.data.grad, dtype=torch.float64)))
             if parts:
                 norms[name] = math.hypot(*parts)
         elif parameter.grad is not None:
-            norms[name] = float(torch.linalg.vector_norm(parameter.grad))
+            norms[name] = float(torch.linalg.vector_norm(parameter.grad, dtype=torch.float64))
     norms.approximate = frozenset(network.approximate)
     return norms
 

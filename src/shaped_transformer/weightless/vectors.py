@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .factor import gram
+
 
 @dataclass(frozen=True)
 class Units:
@@ -31,12 +33,14 @@ Vectors = Tensor | Units
 
 
 def inner(x: Vectors, y: Vectors, dtype: torch.dtype) -> Tensor:
-    """Return the inner products x·yᵀ, (m, m')."""
+    """Return the inner products x·yᵀ, (m, m'); `dtype` float64 for those of float32 vectors that may be tiny."""
     if isinstance(x, Units) and isinstance(y, Units):
         return (x.rows[:, None] == y.rows).to(dtype)
     if isinstance(x, Units):
         return y.T[x.rows] if isinstance(y, Tensor) else inner(y, x, dtype).T
-    return x[:, y.rows] if isinstance(y, Units) else x @ y.T
+    if isinstance(y, Units):
+        return x[:, y.rows]
+    return x @ y.T if x.dtype == dtype else gram(x, y)
 
 
 def add_combination(out: Tensor, weights: Tensor, x: Vectors) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from .factor import NotFiniteError
 from .knowledge import CHANGED, NOT_KEPT, Knowledge
 from .ledger import Ledger
 from .streams import Side
@@ -107,13 +108,20 @@ class Weight:
             out = self.known.look_up(x)
             out = out if before is None else out * before[x.rows, None].to(dtype)
         else:
-            out = self.known.product(side, x if before is None else x * before.to(dtype))
+            out = self._product(side, x if before is None else x * before.to(dtype))
         out *= scale if after is None else after.to(dtype) * scale
         for pair, coefficient in self.terms.items():
             pair.check(self.name)
             near, far = (pair.left, pair.right) if side == "left" else (pair.right, pair.left)
             add_combination(out, coefficient * inner(x, near, dtype), far)
         return out
+
+    def _product(self, side: Side, x: Tensor) -> Tensor:
+        """Return the product of vectors with the matrix at initialisation, without its scales."""
+        try:
+            return self.known.product(side, x)
+        except NotFiniteError as error:
+            raise InputError(f"{self.name} met {error}") from None
 
     def add_gradient(self, pair: Pair, size: int) -> None:
         """Add a term to the gradient, and keep its vectors for later passes, or only its norm (`Ledger.keeps`).
@@ -162,7 +170,9 @@ class Weight:
     def gradient_norm(self) -> float | None:
         """Return the Frobenius norm of the gradient, from Grams alone, or `None` where there is none (theory §7)."""
         if self.real is not None:
-            return None if self.real.grad is None else float(torch.linalg.vector_norm(self.real.grad))
+            return (
+                None if self.real.grad is None else float(torch.linalg.vector_norm(self.real.grad, dtype=torch.float64))
+            )
         if not self.gradient:
             return self.forgotten
         for pair in self.gradient:
