@@ -102,8 +102,10 @@ class Knowledge:
             return self._product_from_history(side, x)
         length = self.shape[side == "left"]
         if self._first is None:
-            self._first = side, self._ledger.meet(x)
-            return first_images(self._ledger.factor(self._first[1]), length, self._stream, side)
+            met = self._ledger.meet(x)
+            factor = self._ledger.factor(met)
+            self._first = side, met
+            return first_images(factor, length, self._stream, side)
         first_side, first = self._first
         self._check(first)
         if side == first_side and same(x, first.vectors):
@@ -111,8 +113,9 @@ class Knowledge:
         if self._second is not None:
             self._check(self._second)
         if side != first_side and not self._forgot and (self._second is None or same(x, self._second.vectors)):
-            self._second = self._second or self._ledger.meet(x)
-            u, v = self._ledger.factor(self._second), self._ledger.factor(first)
+            second = self._second or self._ledger.meet(x)
+            u, v = self._ledger.factor(second), self._ledger.factor(first)
+            self._second = second
             return second_images(x, u, first.vectors, v, self._stream, first_side)
         return self._product_from_history(side, x)
 

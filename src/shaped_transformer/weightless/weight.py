@@ -180,7 +180,10 @@ class Weight:
         if len(self.gradient) == 1:
             ((pair, factor),) = self.gradient.items()
             if isinstance(pair.left, Tensor) and isinstance(pair.right, Tensor):
-                left, right = (self.ledger.factor(self.ledger.meet(x)).coordinates for x in (pair.left, pair.right))
+                try:
+                    left, right = (self.ledger.factor(self.ledger.meet(x)).coordinates for x in (pair.left, pair.right))
+                except NotFiniteError:
+                    return math.nan
                 return abs(factor) * float(torch.linalg.matrix_norm(left.T @ right))
         return math.sqrt(max(norm_squared(self.gradient), 0.0))
 
