@@ -237,7 +237,7 @@ def test_gradients_of_several_passes_add_up() -> None:
 def test_a_closure_and_frozen_parameters() -> None:
     def factory() -> Any:
         model = MODELS["perceptron"]()
-        model.net[0].requires_grad_(False)
+        model.net[0].requires_grad_(requires_grad=False)
         return model
 
     model = build(factory)
