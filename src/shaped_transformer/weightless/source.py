@@ -77,8 +77,9 @@ class Source:
         **Raises:** `InputError` where it is large, or was used as a matrix before.
         """
         if self.data is None:
-            used = any(not weight.known.only_rows and weight.real is None for weight in self.weights.values())
-            if used or math.prod(self.shape) > DATA_ENTRIES or (self.weights and self.split == 0):
+            seen = [weight for weight in self.parts() if weight.real is None]
+            used = any(weight.trained or not weight.known.only_rows for weight in seen)
+            if used or math.prod(self.shape) > DATA_ENTRIES or (self.weights and len(self.shape) > 2):
                 raise InputError(self.refusal("its values as data"))
             if len(self.shape) == 2:
                 weight = self.matrix()
@@ -135,6 +136,10 @@ class Source:
 
     def _use_as(self, split: int) -> None:
         """Note how the parameter is used; each parameter can be used in one way."""
+        if self.data is not None and len(self.shape) > 2:
+            raise InputError(
+                f"{self.name}: the model uses its values as data and multiplies with it, use it in one way"
+            )
         if self.split is not None and self.split != split:
             raise InputError(f"{self.name}: the model uses it as matrices of different shapes, which is not supported")
         self.split = split

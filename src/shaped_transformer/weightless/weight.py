@@ -135,6 +135,12 @@ class Weight:
         """
         if self.forgotten is not None:
             raise InputError(f"{self.name}: {NOT_KEPT}")
+        if self.real is not None:  # drawn after a look-up of its rows
+            left, right = (
+                one.dense(self.ledger.dtype) if isinstance(one, Units) else one for one in (pair.left, pair.right)
+            )
+            self.real.grad = left.T @ right if self.real.grad is None else self.real.grad + left.T @ right
+            return
         self.gradient[pair] = 1.0
         if not self.known.has_history and not self.ledger.keeps(self, size):
             self.forget()
@@ -159,6 +165,11 @@ class Weight:
             self.forgotten *= factor
         if self.real is not None and self.real.grad is not None:
             self.real.grad.mul_(factor)
+
+    @property
+    def trained(self) -> bool:
+        """Whether it is no longer as at initialisation, or has a gradient that may make it so."""
+        return bool(self.terms) or self.initial != 1 or bool(self.gradient) or self.forgotten is not None
 
     @property
     def has_gradient(self) -> bool:
@@ -196,8 +207,7 @@ class Weight:
             return
         a, b = self.shape
         foreseen = 2 * count * (a + b)  # vectors and images of both sides
-        trained = self.terms or self.initial != 1
-        if not self.known.untouched or trained or foreseen <= 2 * WORTH_DRAWING * a * b:
+        if not self.known.untouched or self.trained or foreseen <= 2 * WORTH_DRAWING * a * b:
             return
         if self.ledger.reserve(a * b * self.ledger.dtype.itemsize):
             self.draw()
