@@ -78,6 +78,8 @@ class Network:
         self._groups = groups(recordings, self.drawn)
         self._check_independent(recordings)
         self._draw()
+        buffers = [one for name, one in model.named_buffers() if name not in self.drawn]
+        self._buffers = [(one, one.detach().clone()) for one in buffers]
 
     def _weightless(self, name: str, tensor: Tensor, law: Law) -> Tensor:
         """Return the weightless parameter in place of one on `meta`."""
@@ -156,6 +158,9 @@ class Network:
         for source in self.sources.values():
             source.reset()
         self._draw()
+        with torch.no_grad():
+            for buffer, first in self._buffers:
+                buffer.copy_(first)
 
 
 def network_of(model: Any) -> Network:
