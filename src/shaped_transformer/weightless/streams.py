@@ -85,7 +85,8 @@ class Stream:
     def uniforms(self, shape: tuple[int, ...], *address: int) -> Tensor:
         """Return independent uniform numbers in [0, 1), of the shape `shape`, at an address of whole tensors."""
         words = np.random.SeedSequence(self._entropy, spawn_key=(PURPOSES["whole"], *address))
-        return torch.from_numpy(np.random.default_rng(words).random(shape)).to(self.dtype)
+        dtype = np.float32 if self.dtype == torch.float32 else np.float64  # a conversion could round up to 1
+        return torch.from_numpy(np.random.default_rng(words).random(shape, dtype))
 
 
 def fill_normals(out: Tensor, seed: np.random.SeedSequence) -> None:
