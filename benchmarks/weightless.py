@@ -1,0 +1,92 @@
+# ruff: noqa: T201
+"""What a pass without weights costs: `python benchmarks/weightless.py` prints one table, all from one run."""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import timing
+
+from shaped_transformer.weightless.measure import Measurement, measure
+
+CASES = (
+    ("gpt2-124m", 16),
+    ("gpt2-1.6b", 16),
+    ("llama-1.1b", 16),
+    ("llama-8b", 16),
+    ("llama-70b", 16),
+    ("llama-405b", 16),
+    ("llama-8b", 256),
+    ("llama-8b", 1024),
+)
+"""Sizes and numbers of tokens."""
+
+REAL = ("gpt2-124m", "llama-1.1b")
+"""Sizes that are measured with real weights too."""
+
+CHECKPOINTED = (("llama-8b", 256),)
+"""Cases that are measured with checkpointing too."""
+
+
+def middle(found: list[Measurement]) -> Measurement:
+    """Return the measurement of median total time, with the largest memory."""
+    chosen = sorted(found, key=lambda one: one.total)[len(found) // 2]
+    return Measurement(**asdict(chosen) | {"gigabytes": max(one.gigabytes for one in found)})
+
+
+def rows(repeats: int, largest: int) -> list[dict[str, object]]:
+    """Measure all cases and return a row for each."""
+    out: list[dict[str, object]] = []
+    for name, tokens in CASES:
+        if tokens > largest:
+            continue
+        kinds: list[tuple[str, dict[str, bool]]] = [("weightless", {})]
+        kinds += [("weightless, checkpointing", {"checkpointing": True})] if (name, tokens) in CHECKPOINTED else []
+        kinds += [("real weights", {"real": True})] if name in REAL else []
+        for kind, options in kinds:
+            found = middle([measure(name, tokens, **options) for _ in range(1 if tokens > 256 else repeats)])
+            out.append({"model": name, "tokens": tokens, "kind": kind} | asdict(found))
+            print(line(out[-1]), flush=True)
+    return out
+
+
+def line(row: dict[str, object]) -> str:
+    """Return a line of the table."""
+    billions = float(str(row["parameters"])) / 1e9
+    seconds = " | ".join(f"{float(str(row[name])):.3g}" for name in ("build", "forward", "backward"))
+    memory = float(str(row["gigabytes"]))
+    return f"| {row['model']} | {billions:.3g} | {row['tokens']} | {row['kind']} | {seconds} | {memory:.3g} |"
+
+
+def ratios(found: list[dict[str, object]]) -> list[str]:
+    """Return sentences that compare real weights with none."""
+    out = []
+    for name in REAL:
+        time = {
+            row["kind"]: sum(float(str(row[part])) for part in ("build", "forward", "backward"))
+            for row in found
+            if row["model"] == name and row["tokens"] == 16
+        }
+        out.append(f"- {name}, 16 tokens, real weights / weightless: {time['real weights'] / time['weightless']:.3g}")
+    return out
+
+
+def main() -> None:
+    """Print the table, and write it as JSON if asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each case; the median is shown")
+    parser.add_argument("--largest", type=int, default=1024, help="largest number of tokens")
+    parser.add_argument("--json", type=Path, help="file for the numbers")
+    given = parser.parse_args()
+    print(timing.machine())
+    print("\n| model | billion parameters | tokens | | build, s | forward, s | backward, s | memory, GB |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    found = rows(given.repeats, given.largest)
+    print("\n" + "\n".join(ratios(found)))
+    if given.json:
+        given.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
