@@ -44,7 +44,8 @@ def build(
     - `dtype`: `torch.float32` (default) or `torch.float64`.
     - `approximate`: whether Gaussian weights of equal variance may stand for those of other distributions, such as
       PyTorch's uniform default. Default no: an error says which they are.
-    - `memory`: gigabytes (10⁹ bytes) that parameters drawn for real may take; default half of the machine's memory.
+    - `memory`: gigabytes (10⁹ bytes) that parameters drawn for real may take in all, and any single product; default
+      half of the machine's memory.
     - `history`: whether the vectors of the backward pass are kept, so that the same network can make further passes.
       Default `None`: while they take at most 128 MB, and always once there is an optimiser.
 

@@ -101,7 +101,16 @@ def check_input(x: Tensor, w: WeightlessTensor) -> None:
 
 
 def product(x: Tensor, w: WeightlessTensor, weight: Weight, side: Side) -> Tensor:
-    """Return the product of vectors with a matrix, which remembers them."""
+    """Return the product of vectors with a matrix, which remembers them.
+
+    **Raises:** `InputError` for so many vectors that a single product would not fit into memory.
+    """
+    needed = len(x) * (sum(weight.shape) * x.itemsize + 3 * 8 * len(x))  # vectors, images, Gram matrix and factor
+    if needed > weight.ledger.limit:
+        raise InputError(
+            f"{weight.name} meets {len(x):,} vectors in one pass, which needs {needed / 1e9:.3g} GB, more than the limit "
+            f"of {weight.ledger.limit / 1e9:.3g} GB: give fewer tokens, or a larger memory="
+        )
     if not torch.is_grad_enabled():
         x = x.clone()  # outside of autograd nothing forbids the model to change x in place afterwards
     out: Tensor = Product.apply(x, w, weight, side)
