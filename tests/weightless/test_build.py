@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def test_a_redrawn_network_is_that_of_a_fresh_model() -> None:
 
 def test_a_redrawn_network_has_its_first_buffers() -> None:
     def factory() -> Any:
-        model = nn.Sequential(nn.Linear(60, 80), nn.BatchNorm1d(80))
+        model: Any = nn.Sequential(nn.Linear(60, 80), nn.BatchNorm1d(80))
         nn.init.normal_(model[0].weight)
         return model
 
@@ -312,11 +313,20 @@ def test_an_approximation_is_marked_everywhere() -> None:
     assert not st.weightless.laws(st.weightless.build(Layers, approximate=True)).approximate
 
 
+def drawn(model: Any, x: Any) -> list[str]:
+    """Return the matrices that are drawn for some vectors."""
+    model(x)
+    return [one.name for one in st.weightless.laws(model) if one.treatment == "drawn" and len(one.shape) > 1]
+
+
 def test_memory_limits_what_is_drawn() -> None:
-    many = X.repeat(20, 1) + torch.arange(60.0)[:, None]
-    model = weightless(memory=1e-5)
-    model(many)
-    assert all(one.treatment != "drawn" for one in st.weightless.laws(model) if one.name.endswith("weight"))
+    many = torch.randn(39, 40, generator=torch.Generator().manual_seed(1))
+
+    def deep() -> Any:
+        return nn.Sequential(*[Parametrised((40, 40), lambda w, x: torch.tanh(x @ w)) for _ in range(20)])
+
+    assert len(drawn(st.weightless.build(deep), many)) == 20
+    assert 0 < len(drawn(st.weightless.build(deep, memory=6e-5), many)) < 10
     with pytest.raises(InputError, match=r"must be drawn for real take .* more than the limit of 0 GB.*larger memory="):
         weightless(memory=0)
     data = st.weightless.build(lambda: Parametrised((1, 300, 400), lambda w, x: x + w), memory=1e-5)
@@ -351,11 +361,12 @@ def test_a_table_used_as_rows_and_as_data_is_one_table() -> None:
 
     x = torch.linspace(0, 1, 60, dtype=torch.float64)
     for function in (rows_first, data_first):
-        model = build(lambda function=function: Parametrised((40, 60), function))
+        factory = partial(Parametrised, (40, 60), function)
+        model = build(factory)
         out = model(x)
         out.square().sum().backward()
         norms = st.weightless.gradient_norms(model)
-        real = twin(model, lambda function=function: Parametrised((40, 60), function))
+        real: Any = twin(model, factory)
         expected = real(x)
         expected.square().sum().backward()
         torch.testing.assert_close(out, expected)
@@ -388,9 +399,9 @@ def test_a_configuration_as_object_folder_or_file(tmp_path: Path) -> None:
     for wrong in (tmp_path / "other.json", tmp_path / "missing", tmp_path / "config.txt"):
         with pytest.raises(InputError, match="no configuration can be read from"):
             st.weightless.from_config(wrong)
-    for wrong in (None, {"model_type": "gpt2"}, type(config())):
+    for other in (None, {"model_type": "gpt2"}, type(config())):
         with pytest.raises(InputError, match="config must be a Hugging Face configuration or a path to one"):
-            st.weightless.from_config(wrong)
+            st.weightless.from_config(other)
 
 
 @pytest.mark.filterwarnings("ignore")

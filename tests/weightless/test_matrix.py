@@ -1,6 +1,7 @@
 """Products with a matrix that is known only by what it has met: consistent to rounding, and exact in distribution."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -254,6 +255,10 @@ def test_samples_with_directions_that_others_lack_have_the_right_distribution() 
         assert ks_2samp(norms[part], 1.15 * expected[part]).pvalue < FALSE_ALARM / 2
 
 
+def times(u: Any, w: Any) -> Any:
+    return u @ w
+
+
 def single_use(x: Any, g: Any, first: Side, stream: Stream) -> tuple[Any, Any]:
     """Products of the first vectors of each side, without a history."""
     factors = [factorise(one, tolerance(x.dtype)) for one in (x, g)]
@@ -305,7 +310,7 @@ def test_single_use_has_the_distribution_of_a_real_matrix(dtype: Any) -> None:
 
         ours.append(torch.stack(measured(once.first_images(factor, b, stream, "left"), back)))
         w = torch.randn(a, b, dtype=dtype, generator=generator(seed))
-        theirs.append(torch.stack(measured(x @ w, lambda u, w=w: u @ w.T)))
+        theirs.append(torch.stack(measured(x @ w, partial(times, w=w.T))))
     first, second = torch.stack(ours).T.double(), torch.stack(theirs).T.double()
     p_values = [ks_2samp(one, other).pvalue for one, other in zip(first, second, strict=True)]
     assert min(p_values) > FALSE_ALARM / 6

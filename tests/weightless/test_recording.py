@@ -1,79 +1,26 @@
 """A model built without weights: what is recorded of each parameter is how the model's own code initialises it."""
 
-import copy
 import math
-import resource
-import time
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
-from scipy.stats import ks_2samp
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries use deprecated functions of their own
 
-from assertions import FALSE_ALARM
-from torch import nn
+
+from records import Factory, draw, filled, law, laws, recorded
 
 import shaped_transformer as st
 from shaped_transformer import hf
-from shaped_transformer.weightless.law import Law
-from shaped_transformer.weightless.recording import Recording, draw_jointly, record
 
-Factory = Callable[[], Any]
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 TEXT = SMALL | {"vocab_size": 50, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 
 
-class One(nn.Module):
-    """A module of one parameter."""
-
-    def __init__(self, values: Factory) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(values())
-
-
-def build(factory: Any, dtype: Any) -> tuple[Any, dict[str, Recording]]:
-    return record(factory, dtype)
-
-
-def law(values: Factory, dtype: Any = torch.float32) -> Law:
-    model, recordings = build(lambda: One(values), dtype)
-    return recordings["weight"].law(model.weight.shape)
-
-
-def laws(factory: Factory, dtype: Any = torch.float32) -> dict[str, Law]:
-    model, recordings = build(factory, dtype)
-    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
-    return {name: recording.law(tensors[name].shape) for name, recording in recordings.items()}
-
-
-def draw(values: Factory, seed: int = 0, dtype: Any = torch.float32) -> Any:
-    model, recordings = build(lambda: One(values), torch.float32)
-    return recordings["weight"].draw(model.weight.shape, dtype, *sources(seed))
-
-
-def sources(seed: int) -> tuple[Any, Any, Any]:
-    generator = torch.Generator().manual_seed(seed)
-    return (
-        lambda shape: torch.randn(shape, generator=generator),
-        lambda shape: torch.rand(shape, generator=generator),
-        generator,
-    )
-
-
 def rows(*zero: int, of: int, scale: float = 0.0) -> list[float]:
     return [scale if row in zero else 1.0 for row in range(of)]
-
-
-def filled(shape: tuple[int, ...], *fills: Callable[[Any], object]) -> Any:
-    weight = torch.empty(shape)
-    for fill in fills:
-        fill(weight)
-    return weight
 
 
 def quarter_turned(sign: str) -> Any:
@@ -307,7 +254,7 @@ FAMILIES: dict[str, tuple[Factory, dict[str, str]]] = {
 @pytest.mark.parametrize("family", FAMILIES)
 def test_hugging_face_models_are_recorded_in_full(family: str) -> None:
     factory, expected = FAMILIES[family]
-    model, recordings = build(factory, torch.float32)
+    model, recordings = recorded(factory, torch.float32)
     found = {name: recordings[name].law(p.shape) for name, p in model.named_parameters()}
     assert {law.kind for law in found.values()} == {"normal", "constant"}
     assert {name: str(found[name]) for name in expected} == expected
@@ -317,7 +264,7 @@ def test_hugging_face_models_are_recorded_in_full(family: str) -> None:
 @pytest.mark.parametrize("family", ["GPT-2", "BERT", "ViT"])
 def test_the_recorded_variance_is_that_of_the_real_model(family: str) -> None:
     factory, _ = FAMILIES[family]
-    _, recordings = build(factory, torch.float32)
+    _, recordings = recorded(factory, torch.float32)
     torch.manual_seed(0)
     for name, parameter in factory().named_parameters():
         found = recordings[name].law(parameter.shape)
@@ -327,188 +274,3 @@ def test_the_recorded_variance_is_that_of_the_real_model(family: str) -> None:
             zero = found.scales and found.scales[0] is not None
             kept = parameter[found.scales[0] != 0] if zero else parameter
             assert float(kept.square().mean()) == pytest.approx(found.variance, rel=6 * math.sqrt(2 / kept.numel()))
-
-
-def p_value(values: Factory, wrong: float = 1.0, statistic: Callable[[Any], Any] = torch.flatten) -> float:
-    torch.manual_seed(1)
-    real = torch.cat([statistic(values()).reshape(-1) for _ in range(4)])
-    drawn = torch.cat([statistic(draw(values, seed)).reshape(-1) for seed in range(4)])
-    return float(ks_2samp(real.numpy(), wrong * drawn.numpy(), method="asymp").pvalue)
-
-
-DRAWN: dict[str, Factory] = {
-    "normal_": lambda: init.normal_(torch.empty(100, 100), std=0.02),
-    "uniform_": lambda: init.uniform_(torch.empty(100, 100), 0, 1),
-    "truncated": lambda: init.trunc_normal_(torch.empty(100, 100), a=-1, b=1),
-    "exponential_": lambda: torch.empty(100, 100).exponential_(),
-    "product": lambda: torch.randn(100, 20) @ torch.randn(20, 100),
-    "sparse_": lambda: init.sparse_(torch.empty(100, 100), 0.1),
-    "columns": lambda: filled((100, 100), lambda w: w.normal_(), lambda w: w[:, :50].mul_(0.5)),
-}
-
-
-@pytest.mark.parametrize("name", DRAWN)
-def test_a_drawn_parameter_has_the_distribution_of_the_code(name: str) -> None:
-    assert p_value(DRAWN[name]) > FALSE_ALARM / len(DRAWN)
-
-
-@pytest.mark.parametrize("name", DRAWN)
-def test_the_test_of_draws_sees_a_scale_ten_percent_off(name: str) -> None:
-    assert p_value(DRAWN[name], wrong=1.1) < FALSE_ALARM / len(DRAWN)
-
-
-def trace_of_powers(q: Any) -> Any:
-    return torch.stack([torch.trace(q[n : n + 4, n : n + 4]) for n in range(0, 60, 4)])
-
-
-def test_a_drawn_orthogonal_matrix_is_orthogonal_and_uniform() -> None:
-    q = draw(lambda: init.orthogonal_(torch.empty(60, 60), gain=2.0))
-    torch.testing.assert_close(q @ q.T, 4 * torch.eye(60), atol=1e-5, rtol=0)
-    many = [draw(lambda: init.orthogonal_(torch.empty(60, 60)), seed) for seed in range(60)]
-    drawn = np.concatenate([trace_of_powers(q).numpy() for q in many])
-    torch.manual_seed(2)
-    real = np.concatenate([trace_of_powers(init.orthogonal_(torch.empty(60, 60))).numpy() for _ in range(60)])
-    assert ks_2samp(real, drawn).pvalue > FALSE_ALARM
-    unsigned = [draw(lambda: torch.linalg.qr(torch.randn(60, 60))[0], seed) for seed in range(60)]
-    assert ks_2samp(real, np.concatenate([trace_of_powers(q).numpy() for q in unsigned])).pvalue < FALSE_ALARM
-
-
-def test_draws_are_reproducible_and_keep_known_values() -> None:
-    assert torch.equal(draw(DRAWN["product"], 3), draw(DRAWN["product"], 3))
-    known = torch.arange(6.0).view(2, 3)
-    assert torch.equal(draw(lambda: torch.empty(2, 3).copy_(known), dtype=torch.float64), known.double())
-    padded = draw(lambda: filled((4, 3), lambda w: w.normal_(), lambda w: w[2].zero_()))
-    assert (padded == 0).all(1).tolist() == [False, False, True, False]
-
-
-def test_a_value_used_before_and_after_a_change_is_drawn_once() -> None:
-    def values() -> Any:
-        first = torch.randn(5)
-        twice = 2 * first
-        return first.add_(1.0).mul_(2) - twice
-
-    torch.testing.assert_close(draw(values), torch.full((5,), 2.0))
-
-
-def test_copies_of_a_layer_share_their_sources() -> None:
-    layer = torch.nn.TransformerEncoderLayer
-    _, recordings = build(lambda: torch.nn.TransformerEncoder(layer(8, 2, 16, batch_first=True), 2), torch.float32)
-    first, second = (recordings[f"layers.{n}.linear1.weight"] for n in range(2))
-    assert first.law((16, 8)) == second.law((16, 8))
-    assert first.sources == second.sources
-    assert first.sources.isdisjoint(recordings["layers.0.linear2.weight"].sources)
-    assert torch.equal(*draw_jointly([first, second], *sources(0)))
-
-
-def test_weights_become_meta_and_small_constants_stay() -> None:
-    model, recordings = build(
-        lambda: torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4)), torch.bfloat16
-    )
-    assert model[0].weight.is_meta
-    assert model[0].weight.dtype == torch.bfloat16
-    assert not model[1].running_var.is_meta
-    assert set(recordings) == {"0.weight", "0.bias", "1.weight", "1.bias"}
-    one = build(lambda: One(lambda: torch.full((3,), 0.5)), torch.float32)
-    assert one[0].weight.tolist() == [0.5] * 3
-    assert one[1]["weight"].law((3,)).mean == 0.5
-    assert torch.equal(one[1]["weight"].draw((3,), torch.float32, *sources(0)), one[0].weight)
-    redrawn, _ = build(lambda: One(lambda: torch.zeros(3).normal_()), torch.float32)
-    assert redrawn.weight.is_meta
-    assert redrawn.weight.requires_grad
-
-
-def test_shared_parameters_and_random_buffers_appear_once() -> None:
-    def factory() -> Any:
-        model = torch.nn.ModuleDict({"embedding": torch.nn.Embedding(5, 4), "head": torch.nn.Linear(4, 5, bias=False)})
-        model["head"].weight = model["embedding"].weight
-        model.register_buffer("noise", torch.randn(3))
-        model.register_buffer("table", torch.arange(3.0))
-        return model
-
-    model, recordings = build(factory, torch.float32)
-    assert set(recordings) == {"embedding.weight", "noise"}
-    assert model["head"].weight is model["embedding"].weight
-    assert model.table.tolist() == [0, 1, 2]
-
-
-def test_new_data_replaces_old() -> None:
-    def replaced(values: Factory, data: Factory) -> Any:
-        module = One(values)
-        module.weight.data = data()
-        return module
-
-    assert str(laws(lambda: replaced(lambda: torch.randn(3), lambda: torch.ones(3)))["weight"]) == "1"
-    assert str(laws(lambda: replaced(lambda: torch.ones(3), lambda: torch.randn(3)))["weight"]) == "N(0, 1²)"
-    copied = laws(lambda: copy.deepcopy(torch.nn.Embedding(5, 4)))
-    assert str(copied["weight"]) == "N(0, 1²)"
-
-
-def test_the_model_sees_ordinary_devices_unless_it_asks_for_meta() -> None:
-    seen: list[Any] = []
-
-    def factory() -> Any:
-        model = One(lambda: torch.randn(3))
-        seen.extend([model.weight.device.type, model.weight.is_meta, torch.empty(3, device="meta").is_meta])
-        return model
-
-    build(factory, torch.float32)
-    assert seen == ["cpu", False, True]
-
-
-def test_nothing_global_changes() -> None:
-    torch.manual_seed(5)
-    before = torch.get_rng_state()
-    with pytest.raises(ZeroDivisionError):
-        build(lambda: One(lambda: torch.randperm(4) / (1 // 0)), torch.float64)
-    build(lambda: One(lambda: init.sparse_(torch.empty(4, 4), 0.5)), torch.float64)
-    assert torch.equal(before, torch.get_rng_state())
-    assert torch.get_default_dtype() == torch.float32
-    assert not torch.empty(3).is_meta
-
-
-READING: dict[str, Callable[[Any], object]] = {
-    "item": lambda w: w.sum().item(),
-    "float": lambda w: float(w[0, 0]),
-    "bool": lambda w: bool((w > 0).all()),
-    "numpy": lambda w: w.numpy(),
-    "tolist": lambda w: w.tolist(),
-    "equal": lambda w: torch.equal(w, w),
-    "allclose": lambda w: torch.allclose(w, torch.zeros(3, 3)),
-    "a mask": lambda w: w[w > 0],
-}
-
-
-@pytest.mark.parametrize("name", READING)
-@pytest.mark.parametrize("start", [torch.randn, lambda *size: torch.zeros(*size).normal_()])
-def test_reading_a_weight_is_refused(name: str, start: Callable[..., Any]) -> None:
-    with pytest.raises(st.InputError, match="reads the value of a parameter"):
-        build(lambda: One(lambda: READING[name](start(3, 3))), torch.float32)
-
-
-def test_what_cannot_be_recorded_is_refused() -> None:
-    with pytest.raises(st.InputError, match="factory must be a function"):
-        build(torch.nn.Linear(3, 3).weight, torch.float32)
-    with pytest.raises(st.InputError, match=r"must return a torch\.nn\.Module, got Tensor"):
-        build(lambda: torch.zeros(3), torch.float32)
-    with pytest.raises(st.InputError, match="dtype must be one of"):
-        build(lambda: torch.nn.Linear(3, 3), torch.int64)
-    with pytest.raises(st.InputError, match="no shape yet"):
-        build(lambda: torch.nn.LazyLinear(3), torch.float32)
-    with pytest.raises(st.InputError, match="never initialised"):
-        draw(lambda: torch.empty(3))
-    with pytest.raises(st.InputError, match="cannot be repeated"):
-        draw(lambda: torch.native_dropout(torch.ones(5) * torch.randn(5), 0.5, train=True)[0])
-
-
-def test_a_large_model_is_recorded_in_seconds() -> None:
-    config = transformers.LlamaConfig(
-        hidden_size=8192, num_hidden_layers=80, num_attention_heads=64, num_key_value_heads=8, intermediate_size=28672
-    )
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-    model, recordings = build(auto("AutoModelForCausalLM", config), torch.bfloat16)
-    assert time.perf_counter() - start < 30
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kilobytes
-    assert sum(p.numel() for p in model.parameters()) > 60e9
-    weight = model.model.layers[79].mlp.up_proj.weight
-    assert str(recordings["model.layers.79.mlp.up_proj.weight"].law(weight.shape)) == "N(0, 0.02²)"
-    assert isinstance(recordings["lm_head.weight"], Recording)

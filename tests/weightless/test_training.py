@@ -114,7 +114,7 @@ MODELS: dict[str, Factory] = {
 }
 
 
-OPTIONS: dict[str, dict[str, float]] = {
+OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "momentum": {"momentum": 0.9},
     "decay": {"weight_decay": 0.1},
@@ -122,7 +122,7 @@ OPTIONS: dict[str, dict[str, float]] = {
 }
 
 
-def train(model: Any, optimiser: Any, clip: Callable[[], Any] | None, *, scheduled: bool = False) -> list[float]:
+def train(model: Any, optimiser: Any, clip: float | None, *, scheduled: bool = False) -> list[float]:
     """Return the losses of some steps."""
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, 0.7) if scheduled else None
     losses = []
@@ -130,8 +130,10 @@ def train(model: Any, optimiser: Any, clip: Callable[[], Any] | None, *, schedul
         optimiser.zero_grad()
         loss = model(step)
         loss.backward()
-        if clip:
-            clip()
+        if clip and isinstance(optimiser, st.weightless.SGD):
+            st.weightless.clip_grad_norm_(model, clip)
+        elif clip:
+            nn.utils.clip_grad_norm_(model.parameters(), clip)
         optimiser.step()
         if schedule:
             schedule.step()
@@ -141,24 +143,14 @@ def train(model: Any, optimiser: Any, clip: Callable[[], Any] | None, *, schedul
 
 
 def both(
-    factory: Factory, lr: float = 0.3, clip: float | None = None, *, scheduled: bool = False, **options: float
+    factory: Factory, lr: float = 0.3, clip: float | None = None, *, scheduled: bool = False, **options: Any
 ) -> tuple[list[float], list[float]]:
     """Return the losses of a weightless model, and those of the real one that it was."""
     model = build(factory)
     before = copied(model)
-    ours = train(
-        model,
-        st.weightless.SGD(model, lr, **options),
-        clip and (lambda: st.weightless.clip_grad_norm_(model, clip)),
-        scheduled=scheduled,
-    )
+    ours = train(model, st.weightless.SGD(model, lr, **options), clip, scheduled=scheduled)
     real = twin(model, factory, initial, **before)
-    theirs = train(
-        real,
-        torch.optim.SGD(real.parameters(), lr, **options),
-        clip and (lambda: nn.utils.clip_grad_norm_(real.parameters(), clip)),
-        scheduled=scheduled,
-    )
+    theirs = train(real, torch.optim.SGD(real.parameters(), lr, **options), clip, scheduled=scheduled)
     return ours, theirs
 
 
@@ -227,7 +219,7 @@ def test_gradients_of_several_passes_add_up() -> None:
     for step in range(3):
         (model(step) * (step + 1)).backward()
     norms = st.weightless.gradient_norms(model)
-    real = twin(model, MODELS["perceptron"])
+    real: Any = twin(model, MODELS["perceptron"])
     for step in range(3):
         (real(step) * (step + 1)).backward()
     for name, parameter in real.named_parameters():
@@ -236,7 +228,7 @@ def test_gradients_of_several_passes_add_up() -> None:
 
 def test_a_closure_and_frozen_parameters() -> None:
     def factory() -> Any:
-        model = MODELS["perceptron"]()
+        model: Any = MODELS["perceptron"]()
         model.net[0].requires_grad_(requires_grad=False)
         return model
 

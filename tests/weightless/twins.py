@@ -28,7 +28,8 @@ class Parametrised(nn.Module):
 
 def build(factory: Factory, **options: Any) -> Any:
     """Return a weightless model in double precision."""
-    return st.weightless.build(factory, **({"seed": 0, "dtype": torch.float64} | options))
+    chosen: dict[str, Any] = {"dtype": torch.float64} | options
+    return st.weightless.build(factory, **chosen)
 
 
 def parameters(model: nn.Module) -> dict[str, Any]:
