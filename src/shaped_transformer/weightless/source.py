@@ -88,7 +88,9 @@ class Source:
                 self.data = weight.draw() if weight.real is None else weight.real
             else:
                 self._reserve()
-                normals = self.ledger.stream(self.name).normals(tuple(self.shape), "whole") * self.law.std
+                normals = (
+                    self.ledger.stream((self._twin or self).name).normals(tuple(self.shape), "whole") * self.law.std
+                )
                 for axis, scale in enumerate(self._scales()):
                     if scale is not None:
                         normals *= scale.to(normals.dtype).view(-1, *(1,) * (len(self.shape) - axis - 1))

@@ -96,6 +96,11 @@ class Weight:
 
         **Raises:** `InputError` where x is not finite, was changed in place, or where the past was not kept.
         """
+        if self.known.drawn and self.real is None:
+            self.draw()  # a twin was
+        if self.real is not None:
+            values = self.real.detach()
+            return values[x.rows] if isinstance(x, Units) else x @ (values if side == "left" else values.T)
         before, after = self.entries.rows, self.entries.columns
         if side == "right":
             before, after = after, before
@@ -213,7 +218,14 @@ class Weight:
             self.draw()
 
     def draw(self) -> Tensor:
-        """Draw the whole matrix, for good, and return it."""
+        """Draw the whole matrix, for good, and return it.
+
+        **Raises:** `InputError` where it was trained, which can be where only a twin is untrained.
+        """
+        if self.trained:
+            raise InputError(
+                f"{self.name}: a copy of it was drawn for real after it was trained, which is not supported"
+            )
         values = self.known.draw_whole() * self.entries.std
         for axis, factors in enumerate((self.entries.rows, self.entries.columns)):
             if factors is not None:
