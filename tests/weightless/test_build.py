@@ -1,5 +1,6 @@
 """A weightless model is determined by its factory and seed alone, and is one network in all its passes."""
 
+import copy
 import json
 import time
 from collections.abc import Iterator
@@ -371,6 +372,66 @@ def test_a_table_used_as_rows_and_as_data_is_one_table() -> None:
         expected.square().sum().backward()
         torch.testing.assert_close(out, expected)
         assert norms["weight"] == pytest.approx(float(real.weight.grad.norm()), rel=1e-9)
+
+
+NOISE = torch.randn(100, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+COPIES: dict[str, tuple[tuple[int, ...], Any]] = {
+    "few vectors, then many": ((40, 60), lambda a, b, x: x @ a + ((x.repeat(50, 1) + NOISE) @ b)[:2]),
+    "many vectors, then few": ((40, 60), lambda a, b, x: ((x.repeat(50, 1) + NOISE) @ a)[:2] + x @ b),
+    "many vectors, then rows": ((40, 60), lambda a, b, x: (x.repeat(50, 1) + NOISE) @ a + b[torch.tensor([3, 5])][:1]),
+    "data, then rows": ((40, 60), lambda a, b, x: (x.T[:, :1] * a) + b[torch.tensor([3, 5])][:1]),
+    "rows, then data": ((40, 60), lambda a, b, x: a[torch.tensor([3, 5])][:1] + (x.T[:, :1] * b)),
+    "data of three axes": ((1, 40, 60), lambda a, b, x: a + x[0, 0] * b),
+    "stacks": ((3, 40, 60), lambda a, b, x: x @ a[1] + x @ b[1] - x @ b[2]),
+}
+
+
+class Copies(nn.Module):
+    """Two parameters that start with the same values."""
+
+    def __init__(self, shape: tuple[int, ...], function: Any) -> None:
+        super().__init__()
+        self.first = nn.Parameter(torch.randn(shape) * 0.3)
+        self.second = copy.deepcopy(self.first)
+        self.function = function
+
+    def forward(self, x: Any) -> Any:
+        return self.function(self.first, self.second, x)
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_copies_are_equal_whatever_is_done_with_each(name: str) -> None:
+    shape, function = COPIES[name]
+    factory = partial(Copies, shape, function)
+    model, x = build(factory), torch.ones(2, 40, dtype=torch.float64)
+    out = model(x)
+    real: Any = twin(model, factory)
+    out.square().sum().backward()
+    norms = st.weightless.gradient_norms(model)
+    torch.testing.assert_close(real.first, real.second, rtol=0, atol=1e-12)
+    expected = real(x)
+    expected.square().sum().backward()
+    torch.testing.assert_close(out, expected, rtol=1e-9, atol=1e-9)
+    for parameter in ("first", "second"):
+        assert norms[parameter] == pytest.approx(getattr(real, parameter).grad.norm().item(), rel=1e-9)
+
+
+def test_a_trained_copy_is_not_drawn_again() -> None:
+    """A table that was trained by rows keeps its training where its copy is then drawn whole."""
+    used = {"data": False}
+
+    def function(first: Any, second: Any, *_: Any) -> Any:
+        rows = first[torch.tensor([3, 5])]
+        return rows + (second * 1.0).sum() if used["data"] else rows
+
+    model = build(partial(Copies, (40, 60), function))
+    optimiser = st.weightless.SGD(model, 0.1)
+    model(X).square().sum().backward()
+    optimiser.step()
+    used["data"] = True
+    model(X)  # draws the copy
+    with pytest.raises(InputError, match="first: a copy of it was drawn for real after it was trained"):
+        model(X)
 
 
 def test_a_stack_used_as_data_and_as_matrices_is_one_stack() -> None:

@@ -1,5 +1,6 @@
 """Gradient descent of a weightless model is that of PyTorch from the matrices that it turns out to have had."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -90,6 +91,18 @@ def orthogonal() -> Any:
     return layer
 
 
+def copies(model: Any, step: int) -> Any:
+    x = functional.embedding(tokens(step, 2), model.tables[0].weight) + model.tables[1](tokens(step + 1, 2))
+    return model.layers(x).square().mean()
+
+
+def copied_layers(width: int = 40) -> Any:
+    """Layers and tables that start with the same values, and are trained apart."""
+    layer, table = normal(nn.Linear(width, width)), nn.Embedding(60, width)
+    layers = nn.Sequential(layer, nn.Tanh(), copy.deepcopy(layer), nn.Tanh(), copy.deepcopy(layer))
+    return Model(copies, layers=layers, tables=nn.ModuleList([table, copy.deepcopy(table)]))
+
+
 MODELS: dict[str, Factory] = {
     "linear": lambda: Model(lambda m, step: (batch(step, 2, 40) @ m.w).cos().mean(), w=(40, 60)),
     "transposed": lambda: Model(lambda m, step: functional.linear(batch(step, 2, 60), m.w).cos().mean(), w=(40, 60)),
@@ -104,6 +117,7 @@ MODELS: dict[str, Factory] = {
     "recurrent": lambda: Model(recurrent, w=(50, 50)),
     "not in every step": lambda: Model(sometimes, first=(40, 60), second=(60, 50)),
     "zeros": low_rank,
+    "copies": copied_layers,
     "orthogonal": lambda: Model(
         lambda m, step: m.net(batch(step, 2, 40)).tanh().square().mean(),
         net=orthogonal(),

@@ -48,7 +48,7 @@ def initial(weight: Weight) -> torch.Tensor:
     """Return the matrix as it was at initialisation."""
     entries, dtype = weight.entries, weight.ledger.dtype
     if weight.real is not None:
-        return Weight(weight.name, weight.shape, entries, weight.ledger).draw().detach()
+        return Weight(weight.name, weight.shape, entries, weight.ledger, weight).draw().detach()
     if entries.std == 0:
         return torch.zeros(weight.shape, dtype=dtype)
     out = weight.known.product("left", torch.eye(weight.shape[0], dtype=dtype)) * entries.std
