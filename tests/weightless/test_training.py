@@ -96,6 +96,12 @@ def copies(model: Any, step: int) -> Any:
     return model.layers(x).square().mean()
 
 
+def positions(model: Any, step: int) -> Any:
+    """Positions as data, those of one and of two axes."""
+    x = batch(step, 1, 3, 40) + model.places[:, :3] + model.table[1:7:2]
+    return (x.tanh() @ model.w).square().mean()
+
+
 def copied_layers(width: int = 40) -> Any:
     """Layers and tables that start with the same values, and are trained apart."""
     layer, table = normal(nn.Linear(width, width)), nn.Embedding(60, width)
@@ -118,6 +124,7 @@ MODELS: dict[str, Factory] = {
     "not in every step": lambda: Model(sometimes, first=(40, 60), second=(60, 50)),
     "zeros": low_rank,
     "copies": copied_layers,
+    "positions": lambda: Model(positions, places=(1, 5, 40), table=(60, 40), w=(40, 60)),
     "orthogonal": lambda: Model(
         lambda m, step: m.net(batch(step, 2, 40)).tanh().square().mean(),
         net=orthogonal(),

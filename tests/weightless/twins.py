@@ -9,6 +9,7 @@ from torch import nn
 
 import shaped_transformer as st
 from shaped_transformer.weightless.parameter import WeightlessTensor
+from shaped_transformer.weightless.source import Source
 from shaped_transformer.weightless.weight import Weight
 
 Factory = Callable[[], nn.Module]
@@ -60,7 +61,9 @@ def initial(weight: Weight) -> torch.Tensor:
 def values(parameter: Any, of: Callable[[Weight], torch.Tensor] = now) -> torch.Tensor:
     """Return what a weightless parameter is, or was."""
     source = parameter.source
-    if source.data is not None:
+    if source.data is not None and of is initial and len(source.shape) > 2:
+        return Source(source.name, source.shape, source.law, source.ledger).values().detach()
+    if source.data is not None and of is now:
         return source.data.detach().clone()
     if source.split == 0:
         return torch.stack([of(weight) for weight in source.all_parts()])

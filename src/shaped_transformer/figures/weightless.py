@@ -1,7 +1,7 @@
 """Weightless models: the distributions of real ones, at a small part of their time and memory.
 
-Small Llama models are drawn with real weights and without; loss, a correlation of tokens and norms of gradients must have
-the same distribution. Then one forward and backward pass of large configurations is timed, each in its own process.
+Small Llama models are drawn with real weights and without; loss, a correlation of tokens and norms of gradients must
+have the same distribution. Then one forward and backward pass of large configurations is timed, each in its own process.
 """
 
 from collections.abc import Sequence
@@ -198,7 +198,7 @@ def plot(data: "xarray.Dataset") -> "Figure":
     for size, at, height in zip(data["size"].to_numpy(), parameters, data["weightless seconds"].values, strict=True):
         time.annotate(str(size), (at, height), (0, -14), textcoords="offset points", ha="center", fontsize=8)
     time.margins(0.12, 0.2)
-    memory.plot(parameters, 4e-9 * parameters, ":", color=COLOURS["network"], label="the weights alone, float32")
+    memory.plot(parameters, 4 * parameters / 2**30, ":", color=COLOURS["network"], label="the weights alone, float32")
     memory.set_xlabel("parameters")
     for panel in (time, memory):
         add_legend(panel)

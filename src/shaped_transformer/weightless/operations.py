@@ -108,8 +108,8 @@ def product(x: Tensor, w: WeightlessTensor, weight: Weight, side: Side) -> Tenso
     needed = len(x) * (sum(weight.shape) * x.itemsize + 3 * 8 * len(x))  # vectors, images, Gram matrix and factor
     if needed > weight.ledger.limit:
         raise InputError(
-            f"{weight.name} meets {len(x):,} vectors in one pass, which needs {needed / 1e9:.3g} GB, more than the limit "
-            f"of {weight.ledger.limit / 1e9:.3g} GB: give fewer tokens, or a larger memory="
+            f"{weight.name} meets {len(x):,} vectors in one pass, which needs {needed / 1e9:.3g} GB, more than the "
+            f"limit of {weight.ledger.limit / 1e9:.3g} GB: give fewer tokens, or a larger memory="
         )
     if not torch.is_grad_enabled():
         x = x.clone()  # outside of autograd nothing forbids the model to change x in place afterwards

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..checks import check_number
 from ..errors import InputError
 from .network import network_of
+from .source import Source
 from .weight import Pair, Weight
 
 
@@ -50,7 +51,7 @@ class SGD(torch.optim.SGD):
             )
         network.ledger.history = True
         self._network, self._generation = network, network.generation
-        self._buffers: WeakKeyDictionary[Weight, Any] = WeakKeyDictionary()
+        self._buffers: WeakKeyDictionary[Weight | Source, Any] = WeakKeyDictionary()
         real = [one for name, one in model.named_parameters() if name not in network.sources and one.requires_grad]
         super().__init__(real or [torch.zeros(0)], lr=lr, momentum=momentum, weight_decay=weight_decay)
 
@@ -83,7 +84,7 @@ class SGD(torch.optim.SGD):
                     else:
                         self._step_unseen(weight)
             elif source.data is not None and source.data.grad is not None and not source.parts():
-                raise InputError(f"{source.name} is used as data, which the optimiser cannot change yet")
+                self._step_real(source, source.data)
         return loss
 
     def _step_unseen(self, weight: Weight) -> None:
@@ -102,8 +103,8 @@ class SGD(torch.optim.SGD):
         weight.initial -= lr * initial
         weight.terms = _sum(weight.terms, 1.0, terms, -lr)
 
-    def _step_real(self, weight: Weight, values: Tensor) -> None:
-        """Make the step of a matrix that was drawn whole."""
+    def _step_real(self, weight: Weight | Source, values: Tensor) -> None:
+        """Make the step of a matrix that was drawn whole, or of a parameter that is used as data."""
         lr, momentum, decay = self._settings()
         change = decay * values if values.grad is None else values.grad + decay * values
         if momentum:
