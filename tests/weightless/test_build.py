@@ -1,11 +1,7 @@
 """A weightless model is determined by its factory and seed alone, and is one network in all its passes."""
 
-import copy
-import json
 import time
 from collections.abc import Iterator
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +9,6 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from torch import nn
-from torch.nn import functional
 from twins import Parametrised, build, twin
 
 import shaped_transformer as st
@@ -126,21 +121,6 @@ def test_types_agree_in_what_they_draw_of_small_parameters() -> None:
     single, double = weightless(), weightless(dtype=torch.float64)
     assert single.first.bias.shape == double.first.bias.shape
     assert single.norm.weight.tolist() == double.norm.weight.tolist() == [1.0] * 80
-
-
-def test_tied_weights_stay_one_parameter() -> None:
-    def factory() -> Any:
-        model = nn.ModuleDict({"table": nn.Embedding(70, 60), "head": nn.Linear(60, 70, bias=False)})
-        model["head"].weight = model["table"].weight
-        return model
-
-    model = build(factory)
-    assert model["head"].weight is model["table"].weight
-    assert len(list(model.parameters())) == 1
-    rows = model["table"](torch.tensor([3, 5])).detach()
-    table = torch.eye(70, dtype=torch.float64) @ model["head"].weight
-    torch.testing.assert_close(table[[3, 5]], rows)
-    torch.testing.assert_close(model["head"](rows), rows @ table.T)
 
 
 def test_forward_passes_with_other_inputs_are_one_network() -> None:
@@ -333,174 +313,6 @@ def test_memory_limits_what_is_drawn() -> None:
     data = st.weightless.build(lambda: Parametrised((1, 300, 400), lambda w, x: x + w), memory=1e-5)
     with pytest.raises(InputError, match="does not fit into the memory limit: give a larger memory="):
         data(torch.zeros(300, 400))
-
-
-def test_positions_used_as_data_are_drawn_and_have_a_gradient() -> None:
-    def factory() -> Any:
-        return Parametrised((1, 30, 40), lambda w, x: x * w[:, 3:13])
-
-    model, x = build(factory), torch.ones(2, 10, 40, dtype=torch.float64)
-    out = model(x)
-    assert out.std().item() == pytest.approx(0.3, rel=0.2)
-    torch.testing.assert_close(out, twin(model, factory)(x))
-    out.sum().backward()
-    assert st.weightless.gradient_norms(model)["weight"] == pytest.approx((400 * 4) ** 0.5)
-    assert st.weightless.laws(model)[0].treatment == "drawn"
-    st.weightless.redraw(model, 1)
-    assert not torch.allclose(model(x), out)
-    assert st.weightless.gradient_norms(model) == {}
-
-
-def test_a_table_used_as_rows_and_as_data_is_one_table() -> None:
-    ids = torch.tensor([[3, 5]])
-
-    def rows_first(w: Any, x: Any) -> Any:
-        return functional.embedding(ids, w) * x + (w * x).sum()
-
-    def data_first(w: Any, x: Any) -> Any:
-        return (w * x).sum() + functional.embedding(ids, w) * x + x @ w.T[:, :1]
-
-    x = torch.linspace(0, 1, 60, dtype=torch.float64)
-    for function in (rows_first, data_first):
-        factory = partial(Parametrised, (40, 60), function)
-        model = build(factory)
-        out = model(x)
-        out.square().sum().backward()
-        norms = st.weightless.gradient_norms(model)
-        real: Any = twin(model, factory)
-        expected = real(x)
-        expected.square().sum().backward()
-        torch.testing.assert_close(out, expected)
-        assert norms["weight"] == pytest.approx(float(real.weight.grad.norm()), rel=1e-9)
-
-
-NOISE = torch.randn(100, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
-COPIES: dict[str, tuple[tuple[int, ...], Any]] = {
-    "few vectors, then many": ((40, 60), lambda a, b, x: x @ a + ((x.repeat(50, 1) + NOISE) @ b)[:2]),
-    "many vectors, then few": ((40, 60), lambda a, b, x: ((x.repeat(50, 1) + NOISE) @ a)[:2] + x @ b),
-    "many vectors, then rows": ((40, 60), lambda a, b, x: (x.repeat(50, 1) + NOISE) @ a + b[torch.tensor([3, 5])][:1]),
-    "data, then rows": ((40, 60), lambda a, b, x: (x.T[:, :1] * a) + b[torch.tensor([3, 5])][:1]),
-    "rows, then data": ((40, 60), lambda a, b, x: a[torch.tensor([3, 5])][:1] + (x.T[:, :1] * b)),
-    "data of three axes": ((1, 40, 60), lambda a, b, x: a + x[0, 0] * b),
-    "stacks": ((3, 40, 60), lambda a, b, x: x @ a[1] + x @ b[1] - x @ b[2]),
-}
-
-
-class Copies(nn.Module):
-    """Two parameters that start with the same values."""
-
-    def __init__(self, shape: tuple[int, ...], function: Any) -> None:
-        super().__init__()
-        self.first = nn.Parameter(torch.randn(shape) * 0.3)
-        self.second = copy.deepcopy(self.first)
-        self.function = function
-
-    def forward(self, x: Any) -> Any:
-        return self.function(self.first, self.second, x)
-
-
-@pytest.mark.parametrize("name", COPIES)
-def test_copies_are_equal_whatever_is_done_with_each(name: str) -> None:
-    shape, function = COPIES[name]
-    factory = partial(Copies, shape, function)
-    model, x = build(factory), torch.ones(2, 40, dtype=torch.float64)
-    out = model(x)
-    real: Any = twin(model, factory)
-    out.square().sum().backward()
-    norms = st.weightless.gradient_norms(model)
-    torch.testing.assert_close(real.first, real.second, rtol=0, atol=1e-12)
-    expected = real(x)
-    expected.square().sum().backward()
-    torch.testing.assert_close(out, expected, rtol=1e-9, atol=1e-9)
-    for parameter in ("first", "second"):
-        assert norms[parameter] == pytest.approx(getattr(real, parameter).grad.norm().item(), rel=1e-9)
-
-
-def test_a_trained_copy_is_not_drawn_again() -> None:
-    """A table that was trained by rows keeps its training where its copy is then drawn whole."""
-    used = {"data": False}
-
-    def function(first: Any, second: Any, *_: Any) -> Any:
-        rows = first[torch.tensor([3, 5])]
-        return rows + (second * 1.0).sum() if used["data"] else rows
-
-    model = build(partial(Copies, (40, 60), function))
-    optimiser = st.weightless.SGD(model, 0.1)
-    model(X).square().sum().backward()
-    optimiser.step()
-    used["data"] = True
-    model(X)  # draws the copy
-    with pytest.raises(InputError, match="first: a copy of it was drawn for real after it was trained"):
-        model(X)
-
-
-def test_a_stack_used_as_data_and_as_matrices_is_one_stack() -> None:
-    def factory() -> Any:
-        return Parametrised((3, 40, 60), lambda w, x: (w * 2).sum() + x @ w[1])
-
-    model, x = build(factory), torch.ones(2, 40, dtype=torch.float64)
-    with pytest.raises(InputError, match="weight: the model uses its values as data and multiplies with it"):
-        model(x)
-
-
-def config() -> Any:
-    transformers = pytest.importorskip("transformers")
-    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 40}
-    return transformers.LlamaConfig(vocab_size=50, **sizes)
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_a_configuration_as_object_folder_or_file(tmp_path: Path) -> None:
-    ids = torch.arange(5)[None]
-    expected = st.weightless.from_config(config(), 3)(ids).logits
-    config().save_pretrained(tmp_path)
-    for path in (tmp_path, str(tmp_path), tmp_path / "config.json"):
-        assert torch.equal(st.weightless.from_config(path, 3)(ids).logits, expected)
-    (tmp_path / "other.json").write_text(json.dumps({"model_type": "nothing"}))
-    for wrong in (tmp_path / "other.json", tmp_path / "missing", tmp_path / "config.txt"):
-        with pytest.raises(InputError, match="no configuration can be read from"):
-            st.weightless.from_config(wrong)
-    for other in (None, {"model_type": "gpt2"}, type(config())):
-        with pytest.raises(InputError, match="config must be a Hugging Face configuration or a path to one"):
-            st.weightless.from_config(other)
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_the_configuration_is_not_changed_and_its_type_is_not_used() -> None:
-    own = config()
-    own.dtype = torch.bfloat16
-    before = own.to_dict()
-    model = st.weightless.from_config(own, dtype=torch.float64)
-    assert own.to_dict() == before
-    assert model.training
-    assert {p.dtype for p in model.parameters()} == {torch.float64}
-    assert torch.get_default_dtype() == torch.float32
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_the_class_of_a_configuration() -> None:
-    import transformers
-
-    model = st.weightless.from_config(config(), cls=transformers.LlamaForSequenceClassification)
-    assert type(model).__name__ == "LlamaForSequenceClassification"
-    assert type(st.weightless.from_config(config(), cls=transformers.AutoModel)).__name__ == "LlamaModel"
-    for wrong, message in (
-        (transformers.BertForMaskedLM, r"BertForMaskedLM takes a BertConfig \(got a LlamaConfig\)"),
-        (transformers.AutoModelForMaskedLM, "AutoModelForMaskedLM has no model for a LlamaConfig: give another class"),
-        ("LlamaForCausalLM", "cls must be a class of models of Hugging Face"),
-        (nn.Linear, "cls must be a class of models of Hugging Face"),
-    ):
-        with pytest.raises(InputError, match=message):
-            st.weightless.from_config(config(), cls=wrong)
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_generation_is_that_of_one_network() -> None:
-    model = st.weightless.from_config(config()).eval()
-    ids = torch.tensor([[3, 4, 5]])
-    out = model.generate(ids, max_new_tokens=4, do_sample=False, pad_token_id=0)
-    for length in range(3, out.shape[1]):
-        assert int(model(out[:, :length]).logits[0, -1].argmax()) == int(out[0, length])
 
 
 def test_a_large_model_takes_seconds() -> None:
