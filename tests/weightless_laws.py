@@ -17,7 +17,7 @@ import shaped_transformer as st
 from shaped_transformer.numerics.arrays import Floats
 
 SAMPLES = 800
-WRONG_SAMPLES = 150
+WRONG_SAMPLES = 100
 """So few draws of a wrong law are enough to notice it."""
 
 LARGE = 1000

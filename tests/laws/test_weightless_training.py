@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from torch import nn
-from weightless_families import GPT2
+from weightless_families import FAMILIES, GPT2
 from weightless_laws import (
     Samples,
     Source,
@@ -26,8 +26,8 @@ from weightless_laws import (
 
 import shaped_transformer as st
 
-SAMPLES, WRONG_SAMPLES = 400, 150
-REAL_SAMPLES = 1600
+SAMPLES, WRONG_SAMPLES = 320, 120
+REAL_SAMPLES = 2000
 """Real networks of this size are faster, and more of them on one side do as well as more on both."""
 
 INPUTS = torch.randn(3, 64, generator=torch.Generator().manual_seed(3))
@@ -79,6 +79,14 @@ TRAININGS: dict[str, Training] = {
     "plain": Training(*RESIDUAL, lr=0.008),
     "momentum, decay": Training(*RESIDUAL, lr=0.003, momentum=0.9, weight_decay=0.5),
     "clipped": Training(*RESIDUAL, lr=0.05, clip=1.0),
+    "orthogonal": Training(
+        FAMILIES["orthogonal"].source,
+        lambda model: FAMILIES["orthogonal"].losses(model)[0],
+        (1, 3, 6),
+        lr=0.3,
+        momentum=0.5,
+        weight_decay=0.1,
+    ),
     "GPT-2": Training(
         GPT2.source, lambda model: GPT2.losses(model)[0], (1, 3), lr=0.03, momentum=0.9, weight_decay=0.1, clip=5
     ),
