@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from shaped_transformer.weightless.law import Law
-from shaped_transformer.weightless.recording import Recording, record
+from shaped_transformer.weightless.recording.law import Law
+from shaped_transformer.weightless.recording.record import Recording, record
 
 Factory = Callable[[], Any]
 

@@ -13,7 +13,7 @@ from twins import Parametrised, build, twin
 
 import shaped_transformer as st
 from shaped_transformer import InputError
-from shaped_transformer.weightless import ledger
+from shaped_transformer.weightless.matrices import ledger
 
 X = torch.randn(3, 60, generator=torch.Generator().manual_seed(0))
 

@@ -12,10 +12,10 @@ torch = pytest.importorskip("torch")
 from assertions import FALSE_ALARM
 
 from shaped_transformer import InputError
-from shaped_transformer.weightless import matrix, once
-from shaped_transformer.weightless.factor import factorise, tolerance
-from shaped_transformer.weightless.matrix import Matrix, query_gaussian, query_haar, unknown
-from shaped_transformer.weightless.streams import Side, Stream
+from shaped_transformer.weightless.matrices import matrix, once
+from shaped_transformer.weightless.matrices.factor import factorise, tolerance
+from shaped_transformer.weightless.matrices.matrix import Matrix, query_gaussian, query_haar, unknown
+from shaped_transformer.weightless.matrices.streams import Side, Stream
 
 Query = Callable[..., tuple[Any, Matrix]]
 ROUNDING = {torch.float32: 1e-6, torch.float64: 1e-13}

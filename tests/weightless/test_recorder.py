@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries use deprecate
 from records import Factory, One, draw, laws, recorded, sources
 
 import shaped_transformer as st
-from shaped_transformer.weightless.recording import Recording
+from shaped_transformer.weightless.recording.record import Recording
 
 init = torch.nn.init
 

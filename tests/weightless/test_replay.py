@@ -14,7 +14,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries use deprecate
 from assertions import FALSE_ALARM
 from records import Factory, draw, filled, recorded, sources
 
-from shaped_transformer.weightless.recording import draw_jointly
+from shaped_transformer.weightless.recording.record import draw_jointly
 
 init = torch.nn.init
 

@@ -12,8 +12,8 @@ torch = pytest.importorskip("torch")
 
 from assertions import FALSE_ALARM, z_limit
 
-from shaped_transformer.weightless import streams
-from shaped_transformer.weightless.streams import CHUNK, PANEL, PURPOSES, Stream
+from shaped_transformer.weightless.matrices import streams
+from shaped_transformer.weightless.matrices.streams import CHUNK, PANEL, PURPOSES, Stream
 
 
 def stream(seed: int = 0, name: str = "layer.weight", dtype: Any = torch.float64) -> Stream:

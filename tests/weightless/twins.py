@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 import shaped_transformer as st
-from shaped_transformer.weightless.parameter import WeightlessTensor
-from shaped_transformer.weightless.source import Source
-from shaped_transformer.weightless.weight import Weight
+from shaped_transformer.weightless.matrices.weight import Weight
+from shaped_transformer.weightless.parameters.source import Source
+from shaped_transformer.weightless.parameters.tensor import WeightlessTensor
 
 Factory = Callable[[], nn.Module]
 

@@ -11,8 +11,7 @@ from torch import nn
 
 from ..checks import check_number, check_seed
 from ..errors import InputError, MissingExtra
-from . import attention, convolution  # noqa: F401 - they register what they serve
-from .ledger import Ledger, machine_memory
+from .matrices.ledger import Ledger, machine_memory
 from .network import ATTRIBUTE, Network, network_of
 from .recording import record
 

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from ..checks import check_seed
 from ..errors import InputError, counted
-from .law import Law
-from .ledger import Ledger
-from .parameter import View, WeightlessTensor
-from .recording import Recording, draw_jointly
-from .sharing import groups, twins
-from .source import Source
+from .matrices.ledger import Ledger
+from .parameters.source import Source
+from .parameters.tensor import View, WeightlessTensor
+from .recording.law import Law
+from .recording.record import Recording, draw_jointly
+from .recording.sharing import groups, twins
 
 SMALL = 2**16
 """Most entries of a matrix that is drawn for real because its distribution has no weightless form."""

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from ..checks import check_number
 from ..errors import InputError
+from .matrices.weight import Pair, Weight
 from .network import network_of
-from .source import Source
-from .weight import Pair, Weight
+from .parameters.source import Source
 
 
 class SGD(torch.optim.SGD):

@@ -11,7 +11,7 @@ from scipy.linalg.lapack import dpstrf
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
-from ..errors import InputError
+from ...errors import InputError
 
 LARGE = 0.1
 """Sine of the angle between a vector and the span of others above which a Gram matrix in float32 is precise enough."""

@@ -7,9 +7,9 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ...errors import InputError
+from ..matrices.weight import Weight
 from .source import Source
-from .weight import Weight
 
 Span = tuple[int, int]
 """First row, or column, and the one after the last."""
@@ -39,7 +39,7 @@ class View:
 class WeightlessTensor(torch.Tensor):
     """A parameter without values, or a view of one.
 
-    PyTorch asks `__torch_function__` what each function does with it; the table is `operations.SERVED`. Functions that
+    PyTorch asks `__torch_function__` what each function does with it; the table is `registry.SERVED`. Functions that
     only ask for the shape and the like work as usual, and all others raise.
     """
 
@@ -61,7 +61,7 @@ class WeightlessTensor(torch.Tensor):
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Serve a function of PyTorch, or refuse it."""
-        from .operations import serve
+        from .registry import serve
 
         return serve(func, args, kwargs or {})
 

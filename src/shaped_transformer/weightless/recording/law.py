@@ -17,7 +17,7 @@ class Law:
     """Distribution of a parameter's entries at initialisation: scales[0] × scales[1] × … × base.
 
     ```python
-    from shaped_transformer.weightless.law import Law
+    from shaped_transformer.weightless.recording.law import Law
     print(Law("normal", 0.02))  # N(0, 0.02²)
     ```
 

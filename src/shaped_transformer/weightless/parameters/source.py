@@ -5,10 +5,10 @@ import math
 import torch
 from torch import Tensor
 
-from ..errors import InputError
-from .law import Law
-from .ledger import Ledger
-from .weight import Entries, Weight
+from ...errors import InputError
+from ..matrices.ledger import Ledger
+from ..matrices.weight import Entries, Weight
+from ..recording.law import Law
 
 DATA_ENTRIES = 2**22
 """Most entries of a parameter that is drawn for real because the model uses its values as data, such as positions."""

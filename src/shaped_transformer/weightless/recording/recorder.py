@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..errors import InputError
+from ...errors import InputError
 from .events import WRITTEN, Given, Reference, Region, State, Tracked, leaves, transform
 from .replay import NO_CONTENT, moments
 

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import InputError
-from .streams import Side
-from .vectors import Units
-from .weight import Pair, Weight
+from ...errors import InputError
+from ..matrices.streams import Side
+from ..matrices.vectors import Units
+from ..matrices.weight import Pair, Weight
 
 
 class Product(torch.autograd.Function):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ...errors import InputError
 from .factor import NotFiniteError
 from .knowledge import CHANGED, NOT_KEPT, Knowledge
 from .ledger import Ledger

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ...errors import InputError
 from .events import Reference, Region, sources
 from .interpretation import law_of
 from .law import NEVER, Law
@@ -22,7 +22,7 @@ class Recording:
 
     ```python
     import torch
-    from shaped_transformer.weightless.recording import record
+    from shaped_transformer.weightless.recording.record import record
 
     model, recordings = record(lambda: torch.nn.Linear(8192, 8192), torch.float32)
     print(recordings["weight"].law(model.weight.shape))  # uniform on [-0.011, 0.011]

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .operations import served
-from .parameter import refuse
+from .registry import served
+from .tensor import refuse
 
 
 @served(functional.multi_head_attention_forward)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ..errors import InputError
+from ...errors import InputError
 from . import matrix
 from .ledger import Ledger, Met
 from .once import first_images, second_images

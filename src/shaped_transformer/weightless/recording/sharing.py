@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from ..errors import InputError
+from ...errors import InputError
 from .events import Reference, Region, State
-from .recording import Recording
+from .record import Recording
 
 COPIES = frozenset({"clone", "_to_copy", "copy_", "lift_fresh_copy", "detach", "alias"})
 """Operations that copy values."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ...errors import InputError
 from .events import WRITTEN, Given, Reference, State, reachable, transform
 
 Draw = Callable[[tuple[int, ...]], Tensor]
