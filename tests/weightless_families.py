@@ -208,9 +208,9 @@ FAMILIES: dict[str, Family] = {
         ("blocks.0.attention.branch.key.weight", "blocks.0.mlp.branch.input.weight"),
     ),
     "definition": Family(
-        module(lambda: st.nn.from_architecture(st.pre_norm_transformer(64, 3, heads=2))),
+        module(lambda: st.nn.from_architecture(st.pre_norm_transformer(64, 2, heads=2))),
         square,
-        "2",
+        "1",
         "0",
         ("0.0.branch.value.weight", "1.1.branch.output.weight"),
     ),

@@ -30,7 +30,7 @@ from weightless_laws import (
 
 import shaped_transformer as st
 
-SAMPLES = 500
+SAMPLES = 400
 OTHER_IDS = torch.tensor([[42, 17, 5, 9, 250, 5]])
 
 

@@ -26,8 +26,8 @@ from weightless_laws import (
 
 import shaped_transformer as st
 
-SAMPLES, WRONG_SAMPLES = 320, 120
-REAL_SAMPLES = 2000
+SAMPLES, WRONG_SAMPLES = 250, 120
+REAL_SAMPLES = 1200
 """Real networks of this size are faster, and more of them on one side do as well as more on both."""
 
 INPUTS = torch.randn(3, 64, generator=torch.Generator().manual_seed(3))
