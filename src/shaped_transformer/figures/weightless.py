@@ -1,7 +1,7 @@
 """Weightless models: the distributions of real ones, at a small part of their time and memory.
 
 Small Llama models are drawn with real weights and without; loss, a correlation of tokens and norms of gradients must
-have the same distribution. Then one pass of large configurations is timed, forward and backward, each in its own process.
+have the same distribution. Then one pass of large configurations, forward and backward, is timed in its own process.
 """
 
 from collections.abc import Sequence

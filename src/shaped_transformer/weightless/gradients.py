@@ -1,7 +1,6 @@
 """Norms of gradients that are never formed, and clipping by their global norm."""
 
 import math
-from typing import Any
 
 import torch
 from torch import nn
@@ -77,6 +76,3 @@ def clip_grad_norm_(model: nn.Module, max_norm: float) -> float:
         if name not in network.sources and parameter.grad is not None:
             parameter.grad.mul_(factor)
     return total
-
-
-__all__: list[Any] = ["GradientNorms", "clip_grad_norm_", "gradient_norms"]

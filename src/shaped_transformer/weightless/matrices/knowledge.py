@@ -69,17 +69,6 @@ class Knowledge:
         """Whether all that it has met is in a history."""
         return self._history is not None
 
-    @property
-    def directions(self) -> tuple[int, int]:
-        """Numbers of vectors that it has met from the left and from the right, those of a history orthonormal."""
-        if self._history is not None:
-            left, right = self._history.left.directions.shape[0], self._history.right.directions.shape[0]
-            return (left, left) if self.orthogonal else (left, right)
-        first = 0 if self._first is None else len(self._first[1].vectors)
-        second = 0 if self._second is None else len(self._second.vectors)
-        rows = 0 if self._rows is None else len(self._rows)
-        return (first, second) if self._first is not None and self._first[0] == "left" else (rows + second, first)
-
     def look_up(self, units: Units) -> Tensor:
         """Return rows of the matrix, (m, b)."""
         if self._history is not None or self._first is not None or self.orthogonal:
