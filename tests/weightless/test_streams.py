@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 from assertions import FALSE_ALARM, z_limit
 
 from shaped_transformer.weightless.matrices import streams
-from shaped_transformer.weightless.matrices.streams import CHUNK, PANEL, PURPOSES, Stream
+from shaped_transformer.weightless.matrices.streams import LEAST_WIDTH, PANEL, PURPOSES, Stream
 
 
 def stream(seed: int = 0, name: str = "layer.weight", dtype: Any = torch.float64) -> Stream:
@@ -46,7 +46,7 @@ def threads() -> Iterator[None]:
 
 @pytest.mark.usefixtures("source", "threads")
 def test_an_address_gives_the_same_normals_whatever_came_before() -> None:
-    shape = (3 * CHUNK // 100 + 7, 100)
+    shape = (3 * PANEL // 100 + 7, 100)
     expected = stream().normals(shape, "left", 3)
     for count in (1, 2, 4):
         torch.set_num_threads(count)
@@ -104,7 +104,7 @@ def test_other_seeds_names_purposes_and_numbers_are_independent() -> None:
 
 @pytest.mark.usefixtures("source")
 def test_chunks_of_one_draw_are_independent() -> None:
-    values = stream().normals((4 * CHUNK,), "whole").view(4, -1)
+    values = stream().normals((4 * 2**17,), "whole").view(4, -1)
     limit = z_limit(6)
     for number in range(4):
         assert all(abs(correlation(values[number], values[other])) < limit for other in range(number))
@@ -125,13 +125,13 @@ def test_many_streams_have_different_numbers() -> None:
 
 @pytest.mark.parametrize("rows", [1, 7, PANEL // 100])
 def test_panels_are_a_matrix_of_bounded_size(rows: int) -> None:
-    columns = 250
+    columns = 2500
     parts = list(stream(dtype=torch.float32).panels(rows, columns, "left", 0))
     assert parts[0][0].start == 0
     assert all(first.stop == second.start for (first, _), (second, _) in pairwise(parts))
     assert parts[-1][0].stop == columns
     assert all(normals.shape == (rows, part.stop - part.start) for part, normals in parts)
-    assert all(normals.numel() <= PANEL for _, normals in parts)
+    assert all(normals.numel() <= max(PANEL, rows * LEAST_WIDTH) for _, normals in parts)
     again = torch.cat([normals for _, normals in stream(dtype=torch.float32).panels(rows, columns, "left", 0)], 1)
     assert torch.equal(again, torch.cat([normals for _, normals in parts], 1))
     assert p_value(again[:, :50]) > FALSE_ALARM

@@ -75,8 +75,8 @@ def factorise(x: Tensor, least: float, lengths: Tensor | None = None) -> Factor:
     """
     products = (x @ x.T).double() if x.dtype == torch.float32 else None
     own = torch.linalg.vector_norm(x, dim=1) if products is None else products.diagonal().sqrt()
-    if products is not None and not bool(_usual(own).all()):
-        own = torch.linalg.vector_norm(x, dim=1, dtype=torch.float64)
+    if products is not None and not bool((usual := _usual(own)).all()):
+        own[~usual] = torch.linalg.vector_norm(x[~usual], dim=1, dtype=torch.float64)
     if not bool(own.isfinite().all()):
         raise NotFiniteError("vectors with infinite or undefined entries: the model overflows there")
     if products is not None and not bool((_usual(own) | (own == 0)).all()):

@@ -3,7 +3,6 @@
 import functools
 import hashlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,11 +19,11 @@ PURPOSES = {"left": 0, "right": 1, "row": 2, "whole": 3}
 WORDS, FIRST_WORD = 624, 3
 """Number of words of the Mersenne Twister, and the place of the first one in the state of PyTorch's generator."""
 
-CHUNK = 2**17
-"""Number of normals with a generator of their own, so that threads can draw them in any order."""
+PANEL = 2**18
+"""Number of normals in memory at a time where a product is made panel by panel; they fit into a core's cache."""
 
-PANEL = 2**19
-"""Number of normals in memory at a time where a product is made panel by panel."""
+LEAST_WIDTH = 1024
+"""Least number of columns of a panel, so that products stay efficient with many rows."""
 
 
 @dataclass(frozen=True)
@@ -58,26 +57,16 @@ class Stream:
         - `address`: numbers of the draw; other addresses give independent draws.
         """
         out = torch.empty(shape, dtype=self.dtype)
-        flat, key = out.view(-1), (PURPOSES[purpose], *address)
-        chunks = range(0, len(flat), CHUNK)
-
-        def fill(start: int) -> None:
-            words = np.random.SeedSequence(self._entropy, spawn_key=(*key, start // CHUNK))
-            fill_normals(flat[start : start + CHUNK], words)
-
-        if len(chunks) == 1 or torch.get_num_threads() == 1:
-            for start in chunks:
-                fill(start)
-        else:
-            list(_threads(torch.get_num_threads()).map(fill, chunks))
+        fill_normals(out, np.random.SeedSequence(self._entropy, spawn_key=(PURPOSES[purpose], *address)))
         return out
 
     def panels(self, rows: int, columns: int, purpose: str, *address: int) -> Iterator[tuple[slice, Tensor]]:
         """Yield a normal matrix (rows, columns) some columns at a time, each with the slice of its columns.
 
-        At most `PANEL` numbers are in memory at once, so that a matrix of any width costs no memory.
+        Few numbers are in memory at once, so that a matrix of any width costs no memory. They are drawn in one thread:
+        threads of Python would have to wait for those of PyTorch, which spin for a while after each product.
         """
-        width = max(1, PANEL // max(rows, 1))
+        width = max(LEAST_WIDTH, PANEL // max(rows, 1))
         for number, start in enumerate(range(0, columns, width)):
             stop = min(start + width, columns)
             yield slice(start, stop), self.normals((stop - start, rows), purpose, *address, number).T
@@ -117,9 +106,3 @@ def _state_is_known() -> bool:
         return False
     words = ours.view(torch.int64)[FIRST_WORD : FIRST_WORD + WORDS].numpy()
     return bool((words == np.asarray(theirs["state"]["key"])).all())
-
-
-@functools.cache
-def _threads(count: int) -> ThreadPoolExecutor:
-    """Return threads that draw normals; the draws do not depend on their number."""
-    return ThreadPoolExecutor(count, thread_name_prefix="normals")
