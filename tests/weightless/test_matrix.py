@@ -329,7 +329,7 @@ def test_tiny_and_huge_vectors_in_float32(scale: float) -> None:
         exact, ours = (factorise(one, tolerance(torch.float32)) for one in (y.double(), y * scale))
         assert ours.rank <= exact.rank
         assert ours.rank == factorise(y, tolerance(torch.float32)).rank, seed
-        rebuilt = ours.coordinates @ (ours.inverse @ (y * scale).double())
+        rebuilt = ours.coordinates.double() @ (ours.inverse.double() @ (y * scale).double())
         torch.testing.assert_close((rebuilt / scale).float(), y, rtol=1e-4, atol=1e-4 * float(y.abs().max()))
 
 

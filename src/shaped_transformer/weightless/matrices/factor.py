@@ -19,6 +19,9 @@ LARGE = 0.1
 FAR = 1e12
 """Length of vectors in float32 above which, or below the inverse of which, they are scaled before a Gram matrix."""
 
+ROWS = 256
+"""Number of rows of a Gram matrix that are computed at a time."""
+
 COLUMNS = 4096
 """Number of coordinates that are turned to float64 at a time."""
 
@@ -33,16 +36,25 @@ class Factor:
 
     **Arguments:**
 
-    - `coordinates`: (m, k), float64.
-    - `inverse`: (k, m), float64, with Q = inverse · x. Its columns of vectors that depend on the others are zero.
+    - `coordinates`: (m, k); of the precision of x where all angles are large, and else float64.
+    - `pivots`: (k,), the vectors that span the others: their coordinates are a lower triangle.
     """
 
     coordinates: Tensor
-    inverse: Tensor
+    pivots: Tensor
 
     @property
     def rank(self) -> int:
         return self.coordinates.shape[-1]
+
+    @functools.cached_property
+    def inverse(self) -> Tensor:
+        """The matrix (k, m) with Q = inverse · x. Its columns of vectors that depend on the others are zero."""
+        triangle = self.coordinates[self.pivots].double()
+        identity = torch.eye(self.rank, dtype=torch.float64)
+        out = torch.zeros(self.rank, len(self.coordinates), dtype=self.coordinates.dtype)
+        out[:, self.pivots] = torch.linalg.solve_triangular(triangle, identity, upper=False).to(out.dtype)
+        return out
 
 
 def tolerance(dtype: torch.dtype) -> float:
@@ -56,6 +68,19 @@ def gram(x: Tensor, y: Tensor) -> Tensor:
     for one, other in zip(x.split(COLUMNS, 1), y.split(COLUMNS, 1), strict=True):
         total.addmm_(one.to(torch.float64), other.to(torch.float64).T)
     return total
+
+
+def _symmetric(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return x·xᵀ, (m, m), of which little more than the lower triangle is computed."""
+    out = torch.zeros(len(x), len(x), dtype=dtype)
+    blocks = [(start, min(start + ROWS, len(x))) for start in range(0, len(x), ROWS)]
+    for part in x.split(COLUMNS, 1):
+        some = part.to(dtype)
+        for start, stop in blocks:
+            out[start:stop, :stop].addmm_(some[start:stop], some[:stop].T)
+    for start, stop in blocks:
+        out[:start, start:stop] = out[start:stop, :start].T
+    return out
 
 
 def factorise(x: Tensor, least: float, lengths: Tensor | None = None) -> Factor:
@@ -73,7 +98,7 @@ def factorise(x: Tensor, least: float, lengths: Tensor | None = None) -> Factor:
 
     **Raises:** `NotFiniteError` where x is not finite.
     """
-    products = (x @ x.T).double() if x.dtype == torch.float32 else None
+    products = _symmetric(x, x.dtype).double() if x.dtype == torch.float32 else None
     own = torch.linalg.vector_norm(x, dim=1) if products is None else products.diagonal().sqrt()
     if products is not None and not bool((usual := _usual(own)).all()):
         own[~usual] = torch.linalg.vector_norm(x[~usual], dim=1, dtype=torch.float64)
@@ -82,19 +107,16 @@ def factorise(x: Tensor, least: float, lengths: Tensor | None = None) -> Factor:
     if products is not None and not bool((_usual(own) | (own == 0)).all()):
         unit = torch.where(own > 0, own, torch.ones_like(own))
         factor = factorise((x / unit[:, None]).to(x.dtype), least, None if lengths is None else lengths / unit)
-        return Factor(factor.coordinates * unit[:, None], factor.inverse / unit)
+        return Factor(factor.coordinates.double() * unit[:, None], factor.pivots)
     scale = own if lengths is None else lengths.to(torch.float64)
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
     if products is None:
         lower, pivots = _qr(x / scale[:, None], least)
+    elif easy := _cholesky(products / scale[:, None] / scale):
+        return Factor((easy[0] * scale[:, None]).to(x.dtype), easy[1])
     else:
-        easy = _cholesky(products / scale[:, None] / scale)
-        lower, pivots = easy or _pivoted(gram(x, x) / scale[:, None] / scale, least)
-    m, rank = lower.shape
-    identity = torch.eye(rank, dtype=torch.float64)
-    inverse = torch.zeros(rank, m, dtype=torch.float64)
-    inverse[:, pivots] = torch.linalg.solve_triangular(lower[pivots], identity, upper=False)
-    return Factor(lower * scale[:, None], inverse / scale)
+        lower, pivots = _pivoted(_symmetric(x, torch.float64) / scale[:, None] / scale, least)
+    return Factor(lower * scale[:, None], pivots)
 
 
 def _usual(lengths: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ BACKWARD_BYTES = 128 * 2**20
 RECENT = 3
 """Number of sets of vectors that are remembered: queries, keys and values meet the same ones, one after another."""
 
-SMALL_FACTOR = 128
+SMALL_FACTOR = 256
 """Number of vectors up to which their factor is kept for the backward pass; for more it is computed again."""
 
 

@@ -157,7 +157,7 @@ def _orthonormal(x: Tensor, lengths: Tensor | None) -> Tensor:
         padded = [torch.nn.functional.pad(part, (0, 0, 0, rank - part.shape[0])) for part in parts]
         return torch.stack(padded).reshape(*x.shape[:-2], rank, x.shape[-1])
     factor = factorise(x, tolerance(x.dtype), lengths)
-    return (factor.inverse @ x.double()).to(x.dtype)
+    return (factor.inverse.double() @ x.double()).to(x.dtype)
 
 
 def _present(directions: Tensor) -> Tensor:

@@ -50,5 +50,6 @@ def second_images(u: Tensor, factor: Factor, v: Tensor, v_factor: Factor, stream
     known = torch.zeros(len(u), v_factor.rank, dtype=u.dtype)  # u·Gᵀ
     for part, normals in stream.panels(v_factor.rank, u.shape[1], v_side, 0):
         known.addmm_(u[:, part], normals.T)
-    correction = known.double() - factor.coordinates @ (overlap.double() @ v_factor.inverse.T)
+    precise = v_factor.inverse.dtype
+    correction = known.to(precise) - factor.coordinates.to(precise) @ (overlap.to(precise) @ v_factor.inverse.T)
     return out.addmm_((correction @ v_factor.inverse).to(u.dtype), v)

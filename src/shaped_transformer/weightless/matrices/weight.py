@@ -203,7 +203,8 @@ class Weight:
                     left, right = (self.ledger.factor(self.ledger.meet(x)).coordinates for x in (pair.left, pair.right))
                 except NotFiniteError:
                     return math.nan
-                return abs(factor) * float(torch.linalg.matrix_norm(left.T @ right))
+                common = torch.promote_types(left.dtype, right.dtype)
+                return abs(factor) * float(torch.linalg.matrix_norm(left.to(common).T @ right.to(common)))
         return math.sqrt(max(norm_squared(self.gradient), 0.0))
 
     def draw_if_cheaper(self, count: int) -> None:
