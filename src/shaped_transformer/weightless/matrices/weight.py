@@ -204,7 +204,7 @@ class Weight:
                 except NotFiniteError:
                     return math.nan
                 common = torch.promote_types(left.dtype, right.dtype)
-                return abs(factor) * float(torch.linalg.matrix_norm(left.to(common).T @ right.to(common)))
+                return abs(factor) * float(torch.linalg.matrix_norm((left.to(common).T @ right.to(common)).double()))
         return math.sqrt(max(norm_squared(self.gradient), 0.0))
 
     def draw_if_cheaper(self, count: int) -> None:
