@@ -25,6 +25,7 @@ except st.ShapedTransformerError as error:
     ("part", "packages", "extra"),
     [
         ("nn", ("torch",), "torch"),
+        ("weightless", ("torch",), "torch"),
         ("hf", ("torch",), "hf"),
         ("hf", ("transformers",), "hf"),
         ("training", ("torch",), "training"),

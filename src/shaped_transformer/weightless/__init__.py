@@ -11,7 +11,7 @@ try:
 except ImportError:
     raise MissingExtra("torch", "shaped_transformer.weightless") from None
 
-from .build import build, from_config, redraw
+from .models import build, from_config, redraw
 from .gradients import GradientNorms, clip_grad_norm_, gradient_norms
 from .optimisers import SGD
 from .table import Laws, ParameterLaw, laws

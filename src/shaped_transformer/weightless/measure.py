@@ -62,7 +62,7 @@ def configuration(name: str) -> Any:
 
 
 def measure(name: str, tokens: int, *, real: bool = False, checkpointing: bool = False) -> Measurement:
-    """Return time and memory of one forward and backward pass in a fresh process, after one of two tokens.
+    """Return time and memory of one forward and backward pass in a fresh process.
 
     For more than 256 tokens, or with checkpointing, the GNU C library is told to give large pieces of memory back at
     once, which costs time and saves memory.
@@ -96,7 +96,7 @@ def _pass(name: str, tokens: int, real: bool, checkpointing: bool) -> Measuremen
     import torch
     import transformers
 
-    from .build import from_config, redraw
+    from .models import from_config
 
     config = configuration(name)
     transformers.models.llama.modeling_llama, transformers.models.gpt2.modeling_gpt2  # noqa: B018 - imports them
@@ -107,11 +107,6 @@ def _pass(name: str, tokens: int, real: bool, checkpointing: bool) -> Measuremen
         model.gradient_checkpointing_enable()
     built = time.perf_counter()
     ids = torch.randint(config.vocab_size, (1, tokens), generator=torch.Generator().manual_seed(0))
-    model(input_ids=ids[:, :2], labels=ids[:, :2]).loss.backward()
-    if real:
-        model.zero_grad()
-    else:
-        redraw(model, seed=1)
     start = time.perf_counter()
     loss = model(input_ids=ids, labels=ids).loss
     forward = time.perf_counter()

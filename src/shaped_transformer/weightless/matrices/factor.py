@@ -72,6 +72,8 @@ def gram(x: Tensor, y: Tensor) -> Tensor:
 
 def _symmetric(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Return x·xᵀ, (m, m), of which little more than the lower triangle is computed."""
+    if len(x) <= ROWS and x.dtype == dtype:
+        return x @ x.T
     out = torch.zeros(len(x), len(x), dtype=dtype)
     blocks = [(start, min(start + ROWS, len(x))) for start in range(0, len(x), ROWS)]
     for part in x.split(COLUMNS, 1):

@@ -6,6 +6,7 @@ from torch.nn.functional import pad
 
 from ...errors import InputError
 from . import matrix
+from .factor import Factor
 from .ledger import Ledger, Met
 from .once import first_images, second_images
 from .streams import Side
@@ -58,6 +59,15 @@ class Knowledge:
     def kept(self, x: Vectors) -> Vectors:
         """Return the first vectors that it has met if x equals them, so that one copy is kept, and x otherwise."""
         return self._first[1].vectors if self._first is not None and same(x, self._first[1].vectors) else x
+
+    def factor(self, x: Tensor) -> Factor:
+        """Return the factor of vectors, which is at hand for those that it has met first from either side.
+
+        **Raises:** `NotFiniteError` where x is not finite.
+        """
+        met = [one for one in (self._first and self._first[1], self._second) if one is not None]
+        found = next((one for one in met if same(x, one.vectors)), None)
+        return self._ledger.factor(found or self._ledger.meet(x))
 
     @property
     def only_rows(self) -> bool:

@@ -200,7 +200,7 @@ class Weight:
             ((pair, factor),) = self.gradient.items()
             if isinstance(pair.left, Tensor) and isinstance(pair.right, Tensor):
                 try:
-                    left, right = (self.ledger.factor(self.ledger.meet(x)).coordinates for x in (pair.left, pair.right))
+                    left, right = (self.known.factor(x).coordinates for x in (pair.left, pair.right))
                 except NotFiniteError:
                     return math.nan
                 common = torch.promote_types(left.dtype, right.dtype)

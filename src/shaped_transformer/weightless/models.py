@@ -13,7 +13,7 @@ from ..checks import check_number, check_seed
 from ..errors import InputError, MissingExtra
 from .matrices.ledger import Ledger, machine_memory
 from .network import ATTRIBUTE, Network, network_of
-from .recording import record
+from .recording.record import record
 
 
 def build(
