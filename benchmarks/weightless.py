@@ -1,5 +1,5 @@
 # ruff: noqa: T201
-"""What a pass without weights costs: `python benchmarks/weightless.py` prints one table, all from one run (ten minutes)."""
+"""What a pass without weights costs: `python benchmarks/weightless.py` prints one table of one run (ten minutes)."""
 
 import argparse
 import json

@@ -11,8 +11,8 @@ try:
 except ImportError:
     raise MissingExtra("torch", "shaped_transformer.weightless") from None
 
-from .models import build, from_config, redraw
 from .gradients import GradientNorms, clip_grad_norm_, gradient_norms
+from .models import build, from_config, redraw
 from .optimisers import SGD
 from .table import Laws, ParameterLaw, laws
 

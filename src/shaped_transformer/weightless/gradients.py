@@ -1,6 +1,7 @@
 """Norms of gradients that are never formed, and clipping by their global norm."""
 
 import math
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import nn
@@ -15,10 +16,13 @@ class GradientNorms(dict[str, float]):
 
     **Arguments:**
 
+    - `norms`: name → norm.
     - `approximate`: names of the weights for which a Gaussian of equal variance stands (`approximate=True`).
     """
 
-    approximate: frozenset[str] = frozenset()
+    def __init__(self, norms: Mapping[str, float], approximate: Iterable[str] = ()) -> None:
+        super().__init__(norms)
+        self.approximate = frozenset(approximate)
 
     def __repr__(self) -> str:
         note = f", Gaussian stands for another distribution in {len(self.approximate)}" if self.approximate else ""
@@ -39,7 +43,7 @@ def gradient_norms(model: nn.Module) -> GradientNorms:
     **Raises:** `InputError` for another model.
     """
     network = network_of(model)
-    norms = GradientNorms()
+    norms: dict[str, float] = {}
     for name, parameter in model.named_parameters():
         if name in network.sources:
             source = network.sources[name]
@@ -50,8 +54,7 @@ def gradient_norms(model: nn.Module) -> GradientNorms:
                 norms[name] = math.hypot(*parts)
         elif parameter.grad is not None:
             norms[name] = float(torch.linalg.vector_norm(parameter.grad, dtype=torch.float64))
-    norms.approximate = frozenset(network.approximate)
-    return norms
+    return GradientNorms(norms, network.approximate)
 
 
 def clip_grad_norm_(model: nn.Module, max_norm: float) -> float:
