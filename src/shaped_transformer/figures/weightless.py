@@ -84,12 +84,13 @@ def compute(
     tasks: dict[str, Task] = {}
     model = (width, layers, heads, initial_std)
     starts = range(0, networks, CHUNK)
+    for kind, some in (("weightless", sizes), ("real", real_sizes)):
+        for size in some:
+            tasks[f"{kind} size {size}"] = partial(_measure, size, size_tokens, kind, repeats)
     for kind in KINDS:
         for start in starts:
             numbers = range(seed + start, seed + min(start + CHUNK, networks))
             tasks[f"{kind} {start}"] = partial(_statistics, kind, model, tokens, numbers)
-        for size in sizes if kind == "weightless" else real_sizes:
-            tasks[f"{kind} size {size}"] = partial(_measure, size, size_tokens, kind, repeats)
     done = runner.run(tasks)
     drawn = {
         kind: [np.concatenate([done[f"{kind} {start}"][name] for start in starts]) for name in STATISTICS]
