@@ -197,7 +197,7 @@ def plot(data: "xarray.Dataset") -> "Figure":
         panel.xaxis.set_minor_formatter(NullFormatter())
     parameters = data["weightless parameters"].to_numpy()
     for size, at, height in zip(data["size"].to_numpy(), parameters, data["weightless seconds"].values, strict=True):
-        time.annotate(str(size), (at, height), (0, -14), textcoords="offset points", ha="center", fontsize=8)
+        time.annotate(str(size), (at, height), (-6, 6), textcoords="offset points", ha="right", fontsize=8)
     time.margins(0.12, 0.2)
     memory.plot(parameters, 4 * parameters / 2**30, ":", color=COLOURS["network"], label="the weights alone, float32")
     memory.set_xlabel("parameters")
