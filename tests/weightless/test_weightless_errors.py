@@ -85,6 +85,9 @@ def test_values_are_refused(what: str) -> None:
     with pytest.raises(InputError) as caught:
         READING[what](model.weight)
     text = str(caught.value)
+    if what.endswith("_") and not what.startswith("_"):
+        assert f"weight: {what!r} cannot set the values" in text
+        return
     assert f"asks for {what}" in text.replace("'", "")
     assert "weight (300, 400)" in text
     assert "can only be multiplied with vectors" in text
@@ -253,7 +256,9 @@ def test_recurrent_layers_are_refused_unless_they_are_small() -> None:
 def test_embedding_bags_and_renormalised_embeddings_are_refused() -> None:
     with pytest.raises(InputError, match="'embedding_bag' of the parameter weight"):
         st.weightless.build(lambda: nn.EmbeddingBag(400, 300))(torch.tensor([[1, 2]]))
-    with pytest.raises(InputError, match="'embedding' of the parameter weight"):
+    with pytest.raises(
+        InputError, match="weight: 'embedding' works without weights only as an embedding without max_norm"
+    ):
         st.weightless.build(lambda: nn.Embedding(400, 300, max_norm=1.0))(torch.tensor([[1, 2]]))
 
 
@@ -261,7 +266,9 @@ def test_convolutions_of_other_kinds_are_refused() -> None:
     images = torch.zeros(1, 30, 8, 8)
     choices: list[dict[str, Any]] = [{"groups": 30}, {"padding": "same"}]
     for options in choices:
-        with pytest.raises(InputError, match="'conv2d' of the parameter weight"):
+        with pytest.raises(
+            InputError, match="weight: 'conv2d' works without weights only as .* a convolution of one group"
+        ):
             st.weightless.build(partial(gaussian, nn.Conv2d, 30, 30, 3, bias=False, **options))(images)
     model = st.weightless.build(lambda: normal(nn.Conv2d(30, 30, 3)))
     with pytest.raises(InputError, match=r"weight: inputs with 30 channels and 2 more axes are expected \(got \(1, 3"):
@@ -364,11 +371,9 @@ def test_a_model_without_parameters() -> None:
     assert st.weightless.clip_grad_norm_(model, 1.0) == 0
 
 
-def test_autocast_works_where_it_changes_no_type_and_is_named_elsewhere() -> None:
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert linear()(X).dtype == torch.float32
-        with pytest.raises(InputError, match=r"met vectors of torch.bfloat16.*leave autocast off"):
-            linear(lambda w, x: functional.linear(x @ x.T @ x, w))(X)
+def test_autocast_is_refused() -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16), pytest.raises(InputError, match="autocast does not work"):
+        linear()(X)
 
 
 def test_stacks_and_axes() -> None:

@@ -9,6 +9,7 @@ from torch import nn
 from ..checks import check_number
 from ..errors import InputError
 from .network import network_of
+from .parameters.tensor import WeightlessTensor
 
 
 class GradientNorms(dict[str, float]):
@@ -45,8 +46,8 @@ def gradient_norms(model: nn.Module) -> GradientNorms:
     network = network_of(model)
     norms: dict[str, float] = {}
     for name, parameter in model.named_parameters():
-        if name in network.sources:
-            source = network.sources[name]
+        if isinstance(parameter, WeightlessTensor):
+            source = parameter.source
             parts = [norm for norm in (weight.gradient_norm() for weight in source.parts()) if norm is not None]
             if source.data is not None and source.data.grad is not None and not source.parts():
                 parts.append(float(torch.linalg.vector_norm(source.data.grad, dtype=torch.float64)))
@@ -71,11 +72,11 @@ def clip_grad_norm_(model: nn.Module, max_norm: float) -> float:
     """
     if not check_number(max_norm, "max_norm") > 0:
         raise InputError(f"max_norm must be positive (got {max_norm:g})")
-    network, total = network_of(model), math.hypot(*gradient_norms(model).values())
+    total = math.hypot(*gradient_norms(model).values())
     factor = min(1.0, max_norm / (total + 1e-6))
-    for source in network.sources.values():
-        source.scale_gradient(factor)
-    for name, parameter in model.named_parameters():
-        if name not in network.sources and parameter.grad is not None:
+    for parameter in model.parameters():
+        if isinstance(parameter, WeightlessTensor):
+            parameter.source.scale_gradient(factor)
+        elif parameter.grad is not None:
             parameter.grad.mul_(factor)
     return total

@@ -12,6 +12,7 @@ from ..errors import InputError
 from .matrices.weight import Pair, Weight
 from .network import network_of
 from .parameters.source import Source
+from .parameters.tensor import WeightlessTensor
 
 
 class SGD(torch.optim.SGD):
@@ -44,7 +45,8 @@ class SGD(torch.optim.SGD):
         for name, value in {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}.items():
             if not 0 <= check_number(value, name) < float("inf"):
                 raise InputError(f"{name} must be a finite number of at least 0 (got {value:g})")
-        if any(weight.forgotten is not None for source in network.sources.values() for weight in source.parts()):
+        sources = [one.source for one in model.parameters() if isinstance(one, WeightlessTensor)]
+        if any(weight.forgotten is not None for source in sources for weight in source.parts()):
             raise InputError(
                 "the vectors of the last backward pass were not kept: make the optimiser before the first pass, or "
                 "call st.weightless.redraw(model, seed=...)"
@@ -52,13 +54,14 @@ class SGD(torch.optim.SGD):
         network.ledger.history = True
         self._network, self._generation = network, network.generation
         self._buffers: WeakKeyDictionary[Weight | Source, Any] = WeakKeyDictionary()
-        real = [one for name, one in model.named_parameters() if name not in network.sources and one.requires_grad]
+        self._sources = sources
+        real = [one for one in model.parameters() if not isinstance(one, WeightlessTensor) and one.requires_grad]
         super().__init__(real or [torch.zeros(0)], lr=lr, momentum=momentum, weight_decay=weight_decay)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear all gradients."""
         super().zero_grad(set_to_none)
-        for source in self._network.sources.values():
+        for source in self._sources:
             source.clear_gradient()
 
     @torch.no_grad()
@@ -75,8 +78,10 @@ class SGD(torch.optim.SGD):
         """
         if self._network.generation != self._generation:
             raise InputError("the network was drawn anew: make another optimiser for it")
+        if any(self.param_groups[0].get(name) for name in ("nesterov", "maximize", "dampening")):
+            raise InputError("nesterov, maximize and dampening are not supported: leave them as they are")
         loss = super().step(closure)
-        for source in self._network.sources.values():
+        for source in self._sources:
             if any(weight.gradient or _real_gradient(weight) is not None for weight in source.parts()):
                 for weight in source.all_parts():
                     if weight.real is not None:
@@ -90,6 +95,7 @@ class SGD(torch.optim.SGD):
     def _step_unseen(self, weight: Weight) -> None:
         """Make the step of a matrix that is known by what it has met."""
         lr, momentum, decay = self._settings()
+        weight.version += 1
         initial = decay * weight.initial
         terms = _sum(weight.gradient, 1.0, weight.terms, decay)
         if momentum:

@@ -1,13 +1,16 @@
 """The table of a model's parameters: distribution, how each is treated, and what memory that saves."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
+from ..errors import InputError
 from .network import Network, network_of
+from .parameters.tensor import WeightlessTensor
+from .recording.laws import GIVEN
 
-Treatment = Literal["unseen", "drawn", "constant"]
+Treatment = Literal["unseen", "drawn", "constant", "given"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,8 @@ class ParameterLaw:
 
     - `name`, `shape`: of the parameter.
     - `law`: its distribution, as text.
-    - `treatment`: `"unseen"` (never drawn), `"drawn"` (real random values) or `"constant"`.
+    - `treatment`: `"unseen"` (never drawn), `"drawn"` (real random values), `"constant"`, or `"given"` (by values from
+      elsewhere, which `redraw` leaves as they are).
     - `approximate`: whether a Gaussian of equal variance stands for the distribution.
     - `saved`: bytes that real values would take and are not used.
     """
@@ -32,7 +36,15 @@ class ParameterLaw:
 
 
 class Laws(tuple[ParameterLaw, ...]):
-    """The laws of all parameters; printed, a table."""
+    """The laws of all parameters, by number or name; printed, a table."""
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str):
+            found = next((one for one in self if one.name == key), None)
+            if found is None:
+                raise InputError(f"no parameter {key!r}; shared parameters have the name of their first place")
+            return found
+        return super().__getitem__(key)
 
     @property
     def approximate(self) -> bool:
@@ -77,11 +89,13 @@ def _law(network: Network, name: str, parameter: nn.Parameter) -> ParameterLaw:
     """Return the law of one parameter."""
     shape, approximate = tuple(parameter.shape), name in network.approximate
     size = parameter.numel() * network.ledger.dtype.itemsize
-    if name not in network.sources:
-        law = network.drawn[name].law
-        treatment: Treatment = "constant" if law.kind == "constant" else "drawn"
+    if not isinstance(parameter, WeightlessTensor):
+        law = next((one.law for one in network.drawn.values() if one.tensor is parameter), None)
+        if law is None:
+            return ParameterLaw(name, shape, "made after building", "given", approximate=False, saved=0)
+        treatment: Treatment = "constant" if law.kind == "constant" else "given" if law.reason == GIVEN else "drawn"
         return ParameterLaw(name, shape, str(law), treatment, approximate, 0)
-    source = network.sources[name]
+    source = parameter.source
     used = (
         size if source.data is not None else sum(0 if one.real is None else one.real.nbytes for one in source.parts())
     )

@@ -81,6 +81,7 @@ class Weight:
         self.name, self.shape, self.entries, self.ledger = name, shape, entries, ledger
         own = Knowledge(name, shape, ledger, orthogonal=entries.orthogonal)
         self.known: Knowledge = own if twin is None else twin.known
+        self.version = 0  # counts steps of an optimiser, and the end of the network
         self.real: Tensor | None = None
         self.initial = 1.0  # coefficient of the matrix at initialisation in the trained one
         self.terms: dict[Pair, float] = {}  # what training has added, as multiples of terms of gradients

@@ -20,14 +20,14 @@ class Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, parameter: Tensor, weight: Weight, side: Side) -> Tensor:  # noqa: ARG004
         """Return the product with vectors x, (m, a) or (m, b); `parameter` only says whether W has a gradient."""
-        ctx.weight, ctx.side = weight, side
+        ctx.weight, ctx.side, ctx.version = weight, side, weight.version
         ctx.save_for_backward(x)
         return weight.images(side, x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         """Return the gradient of x, and add the term of this product to the gradient of W."""
-        _refuse_second_derivative(ctx.weight)
+        _check(ctx.weight, ctx.version)
         x, gradient = ctx.saved_tensors[0].detach(), gradients[0].detach().contiguous()
         other: Side = "left" if ctx.side == "right" else "right"
         result = ctx.weight.images(other, gradient) if ctx.needs_input_grad[0] else None
@@ -44,13 +44,13 @@ class LookUp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, parameter: Tensor, weight: Weight, units: Units, padding: int | None) -> Tensor:  # noqa: ARG004
         """Return the rows, (m, b); the row `padding` gets no gradient."""
-        ctx.weight, ctx.units, ctx.padding = weight, units, padding
+        ctx.weight, ctx.units, ctx.padding, ctx.version = weight, units, padding, weight.version
         return weight.images("left", units)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         """Add the rows' term to the gradient of W."""
-        _refuse_second_derivative(ctx.weight)
+        _check(ctx.weight, ctx.version)
         gradient = gradients[0].detach().contiguous()
         if ctx.padding is not None:
             gradient = gradient.masked_fill((ctx.units.rows == ctx.padding)[:, None], 0)
@@ -58,8 +58,13 @@ class LookUp(torch.autograd.Function):
         return None, None, None, None
 
 
-def _refuse_second_derivative(weight: Weight) -> None:
-    """Refuse a backward pass that is to be differentiated again."""
+def _check(weight: Weight, version: int) -> None:
+    """Refuse a backward pass that is to be differentiated again, or of a weight that was changed since."""
+    if weight.version != version:
+        raise InputError(
+            f"{weight.name} was changed between the forward and the backward pass, by a step of an optimiser or by "
+            "redraw: call backward() first"
+        )
     if torch.is_grad_enabled():
         raise InputError(
             f"{weight.name}: second derivatives of a weightless model are not supported: call backward without "

@@ -42,6 +42,7 @@ def unchanged(self: Any, *args: Any, **kwargs: Any) -> Any:
 
 SERVED[torch.Tensor.float] = lambda self: unchanged(self, torch.float32)
 SERVED[torch.Tensor.double] = lambda self: unchanged(self, torch.float64)
+SERVED[torch.Tensor.type] = lambda self, *args, **kwargs: unchanged(self, *args, **kwargs)
 SERVED[torch.Tensor.half] = lambda self: unchanged(self, torch.float16)
 SERVED[torch.Tensor.bfloat16] = lambda self: unchanged(self, torch.bfloat16)
 SERVED[torch.Tensor.cuda] = lambda self, *_, **__: unchanged(self, "cuda")

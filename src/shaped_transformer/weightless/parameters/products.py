@@ -62,6 +62,10 @@ def product(x: Tensor, w: WeightlessTensor, weight: Weight, side: Side) -> Tenso
 
     **Raises:** `InputError` for so many vectors that a single product would not fit into memory.
     """
+    if torch.is_autocast_enabled("cpu"):
+        raise InputError(
+            "autocast does not work with a weightless model: its products are in the dtype it was built with"
+        )
     needed = len(x) * (sum(weight.shape) * x.itemsize + 3 * 8 * len(x))  # vectors, images, Gram matrix and factor
     if needed > weight.ledger.limit:
         raise InputError(

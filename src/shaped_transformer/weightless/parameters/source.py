@@ -28,11 +28,14 @@ class Source:
 
     def __init__(self, name: str, shape: torch.Size, law: Law, ledger: Ledger, *, twin: "Source | None" = None) -> None:
         self.name, self.shape, self.law, self.ledger, self._twin = name, shape, law, ledger, twin
+        self.weights: dict[int | None, Weight] = {}
         self.reset()
 
     def reset(self) -> None:
         """Forget everything: another parameter of the same distribution, untrained."""
-        self.weights: dict[int | None, Weight] = {}
+        for weight in self.weights.values():
+            weight.version += 1
+        self.weights = {}
         self.split: int | None = None  # number of axes that make the rows of the matrix; 0 for a stack of matrices
         self.data: Tensor | None = None
 
@@ -102,7 +105,7 @@ class Source:
         return (
             f"the model asks for {what} of the parameter {self.name} {tuple(self.shape)}, which is never drawn: it can "
             "only be multiplied with vectors, as in linear layers, embeddings, matmul, einsum of two factors and "
-            "convolutions; run such a model with real weights"
+            "convolutions in one or two dimensions; run such a model with real weights"
         )
 
     def parts(self) -> list[Weight]:

@@ -152,6 +152,16 @@ def refuse(func: Any, given: Any) -> NoReturn:
         raise InputError(
             f"{tensor._cannot('saved, copied or converted')}; for double precision give dtype=torch.float64 then"
         )
+    if name.endswith("_") and not name.startswith("_"):
+        raise InputError(
+            f"{tensor.source.name}: {name!r} cannot set the values of a weightless parameter: initialise it inside the "
+            "function that builds the model; trained weights cannot be weightless"
+        )
+    if name in ("embedding", "conv1d", "conv2d"):
+        raise InputError(
+            f"{tensor.source.name}: {name!r} works without weights only as an embedding without max_norm and "
+            "scale_grad_by_freq, or a convolution of one group with padding in numbers; use real weights otherwise"
+        )
     raise InputError(tensor.source.refusal(repr(name)))
 
 
