@@ -267,7 +267,7 @@ def test_convolutions_of_other_kinds_are_refused() -> None:
     choices: list[dict[str, Any]] = [{"groups": 30}, {"padding": "same"}]
     for options in choices:
         with pytest.raises(
-            InputError, match="weight: 'conv2d' works without weights only as .* a convolution of one group"
+            InputError, match=r"weight: 'conv2d' works without weights only as .* a convolution of one group"
         ):
             st.weightless.build(partial(gaussian, nn.Conv2d, 30, 30, 3, bias=False, **options))(images)
     model = st.weightless.build(lambda: normal(nn.Conv2d(30, 30, 3)))
