@@ -200,8 +200,9 @@ def different(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("haar", [False, True])
-@pytest.mark.parametrize("dtype", [pytest.param(torch.float32, marks=pytest.mark.slow), torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_products_have_the_distribution_of_those_with_real_matrices(dtype: Any, *, haar: bool) -> None:
     drawn = weightless(haar=haar, dtype=dtype)
     assert different(drawn, real(haar=haar, dtype=dtype)) == []
@@ -290,7 +291,8 @@ def test_single_use_is_the_history_of_the_same_stream(dtype: Any, kind: int, fir
     assert bool((gap <= 300 * ROUNDING[dtype] * (bound + 1e-300)).all())
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_single_use_has_the_distribution_of_a_real_matrix(dtype: Any) -> None:
     a, b = SHAPE[False]
     x, g = torch.eye(2, a, dtype=dtype), torch.ones(2, b, dtype=dtype)
