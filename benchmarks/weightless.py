@@ -3,6 +3,8 @@
 
 import argparse
 import json
+import resource
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -77,13 +79,35 @@ def ratios(found: list[dict[str, object]]) -> list[str]:
     return out
 
 
+def train(width: int, steps: int) -> None:
+    """Print the loss, the seconds and the memory after each step of gradient descent of a very wide network."""
+    torch.manual_seed(0)
+    model = weightless.build(lambda: nn.ShapedTransformer(width=width, depth=2, heads=64), seed=0)
+    optimiser = weightless.SGD(model, lr=0.5, momentum=0.9)
+    x, y = torch.randn(1, 4, width), torch.randn(1, 4, width)
+    print(f"{sum(parameter.numel() for parameter in model.parameters()) / 1e9:.3g} billion parameters")
+    start = time.perf_counter()
+    for step in range(steps):
+        optimiser.zero_grad()
+        loss = (model(x) - y).square().mean()
+        loss.backward()
+        weightless.clip_grad_norm_(model, 1.0)
+        optimiser.step()
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(f"step {step}: loss {float(loss.detach()):.3g}, {time.perf_counter() - start:.3g} s, {peak:.3g} GB")
+
+
 def main() -> None:
     """Print the table, and write it as JSON if asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3, help="runs of each case; the median is shown")
     parser.add_argument("--largest", type=int, default=1024, help="largest number of tokens")
     parser.add_argument("--json", type=Path, help="file for the numbers")
+    parser.add_argument("--train", action="store_true", help="instead train a network of width 65,536 for ten steps")
     given = parser.parse_args()
+    if given.train:
+        train(65_536, 10)
+        return
     print(timing.machine())
     print("\n| model | billion parameters | tokens | | build, s | forward, s | backward, s | memory, GB |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
