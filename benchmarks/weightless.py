@@ -9,7 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import timing
+import torch
 
+from shaped_transformer import nn, weightless
 from shaped_transformer.weightless.measure import Measurement, measure
 
 CASES = (
