@@ -16,9 +16,6 @@ from ..io.yaml import read_yaml
 MANY_TOKENS = 256
 """Number of tokens beyond which memory is given back at once."""
 
-LARGE_PER_TOKEN = 8000
-"""Bytes of a piece of memory per token from which it is given back: the activations of large models are larger."""
-
 SIZES = Path(__file__).parent / "sizes.yaml"
 
 
@@ -81,7 +78,7 @@ def measure(name: str, tokens: int, *, real: bool = False, checkpointing: bool =
     """
     configuration(name)
     given = json.dumps([name, check_count(tokens, "tokens"), real, checkpointing])
-    thrifty = {"MALLOC_MMAP_THRESHOLD_": str(LARGE_PER_TOKEN * tokens)} if checkpointing or tokens > MANY_TOKENS else {}
+    thrifty = {"MALLOC_MMAP_THRESHOLD_": "1000000"} if checkpointing or tokens > MANY_TOKENS else {}
     environment = {"HF_HUB_OFFLINE": "1"} | thrifty | os.environ
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", __name__, given], capture_output=True, text=True, env=environment
