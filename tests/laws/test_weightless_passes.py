@@ -100,16 +100,24 @@ def test_checkpointing_changes_rounding_only() -> None:
         assert second == pytest.approx(first, rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.slow
-def test_checkpointed_models_have_the_law_of_real_ones() -> None:
-    checkpointed = dataclasses.replace(GPT2, source=changed(GPT2.source, checkpoint))
-    assert_same_statistics(real_samples(GPT2), weightless_samples(checkpointed, SAMPLES))
+SOURCES = {
+    "checkpointed": changed(GPT2.source, checkpoint),
+    "double precision": hugging_face(gpt2_config, transformers.AutoModelForCausalLM, dtype=torch.float64),
+}
 
 
 @pytest.mark.slow
-def test_double_precision_has_the_law_of_single_precision() -> None:
-    double = hugging_face(gpt2_config, transformers.AutoModelForCausalLM, dtype=torch.float64)
-    assert_same_statistics(real_samples(GPT2), weightless_samples(dataclasses.replace(GPT2, source=double), SAMPLES))
+@pytest.mark.parametrize("name", SOURCES)
+def test_such_models_have_the_law_of_real_ones_in_single_precision(name: str) -> None:
+    family = dataclasses.replace(GPT2, source=SOURCES[name])
+    assert_same_statistics(real_samples(GPT2), weightless_samples(family, SAMPLES))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SOURCES)
+def test_such_models_of_other_weights_have_another_law(name: str) -> None:
+    family = dataclasses.replace(GPT2, source=SOURCES[name])
+    assert_other_statistics(real_samples(GPT2), weightless_samples(family, WRONG_SAMPLES, scale=1.1))
 
 
 WIDTH, DRAWS = 512, 400
@@ -162,6 +170,7 @@ def encoder_layer(vectors: Any) -> Family:
 def test_gaussian_in_place_of_uniform_weights_cannot_be_told_apart_on_dense_vectors() -> None:
     dense = encoder_layer(torch.randn(1, 4, 64, generator=torch.Generator().manual_seed(2)))
     assert_same_statistics(real_samples(dense), weightless_samples(dense))
+    assert_other_statistics(real_samples(dense), weightless_samples(dense, WRONG_SAMPLES, scale=1.1))
 
 
 @pytest.mark.slow

@@ -199,7 +199,9 @@ def test_saving_and_copying_are_refused(tmp_path: Path) -> None:
         lambda: model.weight.detach(),
         lambda: model.weight.data,
     ):
-        with pytest.raises(InputError, match=r"weight: a weightless model cannot be .*keep its configuration and seed"):
+        with pytest.raises(
+            InputError, match=r"weight: a weightless model cannot be .*build another one of the same distribution"
+        ):
             call()
     gpt = small_gpt()
     with pytest.raises(InputError, match=r"transformer.wte.weight: a weightless model cannot be saved"):

@@ -101,7 +101,6 @@ def _pass(name: str, tokens: int, real: bool, checkpointing: bool) -> Measuremen
     config = configuration(name)
     transformers.models.llama.modeling_llama, transformers.models.gpt2.modeling_gpt2  # noqa: B018 - imports them
     begun = time.perf_counter()
-    torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(config) if real else from_config(config, seed=0)
     if checkpointing:
         model.gradient_checkpointing_enable()

@@ -128,8 +128,8 @@ class WeightlessTensor(torch.Tensor):
     def _cannot(self, what: str) -> str:
         """Return the message for what needs a state that a file or copy does not have."""
         return (
-            f"{self.source.name}: a weightless model cannot be {what}: keep its configuration and seed, and build it "
-            "again"
+            f"{self.source.name}: a weightless model cannot be {what}: build another one of the same distribution from "
+            "its configuration"
         )
 
 

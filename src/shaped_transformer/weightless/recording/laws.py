@@ -168,9 +168,7 @@ def write(law: Law, place: Place | None, new: Law, frame: tuple[int, ...], name:
         return _whole(new, place, frame)
     if len(place.partial) > 1:
         return other("a block of rows and columns set apart")
-    axis = place.partial[0]
-    index = place.indices[axis]
-    assert index is not None  # the axis is a partial one
+    ((axis, index),) = place.partial.items()
     if new.kind == "other" and not new.scales:
         return new if law.kind != "other" or law.reason == NEVER else law
     block = _whole(new, replace(place, indices=(None,) * len(frame)), frame)

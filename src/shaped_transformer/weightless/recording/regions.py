@@ -23,9 +23,9 @@ class Place:
     alone: tuple[bool, ...]
 
     @property
-    def partial(self) -> list[int]:
-        """The axes of the frame of which the region shows a part."""
-        return [axis for axis, index in enumerate(self.indices) if index is not None]
+    def partial(self) -> dict[int, torch.Tensor]:
+        """The axes of the frame of which the region shows a part, with the indices it shows."""
+        return {axis: index for axis, index in enumerate(self.indices) if index is not None}
 
 
 def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:

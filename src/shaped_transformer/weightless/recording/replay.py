@@ -75,23 +75,22 @@ class Replay:
         """Return the content of a storage in a state; never written again."""
         if id(state) in self._drawn:
             return self._drawn[id(state)]
-        storage: torch.UntypedStorage | None = None
-        for member in state.chain():
+        chain = state.chain()
+        memory = torch.empty(chain[0].nbytes, dtype=torch.uint8, device=self.generator.device)
+        storage = memory.untyped_storage()
+        for member in chain:
             if id(member) in self._drawn:
                 storage = _copy(self._drawn[id(member)])
                 continue
             storage = self._apply(member, storage)
             if id(member) in self._needed and member is not state:
                 self._drawn[id(member)] = _copy(storage)
-        assert storage is not None  # a chain has at least one state
         if id(state) in self._needed:
             self._drawn[id(state)] = storage
         return storage
 
-    def _apply(self, state: State, storage: torch.UntypedStorage | None) -> torch.UntypedStorage:
+    def _apply(self, state: State, storage: torch.UntypedStorage) -> torch.UntypedStorage:
         """Return the storage after one more operation."""
-        if storage is None:
-            storage = torch.empty(state.nbytes, dtype=torch.uint8, device=self.generator.device).untyped_storage()
         view = state.region.view(storage)
         if is_standard(state):
             location, scale = moments(state)
