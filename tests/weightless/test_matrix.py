@@ -277,9 +277,7 @@ def test_single_use_is_the_history_of_the_same_stream(dtype: Any, kind: int, fir
     second: Side = "right" if first == "left" else "left"
     expected = []
     for side, one, columns in ((first, x, 90), (second, g, 120)):
-        normals = lambda count, side=side, columns=columns: torch.cat(  # noqa: E731
-            [part for _, part in stream.panels(count, columns, side, 0)], -1
-        )
+        normals = lambda count, side=side, columns=columns: stream.matrix(count, columns, side, 0)  # noqa: E731
         product, state = query_gaussian(state, side, one, normals)
         expected.append(product)
     for ours, theirs in zip(single_use(x, g, first, stream), expected, strict=True):

@@ -114,10 +114,10 @@ def factorise(x: Tensor, least: float, lengths: Tensor | None = None) -> Factor:
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
     if products is None:
         lower, pivots = _qr(x / scale[:, None], least)
-    elif easy := _cholesky(products / scale[:, None] / scale):
-        return Factor((easy[0] * scale[:, None]).to(x.dtype), easy[1])
+    elif easy := _cholesky(products.div_(scale[:, None]).div_(scale)):
+        return Factor(easy[0].mul_(scale[:, None]).to(x.dtype), easy[1])
     else:
-        lower, pivots = _pivoted(_symmetric(x, torch.float64) / scale[:, None] / scale, least)
+        lower, pivots = _pivoted(_symmetric(x, torch.float64).div_(scale[:, None]).div_(scale), least)
     return Factor(lower * scale[:, None], pivots)
 
 
@@ -127,9 +127,13 @@ def _usual(lengths: Tensor) -> Tensor:
 
 
 def _cholesky(products: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Return L (m, k), L·Lᵀ the inner products, and the k vectors not of length 0; `None` if an angle may be small."""
+    """Return L (m, k), L·Lᵀ the inner products, and the k vectors not of length 0; `None` if an angle may be small.
+
+    The inner products are changed: those of vectors of length 0 with themselves become 1.
+    """
     lengths = products.diagonal().clone()
-    lower, failed = torch.linalg.cholesky_ex(products + torch.diag_embed((lengths == 0).double()))
+    products.diagonal()[lengths == 0] = 1
+    lower, failed = torch.linalg.cholesky_ex(products)
     if int(failed) or float(lower.diagonal().min()) < LARGE:
         return None
     nonzero = lengths.nonzero()[:, 0]

@@ -173,7 +173,7 @@ class Knowledge:
 
         def draw(count: int) -> Tensor:
             number, self._draws[side] = self._draws[side], self._draws[side] + 1
-            return torch.cat([part for _, part in self._stream.panels(count, self._square[left], side, number)], -1)
+            return self._stream.matrix(count, self._square[left], side, number)
 
         query = matrix.query_haar if self.orthogonal else matrix.query_gaussian
         product, self._history = query(self._history or matrix.unknown(*self._square), side, padded, draw)

@@ -18,8 +18,8 @@ BACKWARD_BYTES = 128 * 2**20
 RECENT = 3
 """Number of sets of vectors that are remembered: queries, keys and values meet the same ones, one after another."""
 
-SMALL_FACTOR = 256
-"""Number of vectors up to which their factor is kept for the backward pass; for more it is computed again."""
+FACTOR_BYTES = 4 * 2**20
+"""Size of a factor up to which it is kept for the backward pass; a larger one is computed again."""
 
 
 class Forgetful(Protocol):
@@ -36,6 +36,11 @@ class Met:
     vectors: Tensor
     version: int | None
     factor: Factor | None = None
+
+    def forget_large_factor(self) -> None:
+        """Drop the factor if it is large."""
+        if self.factor is not None and self.factor.coordinates.nbytes > FACTOR_BYTES:
+            self.factor = None
 
     def changed(self) -> bool:
         """Whether the vectors were changed in place since."""
@@ -88,8 +93,8 @@ class Ledger:
     def _remember(self, met: Met) -> Met:
         """Put vectors among the recent ones."""
         if met not in self._recent:
-            if len(self._recent) == RECENT and len(self._recent[0].vectors) > SMALL_FACTOR:
-                self._recent[0].factor = None
+            if len(self._recent) == RECENT:
+                self._recent[0].forget_large_factor()
             self._recent.append(met)
         return met
 

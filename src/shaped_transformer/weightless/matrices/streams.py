@@ -57,19 +57,34 @@ class Stream:
         - `address`: numbers of the draw; other addresses give independent draws.
         """
         out = torch.empty(shape, dtype=self.dtype)
-        fill_normals(out, np.random.SeedSequence(self._entropy, spawn_key=(PURPOSES[purpose], *address)))
+        self._fill(out, purpose, *address)
         return out
+
+    def _fill(self, out: Tensor, purpose: str, *address: int) -> None:
+        """Fill a tensor with the normals of an address."""
+        fill_normals(out, np.random.SeedSequence(self._entropy, spawn_key=(PURPOSES[purpose], *address)))
 
     def panels(self, rows: int, columns: int, purpose: str, *address: int) -> Iterator[tuple[slice, Tensor]]:
         """Yield a normal matrix (rows, columns) some columns at a time, each with the slice of its columns.
+
+        All parts are in the same memory: use each before the next.
 
         Few numbers are in memory at once, so that a matrix of any width costs no memory. They are drawn in one thread:
         threads of Python would have to wait for those of PyTorch, which spin for a while after each product.
         """
         width = max(LEAST_WIDTH, PANEL // max(rows, 1))
+        memory = torch.empty(min(width, columns), rows, dtype=self.dtype)
         for number, start in enumerate(range(0, columns, width)):
-            stop = min(start + width, columns)
-            yield slice(start, stop), self.normals((stop - start, rows), purpose, *address, number).T
+            part = memory[: min(width, columns - start)]
+            self._fill(part, purpose, *address, number)
+            yield slice(start, start + len(part)), part.T
+
+    def matrix(self, rows: int, columns: int, purpose: str, *address: int) -> Tensor:
+        """Return the matrix that `panels` yields in parts, (rows, columns)."""
+        out = torch.empty(rows, columns, dtype=self.dtype)
+        for part, normals in self.panels(rows, columns, purpose, *address):
+            out[:, part] = normals
+        return out
 
     def uniforms(self, shape: tuple[int, ...], *address: int) -> Tensor:
         """Return independent uniform numbers in [0, 1), of the shape `shape`, at an address of whole tensors."""
