@@ -1,6 +1,7 @@
 # make demo: install the core and run the main job.  make test: install what the tests need and run them.
 PYTHON ?= python3
 VENV ?= .venv
+PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2 --dist loadscope
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo bench test test-slow test-core lint types wrap clean
@@ -9,17 +10,18 @@ demo: $(VENV)/.core
 	$(VENV)/bin/shaped-transformer compare --out demo
 
 test: $(VENV)/.test
-	$(VENV)/bin/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: $(VENV)/.test # statistical laws, whole commands, several processes
-	$(VENV)/bin/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 bench: $(VENV)/.test # a quarter of an hour
 	$(VENV)/bin/python benchmarks/speed.py
 
+test-core: VENV = .venv-core
 test-core: # the quick tests where no extra is installed
-	$(MAKE) VENV=.venv-core .venv-core/.bare
-	.venv-core/bin/python -m pytest -m "not slow"
+	$(MAKE) VENV=$(VENV) $(VENV)/.bare
+	$(PYTEST) -m "not slow"
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .

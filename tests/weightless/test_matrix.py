@@ -13,7 +13,7 @@ from assertions import FALSE_ALARM
 
 from shaped_transformer import InputError
 from shaped_transformer.weightless.matrices import matrix, once
-from shaped_transformer.weightless.matrices.factor import factorise, tolerance
+from shaped_transformer.weightless.matrices.factor import factorise, multiply, product_norm, tolerance
 from shaped_transformer.weightless.matrices.matrix import Matrix, query_gaussian, query_haar, unknown
 from shaped_transformer.weightless.matrices.streams import Side, Stream
 
@@ -264,7 +264,8 @@ def single_use(x: Any, g: Any, first: Side, stream: Stream) -> tuple[Any, Any]:
     """Products of the first vectors of each side, without a history."""
     factors = [factorise(one, tolerance(x.dtype)) for one in (x, g)]
     forward = once.first_images(factors[0], g.shape[1], stream, first)
-    return forward, once.second_images(g, factors[1], x, factors[0], stream, first)
+    part = once.own_part(g, factors[1], factors[0].rank, x.shape[1], stream, first)
+    return forward, once.second_images(part, x, factors[0])
 
 
 @pytest.mark.parametrize("first", SIDES)
@@ -306,7 +307,8 @@ def test_single_use_has_the_distribution_of_a_real_matrix(dtype: Any) -> None:
         factor = factorise(x, tolerance(dtype))
 
         def back(u: Any, stream: Stream = stream, factor: Any = factor) -> Any:
-            return once.second_images(u, factorise(u, tolerance(dtype)), x, factor, stream, "left")
+            part = once.own_part(u, factorise(u, tolerance(dtype)), factor.rank, a, stream, "left")
+            return once.second_images(part, x, factor)
 
         ours.append(torch.stack(measured(once.first_images(factor, b, stream, "left"), back)))
         w = torch.randn(a, b, dtype=dtype, generator=generator(seed))
@@ -360,3 +362,39 @@ def test_passes_of_orthogonalisation_are_enough() -> None:
         w("left", x[:1] + scale * torch.randn(5, 200, generator=generator(3)))
     q = w.state.left.directions.double()
     assert float((q @ q.T - torch.eye(len(q), dtype=q.dtype)).abs().max()) < 1e-6
+
+
+def many_vectors(kind: str, dtype: Any) -> Any:
+    x = torch.randn(700, 1000, dtype=torch.float64, generator=generator(len(kind)))
+    if kind == "zeros":
+        x[[0, 300]] = 0
+    if kind == "repeated":
+        x[400:500] = x[:100]
+    if kind == "at small angles":
+        x[400:500] = x[:100] + 1e-2 * x[400:500]
+    return x.to(dtype)
+
+
+@pytest.mark.parametrize("kind", ["independent", "zeros", "repeated", "at small angles"])
+@pytest.mark.parametrize("dtype", ROUNDING)
+def test_many_vectors_are_multiplied_block_by_block(dtype: Any, kind: str) -> None:
+    x, y = many_vectors(kind, dtype), many_vectors("independent", dtype)[:, :900]
+    factor, other = (factorise(one, tolerance(dtype)) for one in (x, y))
+    expected = x.double() @ x.double().T
+    found = factor.coordinates.double() @ factor.coordinates.double().T
+    assert float((found - expected).abs().max()) < 30 * ROUNDING[dtype] * float(expected.abs().max())
+    assert factor.rank == {"zeros": 698, "repeated": 600}.get(kind, 700)
+    weights, z = factor.coordinates.to(dtype), many_vectors("independent", dtype)[: factor.rank]
+    out = torch.full((700, 1000), torch.nan, dtype=dtype)
+    multiply(factor, weights, z, out)
+    expected = weights @ z
+    assert float((out - expected).abs().max()) < ROUNDING[dtype] * float(expected.abs().max())
+    for one, two, a, b in ((factor, other, x, y), (other, factor, y, x)):
+        expected_norm = float((a.double().T @ b.double()).norm())
+        assert product_norm(one, two) == pytest.approx(expected_norm, rel=100 * ROUNDING[dtype])
+
+
+def test_triangles_save_a_third_of_the_products() -> None:
+    factor = factorise(many_vectors("independent", torch.float32), tolerance(torch.float32))
+    work = sum((rows.stop - rows.start) * count for rows, count in factor.blocks)
+    assert work < 0.7 * 700 * 700

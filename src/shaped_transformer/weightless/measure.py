@@ -16,6 +16,9 @@ from ..io.yaml import read_yaml
 MANY_TOKENS = 256
 """Number of tokens beyond which memory is given back at once."""
 
+THRIFTY = {"MALLOC_MMAP_THRESHOLD_": "1000000", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+"""Settings of the GNU C library: large pieces of memory are given back when they are freed, and are of huge pages."""
+
 SIZES = Path(__file__).parent / "sizes.yaml"
 
 
@@ -64,8 +67,8 @@ def configuration(name: str) -> Any:
 def measure(name: str, tokens: int, *, real: bool = False, checkpointing: bool = False) -> Measurement:
     """Return time and memory of one forward and backward pass in a fresh process.
 
-    For more than 256 tokens, or with checkpointing, the GNU C library is told to give large pieces of memory back at
-    once, which costs time and saves memory.
+    For more than 256 tokens, or with checkpointing, the process runs with the settings `THRIFTY` of the GNU C library,
+    which save memory.
 
     **Arguments:**
 
@@ -78,7 +81,7 @@ def measure(name: str, tokens: int, *, real: bool = False, checkpointing: bool =
     """
     configuration(name)
     given = json.dumps([name, check_count(tokens, "tokens"), real, checkpointing])
-    thrifty = {"MALLOC_MMAP_THRESHOLD_": "1000000"} if checkpointing or tokens > MANY_TOKENS else {}
+    thrifty = THRIFTY if checkpointing or tokens > MANY_TOKENS else {}
     environment = {"HF_HUB_OFFLINE": "1"} | thrifty | os.environ
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", __name__, given], capture_output=True, text=True, env=environment

@@ -19,8 +19,11 @@ LARGE = 0.1
 FAR = 1e12
 """Length of vectors in float32 above which, or below the inverse of which, they are scaled before a Gram matrix."""
 
+MODERATE = 1e-4
+"""Sine above which a Gram matrix in float64 is precise enough without pivots."""
+
 ROWS = 256
-"""Number of rows of a Gram matrix that are computed at a time."""
+"""Number of rows of a Gram matrix, or of coordinates, that are multiplied at a time."""
 
 COLUMNS = 4096
 """Number of coordinates that are turned to float64 at a time."""
@@ -48,6 +51,16 @@ class Factor:
         return self.coordinates.shape[-1]
 
     @functools.cached_property
+    def blocks(self) -> tuple[tuple[slice, int], ...]:
+        """Rows of the coordinates, some at a time, and the number of leading columns beyond which these rows are 0."""
+        count = len(self.coordinates)
+        ascending = count > ROWS and bool((self.pivots[1:] > self.pivots[:-1]).all())
+        return tuple(
+            (slice(start, stop), int((self.pivots < stop).sum()) if ascending else self.rank)
+            for start, stop in _blocks(count)
+        )
+
+    @functools.cached_property
     def inverse(self) -> Tensor:
         """The matrix (k, m) with Q = inverse · x. Its columns of vectors that depend on the others are zero."""
         triangle = self.coordinates[self.pivots].double()
@@ -70,12 +83,17 @@ def gram(x: Tensor, y: Tensor) -> Tensor:
     return total
 
 
+def _blocks(count: int) -> list[tuple[int, int]]:
+    """Return the first and the last row, not included, of blocks of `ROWS` rows."""
+    return [(start, min(start + ROWS, count)) for start in range(0, count, ROWS)]
+
+
 def _symmetric(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Return x·xᵀ, (m, m), of which little more than the lower triangle is computed."""
     if len(x) <= ROWS and x.dtype == dtype:
         return x @ x.T
     out = torch.zeros(len(x), len(x), dtype=dtype)
-    blocks = [(start, min(start + ROWS, len(x))) for start in range(0, len(x), ROWS)]
+    blocks = _blocks(len(x))
     for part in x.split(COLUMNS, 1):
         some = part.to(dtype)
         for start, stop in blocks:
@@ -85,12 +103,29 @@ def _symmetric(x: Tensor, dtype: torch.dtype) -> Tensor:
     return out
 
 
+def multiply(factor: Factor, weights: Tensor, x: Tensor, out: Tensor) -> None:
+    """Write the product of the coordinates, as `weights` (m, k) in the precision of x, with x (k, a) to `out`."""
+    for rows, count in factor.blocks:
+        torch.mm(weights[rows, :count], x[:count], out=out[rows])
+
+
+def product_norm(one: Factor, other: Factor) -> float:
+    """Return ‖xᵀ·y‖_F of as many vectors x (m, a) as y (m, b), from their factors."""
+    dtype = torch.promote_types(one.coordinates.dtype, other.coordinates.dtype)
+    left, right = one.coordinates.to(dtype), other.coordinates.to(dtype)
+    total = torch.zeros(one.rank, other.rank, dtype=dtype)
+    for (rows, count), (_, other_count) in zip(one.blocks, other.blocks, strict=True):
+        total[:count, :other_count].addmm_(left[rows, :count].T, right[rows, :other_count])
+    return float(torch.linalg.vector_norm(total, dtype=torch.float64))
+
+
 def factorise(x: Tensor, least: float, lengths: Tensor | None = None) -> Factor:
     """Return the factor of vectors.
 
-    A Gram matrix loses the small angles between vectors: in float32 below 0.1, in float64 below 1e-7. So three methods
-    share the work: a Cholesky decomposition of the Gram matrix in float32 where all angles are large; one with pivots
-    of the Gram matrix in float64; a QR decomposition with pivots for vectors in float64.
+    A Gram matrix loses the small angles between vectors: in float32 below 0.1, in float64 below 1e-7. So these methods
+    share the work: for vectors in float32 a Cholesky decomposition of the Gram matrix in float32 where all angles are
+    large, of that in float64 where they are moderate, and with pivots where they are small; for vectors in float64 a QR
+    decomposition with pivots.
 
     **Arguments:**
 
@@ -114,10 +149,11 @@ def factorise(x: Tensor, least: float, lengths: Tensor | None = None) -> Factor:
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
     if products is None:
         lower, pivots = _qr(x / scale[:, None], least)
-    elif easy := _cholesky(products.div_(scale[:, None]).div_(scale)):
+    elif easy := _cholesky(products.div_(scale[:, None]).div_(scale), LARGE):
         return Factor(easy[0].mul_(scale[:, None]).to(x.dtype), easy[1])
     else:
-        lower, pivots = _pivoted(_symmetric(x, torch.float64).div_(scale[:, None]).div_(scale), least)
+        products = _symmetric(x, torch.float64).div_(scale[:, None]).div_(scale)
+        lower, pivots = _cholesky(products, MODERATE) or _pivoted(products, least)
     return Factor(lower * scale[:, None], pivots)
 
 
@@ -126,15 +162,16 @@ def _usual(lengths: Tensor) -> Tensor:
     return (lengths > 1 / FAR) & (lengths < FAR)
 
 
-def _cholesky(products: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Return L (m, k), L·Lᵀ the inner products, and the k vectors not of length 0; `None` if an angle may be small.
+def _cholesky(products: Tensor, sine: float) -> tuple[Tensor, Tensor] | None:
+    """Return L (m, k), L·Lᵀ the inner products, and the k vectors not of length 0.
 
-    The inner products are changed: those of vectors of length 0 with themselves become 1.
+    `None` if a vector may have a smaller sine than `sine` with the span of those before.
     """
     lengths = products.diagonal().clone()
     products.diagonal()[lengths == 0] = 1
     lower, failed = torch.linalg.cholesky_ex(products)
-    if int(failed) or float(lower.diagonal().min()) < LARGE:
+    products.diagonal()[lengths == 0] = 0
+    if int(failed) or float(lower.diagonal().min()) < sine:
         return None
     nonzero = lengths.nonzero()[:, 0]
     if len(nonzero) == len(products):

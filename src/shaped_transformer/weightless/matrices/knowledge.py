@@ -8,7 +8,7 @@ from ...errors import InputError
 from . import matrix
 from .factor import Factor
 from .ledger import Ledger, Met
-from .once import first_images, second_images
+from .once import Part, first_images, own_part, second_images
 from .streams import Side
 from .vectors import Units, Vectors, same
 
@@ -109,14 +109,30 @@ class Knowledge:
         self._check(first)
         if side == first_side and same(x, first.vectors):
             return first_images(self._ledger.factor(first), length, self._stream, side)
+        if (found := self.own_part(side, x)) is not None:
+            part, first = found
+            return second_images(part, first.vectors, self._ledger.factor(first))
+        return self._product_from_history(side, x)
+
+    def own_part(self, side: Side, x: Tensor) -> tuple[Part, Met] | None:
+        """Return the matrix's own part of the product, and the vectors of the other side that it has met first.
+
+        `None` where x is not the first to come from its side after other vectors came from the other one.
+
+        **Raises:** `InputError` where vectors that it has met were changed in place.
+        """
+        if self._first is None or self._history is not None or self._forgot or side == self._first[0]:
+            return None
+        first_side, first = self._first
+        self._check(first)
         if self._second is not None:
             self._check(self._second)
-        if side != first_side and not self._forgot and (self._second is None or same(x, self._second.vectors)):
-            second = self._second or self._ledger.meet(x)
-            u, v = self._ledger.factor(second), self._ledger.factor(first)
-            self._second = second
-            return second_images(x, u, first.vectors, v, self._stream, first_side)
-        return self._product_from_history(side, x)
+            if not same(x, self._second.vectors):
+                return None
+        second = self._second or self._ledger.meet(x)
+        factor, rank = self._ledger.factor(second), self._ledger.factor(first).rank
+        self._second = second
+        return own_part(x, factor, rank, first.vectors.shape[1], self._stream, first_side), first
 
     def _check(self, met: Met) -> None:
         """Check that vectors are still those that the matrix has met."""

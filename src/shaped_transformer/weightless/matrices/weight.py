@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
-from .factor import NotFiniteError
+from .factor import NotFiniteError, product_norm
 from .knowledge import CHANGED, NOT_KEPT, Knowledge
-from .ledger import Ledger
+from .ledger import Ledger, Met
+from .once import Part
 from .streams import Side
 from .vectors import Units, Vectors, add_combination, inner
 
@@ -125,6 +126,24 @@ class Weight:
             add_combination(out, coefficient * inner(x, near, dtype), far)
         return out
 
+    def own_part(self, side: Side, x: Tensor) -> tuple[Part, Met] | None:
+        """Return the matrix's own part of the product, as `Knowledge.own_part` does, where the rest is as simple.
+
+        `None` where it has real values, factors of its rows or columns, or terms from training.
+        """
+        real = self.real is not None or self.known.drawn
+        if real or self.entries.rows is not None or self.entries.columns is not None or self.terms:
+            return None
+        if self.entries.std * self.initial == 0:
+            return None
+        try:
+            found = self.known.own_part(side, x)
+        except NotFiniteError as error:
+            raise InputError(f"{self.name} met {error}") from None
+        if found is not None:
+            found[0].scale(self.entries.std * self.initial)
+        return found
+
     def _product(self, side: Side, x: Tensor) -> Tensor:
         """Return the product of vectors with the matrix at initialisation, without its scales."""
         try:
@@ -201,11 +220,9 @@ class Weight:
             ((pair, factor),) = self.gradient.items()
             if isinstance(pair.left, Tensor) and isinstance(pair.right, Tensor):
                 try:
-                    left, right = (self.known.factor(x).coordinates for x in (pair.left, pair.right))
+                    return abs(factor) * product_norm(self.known.factor(pair.left), self.known.factor(pair.right))
                 except NotFiniteError:
                     return math.nan
-                common = torch.promote_types(left.dtype, right.dtype)
-                return abs(factor) * float(torch.linalg.matrix_norm((left.to(common).T @ right.to(common)).double()))
         return math.sqrt(max(norm_squared(self.gradient), 0.0))
 
     def draw_if_cheaper(self, count: int) -> None:

@@ -3,24 +3,107 @@
 To differentiate through the draws would be wrong, because the random images depend on the vectors (theory §7).
 """
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from ...errors import InputError
+from ..matrices.ledger import Ledger, Met
+from ..matrices.once import Part, second_images
 from ..matrices.streams import Side
 from ..matrices.vectors import Units
 from ..matrices.weight import Pair, Weight
+
+
+@dataclass(eq=False)
+class Sum:
+    """The gradient of vectors x that several matrices meet, summed before the part that depends on x alone is made.
+
+    **Arguments:**
+
+    - `ledger`: of the network.
+    - `shape`: of x.
+    - `task`: number of the backward pass.
+    - `parts`: the matrices' own parts, summed for each x as met (one unless x was changed and met again).
+    - `whole`: the sum of all other contributions, (m, a).
+    """
+
+    ledger: Ledger
+    shape: torch.Size
+    task: int = -1
+    parts: dict[Met, Part] = field(default_factory=dict)
+    whole: Tensor | None = None
+
+    def add(self, weight: Weight, side: Side, gradient: Tensor) -> None:
+        """Add the contribution of a matrix, given the gradient of its product."""
+        task = torch._C._current_graph_task_id()
+        if task != self.task:  # an earlier pass ended before it came to x
+            self.task, self.parts, self.whole = task, {}, None
+        found = weight.own_part(side, gradient)
+        if found is None:
+            images = weight.images(side, gradient)
+            self.whole = images if self.whole is None else self.whole.add_(images)
+        elif found[1] in self.parts:
+            self.parts[found[1]].add(found[0])
+        else:
+            self.parts[found[1]] = found[0]
+
+    def take(self) -> Tensor | None:
+        """Return the sum, in the shape of x, and forget it; `None` where nothing was added."""
+        parts, total = self.parts, self.whole
+        self.parts, self.whole = {}, None
+        for met, part in parts.items():
+            images = second_images(part, met.vectors, self.ledger.factor(met))
+            total = images if total is None else total.add_(images)
+        return None if total is None else total.view(self.shape)
+
+
+class Shared(torch.autograd.Function):
+    """The identity, of vectors x that matrices meet: their backward passes share what depends on x alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, total: Sum) -> Tensor:
+        """Return x."""
+        ctx.total = total
+        ctx.set_materialize_grads(False)
+        return x.detach()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:  # noqa: ARG004
+        """Return the sum of the matrices' contributions; they come by `Sum.add`, and none by PyTorch."""
+        return ctx.total.take(), None
+
+
+_shared = WeakTensorKeyDictionary()
+"""Of vectors that matrices meet: their count of changes in place, what `Shared` made of them, and its sum."""
+
+
+def share(x: Tensor, ledger: Ledger) -> tuple[Tensor, Sum | None]:
+    """Return vectors to be given to all matrices that meet x, and the sum of what they contribute to its gradient.
+
+    None where x is a leaf, or requires no gradient.
+    """
+    if x.is_leaf or not torch.is_grad_enabled():
+        return x, None
+    if x not in _shared or _shared[x][0] != x._version:
+        total = Sum(ledger, x.shape)
+        _shared[x] = x._version, Shared.apply(x, total), total
+    return _shared[x][1:]
 
 
 class Product(torch.autograd.Function):
     """x ↦ x·W (side left) or x·Wᵀ (side right)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, parameter: Tensor, weight: Weight, side: Side) -> Tensor:  # noqa: ARG004
-        """Return the product with vectors x, (m, a) or (m, b); `parameter` only says whether W has a gradient."""
-        ctx.weight, ctx.side, ctx.version = weight, side, weight.version
+    def forward(ctx: Any, x: Tensor, parameter: Tensor, weight: Weight, side: Side, total: Sum | None) -> Tensor:  # noqa: ARG004
+        """Return the product with vectors x, (m, a) or (m, b).
+
+        `parameter` only says whether W has a gradient; `total` is where the gradient of x is summed, or `None`.
+        """
+        ctx.weight, ctx.side, ctx.version, ctx.total = weight, side, weight.version, total
         ctx.save_for_backward(x)
         return weight.images(side, x)
 
@@ -30,12 +113,16 @@ class Product(torch.autograd.Function):
         _check(ctx.weight, ctx.version)
         x, gradient = ctx.saved_tensors[0].detach(), gradients[0].detach().contiguous()
         other: Side = "left" if ctx.side == "right" else "right"
-        result = ctx.weight.images(other, gradient) if ctx.needs_input_grad[0] else None
+        result = None
+        if ctx.needs_input_grad[0] and ctx.total is None:
+            result = ctx.weight.images(other, gradient)
+        elif ctx.needs_input_grad[0]:
+            ctx.total.add(ctx.weight, other, gradient)
         if ctx.needs_input_grad[1]:
             x = ctx.weight.known.kept(x)
             pair = Pair(x, gradient) if ctx.side == "left" else Pair(gradient, x)
             ctx.weight.add_gradient(pair, gradient.nbytes)
-        return result, None, None, None
+        return result, None, None, None, None
 
 
 class LookUp(torch.autograd.Function):

@@ -9,7 +9,7 @@ from torch.nn import functional
 from ...errors import InputError
 from ..matrices.streams import Side
 from ..matrices.weight import Weight
-from .autograd import Product
+from .autograd import Product, Sum, share
 from .registry import served
 from .tensor import WeightlessTensor, refuse
 from .views import transpose, unbind
@@ -23,8 +23,7 @@ def multiply(x: Tensor, w: WeightlessTensor) -> Tensor:
     if x.shape[-1] != w.shape[0]:
         raise InputError(f"{w.source.name}: vectors of length {w.shape[0]} are expected (got {x.shape[-1]})")
     view, weight = w.view_of, w.weight
-    flat = x.reshape(-1, x.shape[-1])
-    weight.draw_if_cheaper(len(flat))
+    weight.draw_if_cheaper(x.shape[:-1].numel())
     if weight.real is not None:
         values = weight.real if w.requires_grad else weight.real.detach()
         rows, columns = view.rows or (0, weight.shape[0]), view.columns or (0, weight.shape[1])
@@ -32,11 +31,13 @@ def multiply(x: Tensor, w: WeightlessTensor) -> Tensor:
         return x @ (part.T if view.transposed else part)
     side: Side = "right" if view.transposed else "left"
     inward, outward = (view.columns, view.rows) if view.transposed else (view.rows, view.columns)
+    shared, total = share(x, weight.ledger) if inward is None else (x, None)
+    flat = shared.reshape(-1, x.shape[-1])
     if inward is not None:
         flat = functional.pad(flat, (inward[0], weight.shape[view.transposed] - inward[1]))
     if len(flat) == 0:
         return flat.new_zeros(*x.shape[:-1], w.shape[1])
-    out = product(flat, w, weight, side)
+    out = product(flat, w, weight, side, total)
     out = out if outward is None else out[:, outward[0] : outward[1]]
     return out.reshape(*x.shape[:-1], w.shape[1])
 
@@ -57,8 +58,8 @@ def check_input(x: Tensor, w: WeightlessTensor) -> None:
         )
 
 
-def product(x: Tensor, w: WeightlessTensor, weight: Weight, side: Side) -> Tensor:
-    """Return the product of vectors with a matrix, which remembers them.
+def product(x: Tensor, w: WeightlessTensor, weight: Weight, side: Side, total: Sum | None = None) -> Tensor:
+    """Return the product of vectors with a matrix, which remembers them; `total` is as in `autograd.Product`.
 
     **Raises:** `InputError` for so many vectors that a single product would not fit into memory.
     """
@@ -74,7 +75,7 @@ def product(x: Tensor, w: WeightlessTensor, weight: Weight, side: Side) -> Tenso
         )
     if not torch.is_grad_enabled():
         x = x.clone()  # outside of autograd nothing forbids the model to change x in place afterwards
-    out: Tensor = Product.apply(x, w, weight, side)
+    out: Tensor = Product.apply(x, w, weight, side, total)
     return out
 
 
