@@ -105,6 +105,9 @@ def _symmetric(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 def multiply(factor: Factor, weights: Tensor, x: Tensor, out: Tensor) -> None:
     """Write the product of the coordinates, as `weights` (m, k) in the precision of x, with x (k, a) to `out`."""
+    if len(weights) <= ROWS:
+        torch.mm(weights, x, out=out)
+        return
     for rows, count in factor.blocks:
         torch.mm(weights[rows, :count], x[:count], out=out[rows])
 
@@ -113,6 +116,8 @@ def product_norm(one: Factor, other: Factor) -> float:
     """Return ‖xᵀ·y‖_F of as many vectors x (m, a) as y (m, b), from their factors."""
     dtype = torch.promote_types(one.coordinates.dtype, other.coordinates.dtype)
     left, right = one.coordinates.to(dtype), other.coordinates.to(dtype)
+    if len(left) <= ROWS:
+        return float(torch.linalg.vector_norm(left.T @ right, dtype=torch.float64))
     total = torch.zeros(one.rank, other.rank, dtype=dtype)
     for (rows, count), (_, other_count) in zip(one.blocks, other.blocks, strict=True):
         total[:count, :other_count].addmm_(left[rows, :count].T, right[rows, :other_count])

@@ -3,7 +3,7 @@
 To differentiate through the draws would be wrong, because the random images depend on the vectors (theory §7).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from ..matrices.vectors import Units
 from ..matrices.weight import Pair, Weight
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Sum:
     """The gradient of vectors x that several matrices meet, summed before the part that depends on x alone is made.
 
@@ -34,27 +34,30 @@ class Sum:
     ledger: Ledger
     shape: torch.Size
     task: int = -1
-    parts: dict[Met, Part] = field(default_factory=dict)
+    parts: dict[Met, Part] | None = None
     whole: Tensor | None = None
 
     def add(self, weight: Weight, side: Side, gradient: Tensor) -> None:
         """Add the contribution of a matrix, given the gradient of its product."""
         task = torch._C._current_graph_task_id()
         if task != self.task:  # an earlier pass ended before it came to x
-            self.task, self.parts, self.whole = task, {}, None
+            self.task, self.parts, self.whole = task, None, None
         found = weight.own_part(side, gradient)
         if found is None:
             images = weight.images(side, gradient)
             self.whole = images if self.whole is None else self.whole.add_(images)
-        elif found[1] in self.parts:
-            self.parts[found[1]].add(found[0])
+            return
+        part, met = found
+        self.parts = self.parts or {}
+        if met in self.parts:
+            self.parts[met].add(part)
         else:
-            self.parts[found[1]] = found[0]
+            self.parts[met] = part
 
     def take(self) -> Tensor | None:
         """Return the sum, in the shape of x, and forget it; `None` where nothing was added."""
-        parts, total = self.parts, self.whole
-        self.parts, self.whole = {}, None
+        parts, total = self.parts or {}, self.whole
+        self.parts, self.whole = None, None
         for met, part in parts.items():
             images = second_images(part, met.vectors, self.ledger.factor(met))
             total = images if total is None else total.add_(images)
