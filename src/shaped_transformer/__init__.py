@@ -35,10 +35,11 @@ from .views.ensemble import Ensemble
 if TYPE_CHECKING:
     from . import hf as hf
     from . import nn as nn
+    from . import probe as probe
     from . import training as training
     from . import weightless as weightless
 
-LAZY = ("hf", "nn", "training", "weightless")
+LAZY = ("hf", "nn", "probe", "training", "weightless")
 """Parts that need PyTorch: each is imported when it is first used."""
 
 

@@ -1,0 +1,81 @@
+"""Entropy of attention, and its distance from uniform attention and from the identity."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..numerics.arrays import Floats
+
+
+@dataclass(frozen=True)
+class AttentionRow:
+    """Numbers of one call of an attention layer, each (heads,): means over sequences and tokens.
+
+    **Arguments:**
+
+    - `entropy`: of the weights, over that of uniform attention to the tokens that are seen: 1 is uniform, 0 one token.
+    - `from_uniform`, `from_identity`: half the sum of absolute differences of the weights, between 0 and 1.
+    """
+
+    entropy: Floats
+    from_uniform: Floats
+    from_identity: Floats
+
+
+def attention_row(output: Any, masks: list[Tensor]) -> AttentionRow | None:
+    """Return the numbers of attention weights in the output of a module, or `None` where there are none.
+
+    Weights are a tensor (batch, heads, tokens, tokens) beside the first entry of a tuple, whose rows sum to 1.
+    """
+    if not isinstance(output, tuple):
+        return None
+    weights = next(
+        (x for x in output[1:] if isinstance(x, Tensor) and x.dim() == 4 and x.shape[-1] == x.shape[-2]), None
+    )
+    if weights is None or not weights.is_floating_point() or weights.shape[-1] < 2:
+        return None
+    a = weights.detach().double()
+    sums = a.sum(-1)
+    if not bool(((sums - 1).abs() < 1e-2).all()):
+        return None
+    seen = (a > 0).double()
+    count = seen.sum(-1)
+    uniform = seen / count[..., None]
+    entropy = -(a * torch.where(a > 0, a, torch.ones_like(a)).log()).sum(-1)
+    relative = torch.where(count > 1, entropy / count.clamp(min=2).log(), torch.ones_like(entropy))
+    far = 0.5 * (a - uniform).abs().sum(-1)
+    own = 1 - a.diagonal(dim1=-2, dim2=-1)
+    rows = (count > 1).double()
+    mask = next((m for m in masks if tuple(m.shape) == (a.shape[0], a.shape[-1])), None)
+    if mask is not None:
+        rows = rows * mask[:, None].double().to(rows.device)
+    total = rows.sum((0, 2)).clamp(min=1)
+
+    def mean(x: Tensor) -> Floats:
+        return np.asarray(((x * rows).sum((0, 2)) / total).cpu().numpy())
+
+    return AttentionRow(mean(relative), mean(far), mean(own))
+
+
+@contextmanager
+def eager(model: nn.Module) -> Iterator[bool]:
+    """Let a Hugging Face model compute its attention weights while the context lasts; the value tells whether it can."""
+    config = getattr(model, "config", None)
+    before = getattr(config, "_attn_implementation", None)
+    if before is None or not hasattr(model, "set_attn_implementation"):
+        yield False
+        return
+    try:
+        model.set_attn_implementation("eager")
+    except (ValueError, ImportError):
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        model.set_attn_implementation(before)

@@ -1,0 +1,183 @@
+"""Where a measurement lies in what the initialisation would do: bands that hold for all layers at once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.stats import t as student
+
+from ..errors import InputError
+from ..estimates import CONFIDENCE
+from ..numerics.arrays import Floats
+from .expectation import Expectation
+from .measures import MEASURES
+from .result import ProbeResult
+
+if TYPE_CHECKING:
+    import pandas
+
+ALARM = 1e-4
+"""Probability with which a network at initialisation is called unusual by one number, in any layer."""
+
+DRAWS = 20_000
+"""Number of multivariate t variables from which the width of a simultaneous band is found."""
+
+SMALLEST = 1e-3
+"""Least standard deviation of an expected number, relative to its size: less is rounding."""
+
+
+@dataclass(frozen=True, eq=False)
+class Band:
+    """One number of all layers, beside its distribution at initialisation.
+
+    Values are logarithms where the number is positive (`MEASURES`). A band μ ± c·s·√(1 + 1/N) is a prediction of one
+    more network from N draws, with c the quantile of the maximum over layers of a multivariate t with their correlations.
+
+    **Attributes:**
+
+    - `value`, `median`, `low`, `high`: measurement, median of the draws, ends of the band, (layers,).
+    - `quantile`, `error`: share of the draws below the measurement, and its Monte-Carlo standard error, (layers,).
+    - `score`: distance from μ in units of half the width of the band, (layers,); beyond 1 the measurement is outside.
+    - `step`: the same for the change from the layer before, (layers,), 0 for the first.
+    - `alarm`: score beyond which the chance is below `ALARM`; `step_alarm` likewise.
+    """
+
+    value: Floats
+    median: Floats
+    low: Floats
+    high: Floats
+    quantile: Floats
+    error: Floats
+    score: Floats
+    step: Floats
+    alarm: float
+    step_alarm: float
+
+    @property
+    def inside(self) -> Any:
+        """Whether the measurement is in the band, (layers,)."""
+        return np.abs(self.score) <= 1
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """A measurement beside what the initialisation would do.
+
+    **Attributes:**
+
+    - `layers`: names.
+    - `bands`: by the name of the number.
+    - `label`: whose initialisation it is.
+    - `draws`: number of networks.
+    """
+
+    layers: list[str]
+    bands: Mapping[str, Band]
+    label: str
+    draws: int
+
+    def to_frame(self, measure: str) -> "pandas.DataFrame":
+        """Return a table of one number: value, band, quantile and its error, by layer.
+
+        **Raises:** `InputError` for a number that was not measured.
+        """
+        import pandas
+
+        if measure not in self.bands:
+            raise InputError(f"no measure {measure!r} in this comparison: choose one of {', '.join(self.bands)}")
+        band = self.bands[measure]
+        columns = ("value", "low", "median", "high", "quantile", "error", "inside")
+        return pandas.DataFrame(
+            {name: getattr(band, name) for name in columns}, index=pandas.Index(self.layers, name="layer")
+        )
+
+    def unusual(self) -> dict[str, dict[str, float]]:
+        """Return the layers at which a number changes as the initialisation hardly ever would (`ALARM`), by number.
+
+        The values are scores of the change from the layer before, in units of the alarm. The first layer counts as
+        itself, and so does every layer in a number that is not carried from layer to layer.
+        """
+        found: dict[str, dict[str, float]] = {}
+        for name, band in self.bands.items():
+            scores = np.abs(band.score) / band.alarm
+            if MEASURES[name].carried:
+                scores[1:] = np.abs(band.step[1:]) / band.step_alarm
+            layers = {self.layers[i]: float(scores[i]) for i in np.flatnonzero(scores > 1)}
+            if layers:
+                found[name] = layers
+        return found
+
+
+def compare_with(result: ProbeResult, expectation: Expectation) -> Comparison:
+    """Return where a measurement lies; layers that overflowed in the measurement are left out."""
+    layers = result.layers
+    if expectation.layers[: len(layers)] != layers:
+        raise InputError(
+            f"layers differ: the measurement has {', '.join(layers[:3])} …, the expectation "
+            f"{', '.join(expectation.layers[:3])} …: give both the same layers= and models of one architecture"
+        )
+    if len(expectation.data.draw) < 3:
+        raise InputError(f"at least 3 draws are needed for a band (got {len(expectation.data.draw)}): raise draws")
+    names = [name for name in MEASURES if name in result.data and name in expectation.data]
+    bands = {
+        name: band(result.mean(name), expectation.draws(name)[:, : len(layers)], positive=MEASURES[name].positive)
+        for name in names
+    }
+    return Comparison(layers, bands, expectation.settings["label"], len(expectation.data.draw))
+
+
+def band(value: Floats, draws: Floats, *, positive: bool) -> Band:
+    """Return the band of one number.
+
+    **Arguments:**
+
+    - `value`: measurement, (layers,).
+    - `draws`: the same number in each draw, (draws, layers).
+    - `positive`: whether to take logarithms; they are not taken where a draw is 0.
+    """
+    logarithm = positive and bool((draws > 0).all())
+    tiny = 1e-3 * float(draws.min()) if logarithm else 0.0
+    f = (lambda x: np.log(np.maximum(x, tiny))) if logarithm else (lambda x: x)
+    back = np.exp if logarithm else (lambda x: x)
+    y, x = f(draws), f(value)
+    mean, spread, width, alarm = _prediction(y)
+    steps, step = np.diff(y, axis=1), np.diff(x)
+    step_scores, step_alarm = np.zeros(len(x)), 1.0
+    if steps.shape[1]:
+        middle, _, half, step_alarm = _prediction(steps)
+        step_scores[1:] = (step - middle) / half
+    below = ((draws < value).sum(0) + 0.5 * (draws == value).sum(0)) / len(draws)
+    guarded = np.clip(below, 1 / (2 * len(draws)), 1 - 1 / (2 * len(draws)))
+    return Band(
+        value=value,
+        median=np.median(draws, 0),
+        low=back(mean - width),
+        high=back(mean + width),
+        quantile=below,
+        error=np.sqrt(guarded * (1 - guarded) / len(draws)),
+        score=(x - mean) / width,
+        step=step_scores,
+        alarm=alarm,
+        step_alarm=step_alarm,
+    )
+
+
+def _prediction(y: Floats) -> tuple[Floats, Floats, Floats, float]:
+    """Return mean, standard deviation and half the width of the band, (layers,), and the score of an alarm."""
+    count, layers = y.shape
+    mean, spread = y.mean(0), y.std(0, ddof=1)
+    spread = np.maximum(spread, SMALLEST * np.maximum(np.abs(mean), 1e-12) + 1e-12)
+    c = _simultaneous(y, layers)
+    alarm = float(student.isf(ALARM / (2 * layers), count - 1))
+    return mean, spread, c * spread * np.sqrt(1 + 1 / count), alarm / c
+
+
+def _simultaneous(y: Floats, layers: int) -> float:
+    """Return the quantile `CONFIDENCE` of the maximum over layers of |T|, T multivariate t with the draws' correlations."""
+    count = len(y)
+    random = np.random.default_rng(0)
+    z = (y - y.mean(0)) / np.maximum(y.std(0, ddof=1), 1e-300)
+    mixed = random.standard_normal((DRAWS, count)) @ z / np.sqrt(count - 1)
+    t = mixed / np.sqrt(random.chisquare(count - 1, (DRAWS, 1)) / (count - 1))
+    return max(float(np.quantile(np.abs(t).max(1), CONFIDENCE)), 1.0)

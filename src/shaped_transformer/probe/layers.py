@@ -1,0 +1,68 @@
+"""Which modules of a model are observed: its residual stream, or what the user names."""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from ..errors import InputError
+
+
+def find_blocks(model: nn.Module, layers: str | Sequence[str] | None) -> dict[str, nn.Module]:
+    """Return the modules whose outputs are the layers of the stream, by name, in the model's order.
+
+    **Arguments:**
+
+    - `model`: any module.
+    - `layers`: a glob such as `"encoder.layer.*"`, matched with names of modules part by part, or several of them;
+      default the blocks of the outermost lists of modules (`torch.nn.ModuleList`) whose entries are of one class.
+
+    **Raises:** `InputError` where nothing is found.
+    """
+    if layers is None:
+        found = _stacks(model)
+        if not found:
+            raise InputError(
+                "no list of blocks was found in the model: name the modules whose outputs are its layers, such as "
+                f'layers="encoder.layer.*"; the modules are {_some(model)}'
+            )
+        return found
+    globs = [layers] if isinstance(layers, str) else list(layers)
+    found = {name: one for name, one in model.named_modules() if name and any(matches(name, glob) for glob in globs)}
+    if not found:
+        raise InputError(f"no module is named {' or '.join(map(repr, globs))}: the modules are {_some(model)}")
+    return found
+
+
+def matches(name: str, glob: str) -> bool:
+    """Whether a dotted name matches a glob; `*` matches within one part of the name."""
+    parts, wanted = name.split("."), glob.split(".")
+    return len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))
+
+
+def _stacks(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the entries of the outermost lists of modules of one class, of those with most parameters by far."""
+    lists = {
+        name: one
+        for name, one in model.named_modules()
+        if isinstance(one, nn.ModuleList) and len(one) and len({type(entry) for entry in one}) == 1
+    }
+    outer = {
+        name: one
+        for name, one in lists.items()
+        if not any(name.startswith(other + ".") for other in lists if other != name)
+    }
+    sizes = {name: sum(p.numel() for p in one.parameters()) for name, one in outer.items()}
+    least = 0.05 * max(sizes.values(), default=0)
+    return {
+        f"{name}.{i}": entry
+        for name, one in outer.items()
+        if sizes[name] >= max(least, 1)
+        for i, entry in enumerate(one)
+    }
+
+
+def _some(model: nn.Module, count: int = 12) -> str:
+    """Return the first names of modules, for a message."""
+    names = [name for name, _ in model.named_modules() if name]
+    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")

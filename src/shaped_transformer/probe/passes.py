@@ -1,0 +1,237 @@
+"""One pass of a model, observed: `run`."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..checks import check_count, check_seed
+from ..errors import InputError
+from ..weightless import gradient_norms
+from ..weightless.parameters.tensor import WeightlessTensor
+from .attention import eager
+from .layers import find_blocks
+from .observation import Seen, observed
+from .result import ProbeResult, dataset
+from .tokens import Tokens, first_tensor, padding_masks
+
+TOKENS = 512
+"""Number of tokens of a sequence above which a sample of them stands for all."""
+
+Loss = Callable[[Any], Tensor]
+"""A function of a model's output."""
+
+MISTAKES = (TypeError, ValueError, RuntimeError, LookupError, AttributeError, NotImplementedError, AssertionError)
+"""Exceptions by which models say that they do not take a batch."""
+
+
+def run(
+    model: nn.Module,
+    batch: Any,
+    *,
+    layers: str | Sequence[str] | None = None,
+    backward: bool = True,
+    loss: Loss | None = None,
+    attention: bool = False,
+    max_tokens: int = TOKENS,
+    batch_first: bool = True,
+    seed: int = 0,
+) -> ProbeResult:
+    """Return what a model does to its tokens in one pass, layer by layer.
+
+    The model is in evaluation mode meanwhile, so that dropout is off, and comes back as it was: mode, hooks, gradients
+    and the states of random generators, also after an error. Each layer is reduced to its Gram matrix on the fly, so
+    that memory grows with the number of layers times the square of the number of tokens, whatever the width.
+
+    ```python
+    import torch
+    model = st.nn.ShapedTransformer(width=64, depth=3, heads=4)
+    result = st.probe.run(model, torch.randn(2, 8, 64))
+    result.mean("effective_rank")  # of the input and of three layers
+    ```
+
+    **Arguments:**
+
+    - `model`: any PyTorch module, such as a Hugging Face model, trained or not, or a weightless one.
+    - `batch`: what it takes: a tensor, a tuple of arguments, or a dictionary of keyword arguments. Tokens that
+      `attention_mask` calls padding are left out.
+    - `layers`: modules whose outputs are the layers, as a glob of their names such as `"encoder.layer.*"`, or several.
+      Default: the blocks of the residual stream, found by themselves.
+    - `backward`: whether to measure gradients too, default yes.
+    - `loss`: function of the output whose gradient is measured. Default: the output's own `loss` where it has one (give
+      `labels` in the batch), else half the mean square of its first tensor.
+    - `attention`: whether to measure attention weights. A Hugging Face model then computes its attention the eager way
+      during the probe, which costs memory.
+    - `max_tokens`: longer sequences are represented by a seeded sample of so many tokens, default 512.
+    - `batch_first`: whether tensors are (batch, tokens, width), default, and not (tokens, batch, width).
+    - `seed`: of that sample.
+
+    **Raises:** `InputError` where no layer is found, an output is no tensor of tokens, the model does not take the
+    batch, or hooks do not run.
+    """
+    blocks = find_blocks(_observable(model), layers)
+    model = _observable(model)
+    tokens = Tokens(
+        padding_masks(batch), check_count(max_tokens, "max_tokens"), check_seed(seed), batch_first=batch_first
+    )
+    with ExitStack() as stack:
+        stack.enter_context(unchanged(model))
+        asked = attention and stack.enter_context(eager(model))
+        seen = stack.enter_context(observed(model, blocks, tokens, attention=attention))
+        stack.enter_context(torch.enable_grad() if backward else torch.no_grad())
+        value, weights = _passes(model, batch, loss, seen, backward=backward)
+    return _result(model, seen.layers, seen.attention, weights, value, tokens, eager_attention=bool(asked), seed=seed)
+
+
+def _passes(
+    model: nn.Module, batch: Any, loss: Loss | None, seen: Any, *, backward: bool
+) -> tuple[float | None, dict[str, float]]:
+    """Run the passes; return the loss and the norms of the parameters' gradients."""
+    try:
+        output = call(model, batch)
+        seen.active = False
+        if not seen.layers:
+            raise InputError("no observed layer was called: choose other layers with layers=")
+        if not backward:
+            return None, {}
+        value = loss_of(output, loss)
+        del output
+        if not value.requires_grad:
+            return float(value), {}
+        value.backward()
+    except InputError:
+        raise
+    except MISTAKES as error:
+        line = (str(error).strip().splitlines() or ["no message"])[0]
+        raise InputError(f"the model does not take this batch: {type(error).__name__}: {line}") from error
+    return float(value.detach()), _norms(model)
+
+
+def call(model: nn.Module, batch: Any) -> Any:
+    """Return the model's output for a batch."""
+    if isinstance(batch, Mapping):
+        return model(**batch)
+    return model(*batch) if isinstance(batch, (tuple, list)) else model(batch)
+
+
+def loss_of(output: Any, loss: Loss | None) -> Tensor:
+    """Return the number whose gradient is measured.
+
+    **Raises:** `InputError` where the output has no floating tensor, or `loss` gives no single number.
+    """
+    if loss is not None:
+        value = loss(output)
+    elif isinstance(getattr(output, "loss", None), Tensor):
+        value = output.loss
+    else:
+        first = first_tensor(output)
+        if first is None:
+            raise InputError("the model returns no floating tensor: give loss=, a function of its output")
+        value = 0.5 * first.square().mean()
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        raise InputError(f"the loss must be a tensor with one number (got {value!r:.60})")
+    return value
+
+
+@contextmanager
+def unchanged(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode; afterwards give it back its modes, gradients and the generators' states."""
+    modes = [(module, module.training) for module in model.modules()]
+    weightless = any(isinstance(p, WeightlessTensor) for p in model.parameters())
+    gradients = [] if weightless else [(p, p.grad) for p in model.parameters()]
+    devices = {p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"}
+    buffers = [(b, b.clone()) for b in model.buffers()]
+    with torch.random.fork_rng(sorted(devices)):
+        try:
+            model.eval()
+            for parameter, _ in gradients:
+                parameter.grad = None
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
+            for parameter, gradient in gradients:
+                parameter.grad = gradient
+            with torch.no_grad():
+                for buffer, values in buffers:
+                    buffer.copy_(values)
+
+
+def _observable(model: Any) -> nn.Module:
+    """Return the module to observe.
+
+    **Raises:** `InputError` for what is no module, or where hooks would not run.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model must be a PyTorch module (got {type(model).__name__})")
+    original = getattr(model, "_orig_mod", None)  # of torch.compile: the same parameters
+    model = original if isinstance(original, nn.Module) else model
+    if any(getattr(module, "_compiled_call_impl", None) is not None for module in model.modules()):
+        raise InputError("the model was compiled in place, and hooks do not run then: probe it before model.compile()")
+    if any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules()):
+        raise InputError("the model is sharded over processes (FSDP): probe it before it is wrapped")
+    if any(p.is_meta for p in model.parameters() if not isinstance(p, WeightlessTensor)):
+        raise InputError(
+            "the model has no weights (it is on the meta device): use st.probe.expected with its configuration"
+        )
+    return model
+
+
+def _norms(model: nn.Module) -> dict[str, float]:
+    """Return the norm of the gradient of each parameter."""
+    if any(isinstance(p, WeightlessTensor) for p in model.parameters()):
+        return dict(gradient_norms(model))
+    named = [(name, p.grad) for name, p in model.named_parameters() if p.grad is not None]
+    norms = {name: torch.linalg.vector_norm(grad.detach().float(), dtype=torch.float64) for name, grad in named}
+    return {name: float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm) for name, norm in norms.items()}
+
+
+def _result(
+    model: nn.Module,
+    layers: dict[str, Seen],
+    attention: dict[str, Any],
+    weights: dict[str, float],
+    loss: float | None,
+    tokens: Tokens,
+    *,
+    eager_attention: bool,
+    seed: int,
+) -> ProbeResult:
+    """Return the result, with no infinite or undefined number in it."""
+    broken = next((name for name, seen in layers.items() if not seen.finite), None)
+    finite = dict(list(layers.items())[: list(layers).index(broken)]) if broken is not None else layers
+    if not finite:
+        raise InputError(f"{broken}: tokens are infinite or undefined from the start: look at the batch")
+    gradient = _gradient_state(layers, weights, loss, broken)
+    there = gradient == "measured"
+    settings = {
+        "model": type(model).__name__,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "loss": loss if loss is not None and np.isfinite(loss) else None,
+        "not_finite": broken,
+        "gradient": gradient,
+        "max_tokens": tokens.limit,
+        "sampled": tokens.sampled,
+        "seed": seed,
+        "attention": "eager" if eager_attention else "the model's own",
+    }
+    kept = {name: norm for name, norm in weights.items() if there}
+    return ProbeResult(dataset(finite, attention if broken is None else {}, kept, gradient=there), settings)
+
+
+def _gradient_state(layers: dict[str, Seen], weights: dict[str, float], loss: float | None, broken: str | None) -> str:
+    """Return "measured", or why there are no gradients."""
+    if loss is None:
+        return "not asked for"
+    if broken is not None or not np.isfinite(loss):
+        return "the loss is infinite or undefined"
+    missing = [name for name, seen in layers.items() if not seen.gradient]
+    if missing:
+        return f"no gradient comes to {missing[0]}"
+    bad = [name for name, seen in layers.items() if not all(np.isfinite(one).all() for one in seen.gradient)]
+    if bad or not all(map(np.isfinite, weights.values())):
+        return f"the gradient is infinite or undefined, first at {bad[-1] if bad else 'a weight'}"
+    return "measured"
