@@ -10,8 +10,8 @@ except ImportError:
 from .comparison import Band, Comparison
 from .expectation import Expectation, expected
 from .measures import MEASURES
-from .result import ProbeResult
 from .passes import run
+from .result import ProbeResult
 
 __all__ = ["MEASURES", "Band", "Comparison", "Expectation", "ProbeResult", "expected", "run"]
 

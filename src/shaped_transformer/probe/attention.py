@@ -1,13 +1,13 @@
 """Entropy of attention, and its distance from uniform attention and from the identity."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..numerics.arrays import Floats
 
@@ -27,10 +27,15 @@ class AttentionRow:
     from_identity: Floats
 
 
-def attention_row(output: Any, masks: list[Tensor]) -> AttentionRow | None:
+def attention_row(output: Any, mask_of: Callable[[tuple[int, int]], Tensor | None]) -> AttentionRow | None:
     """Return the numbers of attention weights in the output of a module, or `None` where there are none.
 
     Weights are a tensor (batch, heads, tokens, tokens) beside the first entry of a tuple, whose rows sum to 1.
+
+    **Arguments:**
+
+    - `output`: of the module.
+    - `mask_of`: shape (batch, tokens) → mask of the padding of such sequences, true for tokens, or `None`.
     """
     if not isinstance(output, tuple):
         return None
@@ -51,7 +56,7 @@ def attention_row(output: Any, masks: list[Tensor]) -> AttentionRow | None:
     far = 0.5 * (a - uniform).abs().sum(-1)
     own = 1 - a.diagonal(dim1=-2, dim2=-1)
     rows = (count > 1).double()
-    mask = next((m for m in masks if tuple(m.shape) == (a.shape[0], a.shape[-1])), None)
+    mask = mask_of((a.shape[0], a.shape[-1]))
     if mask is not None:
         rows = rows * mask[:, None].double().to(rows.device)
     total = rows.sum((0, 2)).clamp(min=1)
@@ -63,8 +68,8 @@ def attention_row(output: Any, masks: list[Tensor]) -> AttentionRow | None:
 
 
 @contextmanager
-def eager(model: nn.Module) -> Iterator[bool]:
-    """Let a Hugging Face model compute its attention weights while the context lasts; the value tells whether it can."""
+def eager(model: Any) -> Iterator[bool]:
+    """Let a Hugging Face model compute attention weights while the context lasts; the value tells whether it does."""
     config = getattr(model, "config", None)
     before = getattr(config, "_attn_implementation", None)
     if before is None or not hasattr(model, "set_attn_implementation"):

@@ -31,8 +31,9 @@ SMALLEST = 1e-3
 class Band:
     """One number of all layers, beside its distribution at initialisation.
 
-    Values are logarithms where the number is positive (`MEASURES`). A band μ ± c·s·√(1 + 1/N) is a prediction of one
-    more network from N draws, with c the quantile of the maximum over layers of a multivariate t with their correlations.
+    The band is computed from logarithms where the number is positive (`MEASURES`). It is μ ± c·s·√(1 + 1/N), a
+    prediction of one more network from N draws, with c the quantile of the maximum over layers of multivariate t
+    variables that have the draws' correlations.
 
     **Attributes:**
 
@@ -141,11 +142,11 @@ def band(value: Floats, draws: Floats, *, positive: bool) -> Band:
     f = (lambda x: np.log(np.maximum(x, tiny))) if logarithm else (lambda x: x)
     back = np.exp if logarithm else (lambda x: x)
     y, x = f(draws), f(value)
-    mean, spread, width, alarm = _prediction(y)
+    mean, width, alarm = _prediction(y)
     steps, step = np.diff(y, axis=1), np.diff(x)
     step_scores, step_alarm = np.zeros(len(x)), 1.0
     if steps.shape[1]:
-        middle, _, half, step_alarm = _prediction(steps)
+        middle, half, step_alarm = _prediction(steps)
         step_scores[1:] = (step - middle) / half
     below = ((draws < value).sum(0) + 0.5 * (draws == value).sum(0)) / len(draws)
     guarded = np.clip(below, 1 / (2 * len(draws)), 1 - 1 / (2 * len(draws)))
@@ -163,18 +164,18 @@ def band(value: Floats, draws: Floats, *, positive: bool) -> Band:
     )
 
 
-def _prediction(y: Floats) -> tuple[Floats, Floats, Floats, float]:
-    """Return mean, standard deviation and half the width of the band, (layers,), and the score of an alarm."""
+def _prediction(y: Floats) -> tuple[Floats, Floats, float]:
+    """Return the mean and half the width of the band, (layers,), and the score of an alarm."""
     count, layers = y.shape
     mean, spread = y.mean(0), y.std(0, ddof=1)
     spread = np.maximum(spread, SMALLEST * np.maximum(np.abs(mean), 1e-12) + 1e-12)
-    c = _simultaneous(y, layers)
+    c = _simultaneous(y)
     alarm = float(student.isf(ALARM / (2 * layers), count - 1))
-    return mean, spread, c * spread * np.sqrt(1 + 1 / count), alarm / c
+    return mean, c * spread * np.sqrt(1 + 1 / count), alarm / c
 
 
-def _simultaneous(y: Floats, layers: int) -> float:
-    """Return the quantile `CONFIDENCE` of the maximum over layers of |T|, T multivariate t with the draws' correlations."""
+def _simultaneous(y: Floats) -> float:
+    """Return the quantile of the maximum over layers of |T|, T multivariate t with the draws' correlations."""
     count = len(y)
     random = np.random.default_rng(0)
     z = (y - y.mean(0)) / np.maximum(y.std(0, ddof=1), 1e-300)

@@ -15,8 +15,8 @@ from ..errors import InputError
 from ..io.progress import progress
 from ..numerics.arrays import Floats
 from .measures import MEASURES
-from .result import ProbeResult, read, write
 from .passes import TOKENS, Loss, run
+from .result import ProbeResult, read, write
 
 if TYPE_CHECKING:
     import xarray
@@ -159,7 +159,7 @@ class Twin:
         """Return the weightless model."""
         given: dict[str, Any] = {"approximate": self.approximate, "memory": self.memory, "history": False}
         if self.cls is None:
-            return weightless.build(self.source, **given)  # type: ignore[no-any-return]
+            return weightless.build(self.source, **given)
         model: nn.Module = weightless.from_config(self.source, cls=self.cls, **given)
         if self.attention is not None:
             model.set_attn_implementation(self.attention)  # type: ignore[operator]

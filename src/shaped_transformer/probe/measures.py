@@ -30,17 +30,17 @@ class Measure:
 
 
 MEASURES = {
-    "token_norm": Measure("token norm tr V / m", True),
-    "mean_correlation": Measure("mean ρ", False),
-    "mean_absolute_correlation": Measure("mean |ρ|", False),
-    "effective_rank": Measure("effective rank", True),
-    "stable_rank": Measure("stable rank", True),
-    "largest_eigenvalue": Measure("largest eigenvalue of V", True),
-    "smallest_eigenvalue": Measure("smallest eigenvalue of V", False),
-    "branch_share": Measure("branch over stream", True, carried=False),
-    "gradient_norm": Measure("gradient of the tokens, norm", True),
-    "gradient_correlation": Measure("gradient of the tokens, mean |ρ|", False),
-    "gradient_effective_rank": Measure("gradient of the tokens, effective rank", True),
+    "token_norm": Measure("token norm tr V / m", positive=True),
+    "mean_correlation": Measure("mean ρ", positive=False),
+    "mean_absolute_correlation": Measure("mean |ρ|", positive=False),
+    "effective_rank": Measure("effective rank", positive=True),
+    "stable_rank": Measure("stable rank", positive=True),
+    "largest_eigenvalue": Measure("largest eigenvalue of V", positive=True),
+    "smallest_eigenvalue": Measure("smallest eigenvalue of V", positive=False),
+    "branch_share": Measure("branch over stream", positive=True, carried=False),
+    "gradient_norm": Measure("gradient of the tokens, norm", positive=True),
+    "gradient_correlation": Measure("gradient of the tokens, mean |ρ|", positive=False),
+    "gradient_effective_rank": Measure("gradient of the tokens, effective rank", positive=True),
 }
 """All numbers of a layer, by the name of their variable."""
 

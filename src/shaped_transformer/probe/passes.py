@@ -1,5 +1,6 @@
 """One pass of a model, observed: `run`."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -62,7 +63,8 @@ def run(
       Default: the blocks of the residual stream, found by themselves.
     - `backward`: whether to measure gradients too, default yes.
     - `loss`: function of the output whose gradient is measured. Default: the output's own `loss` where it has one (give
-      `labels` in the batch), else half the mean square of its first tensor.
+      `labels` in the batch), else a fixed random combination of the numbers in its first tensor, Σ cᵢyᵢ/√N with
+      standard normal cᵢ.
     - `attention`: whether to measure attention weights. A Hugging Face model then computes its attention the eager way
       during the probe, which costs memory.
     - `max_tokens`: longer sequences are represented by a seeded sample of so many tokens, default 512.
@@ -75,12 +77,17 @@ def run(
     blocks = find_blocks(_observable(model), layers)
     model = _observable(model)
     tokens = Tokens(
-        padding_masks(batch), check_count(max_tokens, "max_tokens"), check_seed(seed), batch_first=batch_first
+        padding_masks(batch),
+        check_count(max_tokens, "max_tokens"),
+        check_seed(seed),
+        batch_first=batch_first,
+        decoder=bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False)),
     )
     with ExitStack() as stack:
         stack.enter_context(unchanged(model))
         asked = attention and stack.enter_context(eager(model))
         seen = stack.enter_context(observed(model, blocks, tokens, attention=attention))
+        stack.enter_context(torch.inference_mode(mode=False))
         stack.enter_context(torch.enable_grad() if backward else torch.no_grad())
         value, weights = _passes(model, batch, loss, seen, backward=backward)
     return _result(model, seen.layers, seen.attention, weights, value, tokens, eager_attention=bool(asked), seed=seed)
@@ -90,24 +97,33 @@ def _passes(
     model: nn.Module, batch: Any, loss: Loss | None, seen: Any, *, backward: bool
 ) -> tuple[float | None, dict[str, float]]:
     """Run the passes; return the loss and the norms of the parameters' gradients."""
-    try:
-        output = call(model, batch)
-        seen.active = False
-        if not seen.layers:
-            raise InputError("no observed layer was called: choose other layers with layers=")
-        if not backward:
-            return None, {}
+    with _clear("the model does not take this batch"):
+        output = call(model, _with_gradient(batch) if backward else batch)
+    seen.active = False
+    if not seen.layers:
+        raise InputError("no observed layer was called: choose other layers with layers=")
+    if not backward:
+        return None, {}
+    with _clear("no loss can be computed from the model's output"):
         value = loss_of(output, loss)
-        del output
-        if not value.requires_grad:
-            return float(value), {}
+    del output
+    if not value.requires_grad:
+        return float(value), {}
+    with _clear("the backward pass fails"):
         value.backward()
+    return float(value.detach()), _norms(model)
+
+
+@contextmanager
+def _clear(what: str) -> Iterator[None]:
+    """Turn the exceptions of a model into one clear line that begins with `what`."""
+    try:
+        yield
     except InputError:
         raise
     except MISTAKES as error:
         line = (str(error).strip().splitlines() or ["no message"])[0]
-        raise InputError(f"the model does not take this batch: {type(error).__name__}: {line}") from error
-    return float(value.detach()), _norms(model)
+        raise InputError(f"{what}: {type(error).__name__}: {line}") from error
 
 
 def call(model: nn.Module, batch: Any) -> Any:
@@ -115,6 +131,18 @@ def call(model: nn.Module, batch: Any) -> Any:
     if isinstance(batch, Mapping):
         return model(**batch)
     return model(*batch) if isinstance(batch, (tuple, list)) else model(batch)
+
+
+def _with_gradient(batch: Any) -> Any:
+    """Return a batch whose floating tensors, but masks, have a gradient, so that one comes to the first layer.
+
+    They are copies, since models may work in place, and the caller's tensors must not change.
+    """
+    if isinstance(batch, Tensor):
+        return batch.detach().requires_grad_().clone() if batch.is_floating_point() else batch
+    if isinstance(batch, Mapping):
+        return {name: one if "mask" in str(name) else _with_gradient(one) for name, one in batch.items()}
+    return [_with_gradient(one) for one in batch] if isinstance(batch, (tuple, list)) else batch
 
 
 def loss_of(output: Any, loss: Loss | None) -> Tensor:
@@ -130,7 +158,9 @@ def loss_of(output: Any, loss: Loss | None) -> Tensor:
         first = first_tensor(output)
         if first is None:
             raise InputError("the model returns no floating tensor: give loss=, a function of its output")
-        value = 0.5 * first.square().mean()
+        generator = torch.Generator().manual_seed(0)
+        direction = torch.randn(first.shape, generator=generator, dtype=torch.float32).to(first.device, first.dtype)
+        value = (first * direction).sum() / math.sqrt(first.numel())
     if not isinstance(value, Tensor) or value.numel() != 1:
         raise InputError(f"the loss must be a tensor with one number (got {value!r:.60})")
     return value
@@ -143,9 +173,16 @@ def unchanged(model: nn.Module) -> Iterator[None]:
     weightless = any(isinstance(p, WeightlessTensor) for p in model.parameters())
     gradients = [] if weightless else [(p, p.grad) for p in model.parameters()]
     devices = {p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"}
-    buffers = [(b, b.clone()) for b in model.buffers()]
+    buffers = [
+        (module, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None and not buffer.is_meta
+    ]
+    fast = torch.backends.mha.get_fastpath_enabled()
     with torch.random.fork_rng(sorted(devices)):
         try:
+            torch.backends.mha.set_fastpath_enabled(False)  # it would hide the layers of nn.TransformerEncoder
             model.eval()
             for parameter, _ in gradients:
                 parameter.grad = None
@@ -156,8 +193,11 @@ def unchanged(model: nn.Module) -> Iterator[None]:
             for parameter, gradient in gradients:
                 parameter.grad = gradient
             with torch.no_grad():
-                for buffer, values in buffers:
-                    buffer.copy_(values)
+                for module, name, buffer, values in buffers:
+                    module._buffers[name] = buffer
+                    if not torch.equal(buffer, values):
+                        buffer.copy_(values)
+            torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def _observable(model: Any) -> nn.Module:

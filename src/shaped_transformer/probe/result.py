@@ -42,7 +42,8 @@ class ProbeResult:
     **Attributes:**
 
     - `data`: an xarray dataset. Variables (layer, sequence): those of `MEASURES`, such as `token_norm`,
-      `mean_absolute_correlation`, `effective_rank`, and `tokens`, how many were measured. `covariance` and
+      `mean_absolute_correlation`, `effective_rank`, and `tokens`, how many were measured. `branch_known` (layer) tells
+      where `branch_share` is known; elsewhere it is 0. `covariance` and
       `gradient_covariance` (layer, sequence, token, other): V = XXᵀ/n and GGᵀ/n, zero beyond `tokens`.
       `correlation_quantile` (layer, sequence, quantile) of |ρ|. `weight_gradient` (weight): norms of the gradients of
       the parameters. `attention_entropy`, `attention_from_uniform`, `attention_from_identity` (attention, head), where
@@ -175,6 +176,7 @@ def dataset(
     variables["tokens"] = (dims, np.array([[len(one) for one in seen.covariance] for seen in layers.values()]))
     variables["covariance"] = ((*dims, "token", "other"), _stacked([seen.covariance for seen in layers.values()], most))
     variables["branch_share"] = (dims, np.array([seen.branch or [0.0] * sequences for seen in layers.values()]))
+    variables["branch_known"] = (("layer",), np.array([seen.branch is not None for seen in layers.values()]))
     if gradient:
         slopes = {name: [of_gradient(one) for one in seen.gradient] for name, seen in layers.items()}
         for name in slopes[next(iter(slopes))][0]:

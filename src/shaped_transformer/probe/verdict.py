@@ -1,0 +1,234 @@
+"""The verdict in plain words: what goes wrong, at which layers, and whether initialisation or training did it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..numerics.arrays import Floats
+from .comparison import Comparison
+from .measures import MEASURES
+from .result import ProbeResult
+
+COLLAPSED = 0.8
+"""Mean |ρ| above which tokens count as collapsed, where it was lower at the input by `RISE` or more."""
+
+RISE = 0.2
+"""Rise of the mean |ρ| from the input that a collapse has."""
+
+FACTOR = 1e4
+"""Ratio of token norms, or of gradients, between layers above which they explode or vanish."""
+
+DEAD = 1e-12
+"""Share of a branch in the stream below which its block does nothing."""
+
+MOST = 0.8
+"""Share of a change that lies between the layers that are named."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found.
+
+    **Arguments:**
+
+    - `name`: "not finite", "infinite gradients", "dead block", "collapse", "explosion", "fading tokens", "vanishing
+      gradients", "exploding gradients" or "unusual".
+    - `layer`: where it is, or where it is complete.
+    - `sentence`: in plain words, with numbers.
+    - `advice`: what to try; empty where there is nothing to mend.
+    - `bad`: whether the verdict is bad because of it. That a model differs from its initialisation is not bad.
+    """
+
+    name: str
+    layer: str
+    sentence: str
+    advice: str = ""
+    bad: bool = True
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All findings, those that come first in the model first.
+
+    **Arguments:**
+
+    - `findings`: the findings; empty where all is well.
+    """
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing bad was found."""
+        return not any(finding.bad for finding in self.findings)
+
+    @property
+    def sentence(self) -> str:
+        """The whole in plain words."""
+        opening = (
+            ["The signal is sane: tokens stay apart, and neither they nor their gradients explode or vanish."]
+            if self.good
+            else []
+        )
+        return " ".join(opening + [finding.sentence for finding in self.findings])
+
+
+def judge(result: ProbeResult, comparison: Comparison | None = None) -> Verdict:
+    """Return the verdict on a measurement.
+
+    **Arguments:**
+
+    - `result`: the measurement.
+    - `comparison`: where it lies in what the initialisation would do; default none.
+    """
+    findings = [
+        *_broken(result),
+        *_dead(result),
+        *_collapse(result, comparison),
+        *_norms(result, comparison),
+        *_gradients(result, comparison),
+        *_unusual(comparison),
+    ]
+    return Verdict(tuple(findings))
+
+
+def span(y: Floats) -> tuple[int, int]:
+    """Return the layers i < j between which the largest fall of a sequence takes place, `MOST` of it at least."""
+    highest = np.maximum.accumulate(y)
+    low = int(np.argmax(highest - y))
+    high = int(np.argmax(y[: low + 1]))
+    drop = y[high] - y[low]
+    edge = (1 - MOST) / 2
+    part = y[high : low + 1]
+    start = high + int(np.flatnonzero(part >= y[high] - edge * drop)[-1])
+    after = np.flatnonzero(y[start : low + 1] <= y[low] + edge * drop)
+    return start, start + int(after[0])
+
+
+def _broken(result: ProbeResult) -> Iterator[Finding]:
+    """Infinite or undefined tokens and gradients."""
+    layer = result.settings["not_finite"]
+    if layer is not None:
+        yield Finding(
+            "not finite",
+            layer,
+            f"Tokens are infinite or undefined from {layer} on.",
+            f"Look at the weights of {layer} and at its input: largest eigenvalue of V before it is "
+            f"{result.mean('largest_eigenvalue')[-1]:.3g}.",
+        )
+    elif "infinite" in result.settings["gradient"]:
+        sentence = f"No gradients: {result.settings['gradient']}."
+        yield Finding("infinite gradients", "", sentence, "Lower the scale of the loss, or use float32.")
+
+
+def _dead(result: ProbeResult) -> Iterator[Finding]:
+    """Blocks that return their input."""
+    shares = result.data["branch_share"].max("sequence").values
+    known = result.data["branch_known"].values
+    for layer, share, one in zip(result.layers, shares, known, strict=True):
+        if one and share < DEAD:
+            yield Finding(
+                "dead block",
+                layer,
+                f"{layer} returns its input unchanged: its branches are zero.",
+                "Look for output weights or gains that are zero; a start at zero is meant in some designs "
+                "(Fixup, ReZero, SkipInit), and then the block must have a gradient.",
+            )
+
+
+def _collapse(result: ProbeResult, comparison: Comparison | None) -> Iterator[Finding]:
+    """Tokens that turn into the same vector."""
+    rho, rank = result.mean("mean_absolute_correlation"), result.mean("effective_rank")
+    worst = int(np.argmax(rho))
+    if rho[worst] < COLLAPSED or rho[worst] - rho[0] < RISE:
+        return
+    start, end = span(np.log(rank[: worst + 1])) if worst else (0, 0)
+    layers = result.layers
+    sentence = (
+        f"Tokens collapse {_between(layers, start, end)}: effective rank {rank[start]:.3g} → {rank[end]:.3g}, "
+        f"mean |ρ| {rho[start]:.2g} → {rho[end]:.2g}{_origin(comparison, 'effective_rank', end)}."
+    )
+    yield Finding(
+        "collapse",
+        layers[end],
+        sentence,
+        "Weaken the branches beside the skip connections, normalise before each branch and not after the sum, or shape "
+        "the attention (st.hf.shape_).",
+    )
+
+
+def _norms(result: ProbeResult, comparison: Comparison | None) -> Iterator[Finding]:
+    """Token norms that explode or fade."""
+    norm = np.log(np.maximum(result.mean("token_norm"), 1e-300))
+    advice = "Normalise before each branch, or scale the branches or their initial weights with depth."
+    for name, verb, y in (("explosion", "grows", -norm), ("fading tokens", "falls", norm)):
+        start, end = span(y)
+        if abs(norm[end] - norm[start]) > np.log(FACTOR):
+            factor = np.exp(min(abs(norm[end] - norm[start]), 690))
+            yield Finding(
+                name,
+                result.layers[end],
+                f"The token norm {verb} {factor:.2g} times {_between(result.layers, start, end)}"
+                f"{_origin(comparison, 'token_norm', end)}.",
+                advice,
+            )
+
+
+def _gradients(result: ProbeResult, comparison: Comparison | None) -> Iterator[Finding]:
+    """Gradients that vanish or explode on their way from the last layer to the first."""
+    if "gradient_norm" not in result.data:
+        return
+    norm = np.log(np.maximum(result.mean("gradient_norm"), 1e-300))[::-1]
+    layers = result.layers[::-1]
+    for name, verb, y in (("vanishing gradients", "falls", norm), ("exploding gradients", "grows", -norm)):
+        start, end = span(y)
+        if abs(norm[end] - norm[start]) > np.log(FACTOR):
+            factor = np.exp(min(abs(norm[end] - norm[start]), 690))
+            yield Finding(
+                name,
+                layers[end],
+                f"Backwards, the gradient of the tokens {verb} {factor:.2g} times {_between(layers, start, end)}"
+                f"{_origin(comparison, 'gradient_norm', len(layers) - 1 - end)}.",
+                "Weaken the branches, or normalise before each branch: the gradient then keeps its size along the skip.",
+            )
+
+
+def _unusual(comparison: Comparison | None) -> Iterator[Finding]:
+    """Layers that do what the initialisation hardly ever would."""
+    if comparison is None or not (found := comparison.unusual()):
+        return
+    scores: dict[str, float] = {}
+    for layers in found.values():
+        for layer, score in layers.items():
+            scores[layer] = max(scores.get(layer, 0.0), score)
+    layer = max(scores, key=lambda one: scores[one])
+    measure = max((name for name in found if layer in found[name]), key=lambda name: found[name][layer])
+    band, i = comparison.bands[measure], comparison.layers.index(layer)
+    others = len(scores) - 1
+    where = f"{layer} and {others} other layer{'s' if others > 1 else ''} differ" if others else f"Only {layer} differs"
+    yield Finding(
+        "unusual",
+        layer,
+        f"{where} from initialisation ({comparison.label}, {comparison.draws} draws)"
+        f"{f', {layer} most' if others else ''}: {MEASURES[measure].title} {band.value[i]:.3g} there, "
+        f"initialisation {band.low[i]:.3g}–{band.high[i]:.3g}.",
+        bad=False,
+    )
+
+
+def _between(layers: list[str], start: int, end: int) -> str:
+    """Return "between … and …", or "at …"."""
+    return f"at {layers[end]}" if start == end else f"between {layers[start]} and {layers[end]}"
+
+
+def _origin(comparison: Comparison | None, measure: str, layer: int) -> str:
+    """Return what the initialisation does there, and so whether it or training did this."""
+    if comparison is None or measure not in comparison.bands:
+        return ""
+    band = comparison.bands[measure]
+    inside = bool(band.inside[layer])
+    return (
+        f"; the initialisation's band there is {band.low[layer]:.3g}–{band.high[layer]:.3g}, so "
+        + ("the design does this" if inside else "training did this, or other weights than the initialisation's")
+    )
