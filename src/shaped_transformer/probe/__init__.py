@@ -9,11 +9,12 @@ except ImportError:
 
 from .comparison import Band, Comparison
 from .expectation import Expectation, expected
+from .history import History, callback
 from .measures import MEASURES
 from .passes import run
 from .result import ProbeResult
 
-__all__ = ["MEASURES", "Band", "Comparison", "Expectation", "ProbeResult", "expected", "run"]
+__all__ = ["MEASURES", "Band", "Comparison", "Expectation", "History", "ProbeResult", "callback", "expected", "run"]
 
 
 def __dir__() -> list[str]:
