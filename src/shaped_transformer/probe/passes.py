@@ -99,7 +99,7 @@ def _passes(
     """Run the passes; return the loss and the norms of the parameters' gradients."""
     with _clear("the model does not take this batch"):
         output = call(model, _with_gradient(batch) if backward else batch)
-    seen.active = False
+    seen.end_forward()
     if not seen.layers:
         raise InputError("no observed layer was called: choose other layers with layers=")
     if not backward:
@@ -268,6 +268,8 @@ def _gradient_state(layers: dict[str, Seen], weights: dict[str, float], loss: fl
         return "not asked for"
     if broken is not None or not np.isfinite(loss):
         return "the loss is infinite or undefined"
+    if overwritten := [name for name, seen in layers.items() if seen.overwritten]:
+        return f"{overwritten[0]} is overwritten in place, which hides its gradient"
     missing = [name for name, seen in layers.items() if not seen.gradient]
     if missing:
         return f"no gradient comes to {missing[0]}"

@@ -33,12 +33,12 @@ def first_tensor(value: Any) -> Tensor | None:
     return next((found for part in parts if (found := first_tensor(part)) is not None), None)
 
 
-def padding_masks(batch: Any) -> list[Tensor]:
-    """Return the masks (batch, tokens) in a batch, true for tokens."""
+def padding_masks(batch: Any) -> dict[str, Tensor]:
+    """Return the masks (batch, tokens) in a batch by their names, true for tokens."""
     if not isinstance(batch, Mapping):
-        return []
-    found = [(name, batch[name]) for name in MASKS if isinstance(batch.get(name), Tensor) and batch[name].dim() == 2]
-    return [mask == 0 if name == "src_key_padding_mask" else mask != 0 for name, mask in found]
+        return {}
+    found = {name: batch[name] for name in MASKS if isinstance(batch.get(name), Tensor) and batch[name].dim() == 2}
+    return {name: mask == 0 if name == "src_key_padding_mask" else mask != 0 for name, mask in found.items()}
 
 
 class Tokens:
@@ -46,16 +46,25 @@ class Tokens:
 
     **Arguments:**
 
-    - `masks`: of the padding, (batch, tokens), true for tokens; one for each length of sequences.
+    - `masks`: of the padding, (batch, tokens), true for tokens, by name; each counts for layers of its length.
     - `limit`: number of tokens above which a sequence is represented by a sample of its tokens.
     - `seed`: of the sample.
     - `batch_first`: whether tensors are (batch, tokens, width), and not (tokens, batch, width).
+    - `decoder`: whether the model has an encoder and a decoder, so that the decoder has a mask of its own.
     """
 
-    def __init__(self, masks: list[Tensor], limit: int, seed: int, *, batch_first: bool) -> None:
+    def __init__(
+        self, masks: Mapping[str, Tensor], limit: int, seed: int, *, batch_first: bool, decoder: bool = False
+    ) -> None:
         self.masks, self.limit, self.seed, self.batch_first = masks, limit, seed, batch_first
-        self.sampled = False
-        self._chosen: dict[tuple[int, int], list[Tensor]] = {}
+        self.decoder, self.sampled = decoder, False
+        self._chosen: dict[tuple[int, int, bool], list[Tensor]] = {}
+
+    def mask(self, shape: tuple[int, int], name: str) -> Tensor | None:
+        """Return the mask of a layer of sequences, (batch, tokens), or `None`."""
+        own = self.decoder and "decoder" in name
+        masks = (mask for key, mask in self.masks.items() if not self.decoder or key.startswith("decoder") == own)
+        return next((mask for mask in masks if tuple(mask.shape) == shape), None)
 
     def sequences(self, x: Tensor, name: str) -> list[Tensor]:
         """Return the chosen tokens of each sequence, (m, n).
@@ -71,14 +80,14 @@ class Tokens:
                 f"{name} gives a tensor of shape {tuple(x.shape)}; expected (batch, tokens, width) or (tokens, width): "
                 "choose other layers with layers="
             )
-        if (key := (x.shape[0], x.shape[1])) not in self._chosen:
-            self._chosen[key] = [self._choose(key, i) for i in range(x.shape[0])]
+        if (key := (x.shape[0], x.shape[1], "decoder" in name)) not in self._chosen:
+            mask = self.mask(key[:2], name)
+            self._chosen[key] = [self._choose(mask, key[1], i) for i in range(x.shape[0])]
         return [one[rows.to(x.device)] for one, rows in zip(x, self._chosen[key], strict=True)]
 
-    def _choose(self, shape: tuple[int, int], sequence: int) -> Tensor:
+    def _choose(self, mask: Tensor | None, tokens: int, sequence: int) -> Tensor:
         """Return the numbers of the chosen tokens of a sequence."""
-        mask = next((mask for mask in self.masks if tuple(mask.shape) == shape), None)
-        rows = torch.arange(shape[1]) if mask is None else mask[sequence].nonzero()[:, 0].cpu()
+        rows = torch.arange(tokens) if mask is None else mask[sequence].nonzero()[:, 0].cpu()
         if len(rows) == 0:
             raise InputError(f"sequence {sequence} of the batch is nothing but padding: leave it out")
         if len(rows) <= self.limit:
