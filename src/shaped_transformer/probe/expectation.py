@@ -227,7 +227,7 @@ def _collect(results: list[ProbeResult], draws: int, label: str) -> Expectation:
         raise InputError(
             "at initialisation the tokens or gradients of this model are infinite or undefined in all draws"
         )
-    names = [name for name in [*MEASURES, "weight_gradient", "tokens"] if name in good[0].data]
+    names = [name for name in [*MEASURES, "branch_known", "weight_gradient", "tokens"] if name in good[0].data]
     data = xarray.concat([result.data[names] for result in good], "draw")
     first = good[0].settings
     settings = {
