@@ -251,3 +251,28 @@ def test_damaged_stores(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="exists and is no result of the probe"):
         st.probe.run(Stack(), vectors()).save(tmp_path / "other")
     assert (tmp_path / "other" / "precious").read_text() == "mine"
+
+
+def test_the_first_draws_stay_the_same() -> None:
+    few, many = (st.probe.expected(gpt2(), {"input_ids": IDS}, draws=draws) for draws in (2, 4))
+    assert many.data.isel(draw=slice(2)).equals(few.data)
+    other = st.probe.expected(gpt2(), {"input_ids": IDS}, draws=2, seed=1)
+    assert not other.data.equals(few.data)
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_gives_the_same_numbers() -> None:
+    distributed = pytest.importorskip("distributed")
+    alone = st.probe.expected(lambda: Stack(Counting), vectors(), draws=6)
+    gpt = st.probe.expected(gpt2(), {"input_ids": IDS}, draws=6)
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None, protocol="inproc://"
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        options: dict[str, Any] = {"draws": 6, "client": client}
+        assert st.probe.expected(lambda: Stack(Counting), vectors(), **options).data.equals(alone.data)
+        assert st.probe.expected(gpt2(), {"input_ids": IDS}, **options).data.equals(gpt.data)
+        with pytest.raises(InputError, match="the model does not take this batch"):
+            st.probe.expected(gpt2(), {"inputs": IDS}, **options)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import shaped_transformer as st
 from shaped_transformer.numerics.arrays import Floats
 
-LOSS = lambda output: output.logits.square().mean()  # noqa: E731
+LOSS: Any = lambda output: output.logits.square().mean()  # noqa: E731
 
 
 def gram(x: Tensor) -> Floats:
@@ -49,7 +49,7 @@ def test_numbers_are_those_of_the_hidden_states(build: Any) -> None:
         hook.remove()
     for state, hidden in zip(states[:-1], output.hidden_states, strict=False):
         torch.testing.assert_close(state, hidden)
-    value: Any = LOSS(output)
+    value = LOSS(output)
     value.backward()
     assert result.settings["loss"] == pytest.approx(value.item(), rel=1e-6)
     assert result.settings["gradient"] == "measured"
