@@ -63,7 +63,7 @@ def compared(result: ProbeResult) -> Comparison:
         draws = np.maximum(value, 1e-3) * random.uniform(0.9, 1.1, (20, len(value)))
         if name == "effective_rank":
             draws[:, 2] *= 4
-        bands[name] = band(value, draws, positive=measure.positive)
+        bands[name] = band(value, draws, measure)
     return Comparison(result.layers, bands, "as its own code initialises it", 20)
 
 

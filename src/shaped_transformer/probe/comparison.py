@@ -1,17 +1,18 @@
 """Where a measurement lies in what the initialisation would do: bands that hold for all layers at once."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from ..errors import InputError
 from ..estimates import CONFIDENCE
 from ..numerics.arrays import Floats
 from .expectation import Expectation
-from .measures import MEASURES
+from .measures import MEASURES, Measure
 from .result import ProbeResult
 
 if TYPE_CHECKING:
@@ -121,23 +122,37 @@ def compare_with(result: ProbeResult, expectation: Expectation) -> Comparison:
     if len(expectation.data.draw) < 3:
         raise InputError(f"at least 3 draws are needed for a band (got {len(expectation.data.draw)}): raise draws")
     names = [name for name in MEASURES if name in result.data and name in expectation.data]
-    bands = {
-        name: band(result.mean(name), expectation.draws(name)[:, : len(layers)], positive=MEASURES[name].positive)
-        for name in names
-    }
+    known = np.asarray(result.data["branch_known"].values, bool)
+    bands = {}
+    for name in names:
+        used = known if name == "branch_share" else np.ones(len(layers), bool)
+        if used.any():
+            draws = expectation.draws(name)[:, : len(layers)]
+            bands[name] = _spread(band(result.mean(name)[used], draws[:, used], MEASURES[name]), used)
     return Comparison(layers, bands, expectation.settings["label"], len(expectation.data.draw))
 
 
-def band(value: Floats, draws: Floats, *, positive: bool) -> Band:
+def _spread(found: Band, used: NDArray[np.bool_]) -> Band:
+    """Return a band of some layers as one of all layers, with zeros in the others."""
+    arrays = {}
+    for field in fields(found):
+        values = getattr(found, field.name)
+        if isinstance(values, np.ndarray):
+            arrays[field.name] = np.zeros(len(used))
+            arrays[field.name][used] = values
+    return replace(found, **arrays)
+
+
+def band(value: Floats, draws: Floats, measure: Measure) -> Band:
     """Return the band of one number.
 
     **Arguments:**
 
     - `value`: measurement, (layers,).
     - `draws`: the same number in each draw, (draws, layers).
-    - `positive`: whether to take logarithms; they are not taken where a draw is 0.
+    - `measure`: whether to take logarithms (not where a draw is 0), and the bounds of the number.
     """
-    logarithm = positive and bool((draws > 0).all())
+    logarithm = measure.positive and bool((draws > 0).all())
     tiny = 1e-3 * float(draws.min()) if logarithm else 0.0
     f = (lambda x: np.log(np.maximum(x, tiny))) if logarithm else (lambda x: x)
     back = np.exp if logarithm else (lambda x: x)
@@ -153,8 +168,8 @@ def band(value: Floats, draws: Floats, *, positive: bool) -> Band:
     return Band(
         value=value,
         median=np.median(draws, 0),
-        low=back(mean - width),
-        high=back(mean + width),
+        low=np.clip(back(mean - width), measure.least, measure.most),
+        high=np.clip(back(mean + width), measure.least, measure.most),
         quantile=below,
         error=np.sqrt(guarded * (1 - guarded) / len(draws)),
         score=(x - mean) / width,

@@ -22,25 +22,28 @@ class Measure:
     - `title`: what it is, for tables and pictures.
     - `positive`: whether it is positive, so that ratios of layers and logarithms are natural.
     - `carried`: whether a layer inherits it from the one before, so that changes say where something happens.
+    - `least`, `most`: its natural bounds.
     """
 
     title: str
     positive: bool
     carried: bool = True
+    least: float = 0.0
+    most: float = np.inf
 
 
 MEASURES = {
     "token_norm": Measure("token norm tr V / m", positive=True),
-    "mean_correlation": Measure("mean ρ", positive=False),
-    "mean_absolute_correlation": Measure("mean |ρ|", positive=False),
-    "effective_rank": Measure("effective rank", positive=True),
-    "stable_rank": Measure("stable rank", positive=True),
+    "mean_correlation": Measure("mean ρ", positive=False, least=-1.0, most=1.0),
+    "mean_absolute_correlation": Measure("mean |ρ|", positive=False, most=1.0),
+    "effective_rank": Measure("effective rank", positive=True, least=1.0),
+    "stable_rank": Measure("stable rank", positive=True, least=1.0),
     "largest_eigenvalue": Measure("largest eigenvalue of V", positive=True),
     "smallest_eigenvalue": Measure("smallest eigenvalue of V", positive=False),
     "branch_share": Measure("branch over stream", positive=True, carried=False),
     "gradient_norm": Measure("gradient of the tokens, norm", positive=True),
-    "gradient_correlation": Measure("gradient of the tokens, mean |ρ|", positive=False),
-    "gradient_effective_rank": Measure("gradient of the tokens, effective rank", positive=True),
+    "gradient_correlation": Measure("gradient of the tokens, mean |ρ|", positive=False, most=1.0),
+    "gradient_effective_rank": Measure("gradient of the tokens, effective rank", positive=True, least=1.0),
 }
 """All numbers of a layer, by the name of their variable."""
 

@@ -190,7 +190,7 @@ def _gradients(result: ProbeResult, comparison: Comparison | None) -> Iterator[F
                 layers[end],
                 f"Backwards, the gradient of the tokens {verb} {factor:.2g} times {_between(layers, start, end)}"
                 f"{_origin(comparison, 'gradient_norm', len(layers) - 1 - end)}.",
-                "Weaken the branches, or normalise before each branch: the gradient then keeps its size along the skip.",
+                "Weaken the branches, or normalise before each branch: the gradient then keeps its size on the skip.",
             )
 
 
