@@ -13,6 +13,7 @@ from .compare import compare_command, predict_command
 from .ending import exit_process
 from .figure import figure_command
 from .output import say
+from .probe import probe_command
 from .sweep import sweep_command
 from .train import train_command
 
@@ -28,6 +29,7 @@ app.command("compare")(compare_command)
 app.command("predict")(predict_command)
 app.command("figure")(figure_command)
 app.command("advise")(advise_command)
+app.command("probe")(probe_command)
 app.command("sweep")(sweep_command)
 app.command("train")(train_command)
 

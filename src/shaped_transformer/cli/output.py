@@ -113,35 +113,37 @@ def _narrowest(column: "Column") -> int:
 
 
 @contextmanager
-def results_folder(out: Path, kind: str) -> Iterator[Path]:
+def results_folder(out: Path, kind: str, names: Sequence[str] = RESULTS) -> Iterator[Path]:
     """Yield a temporary folder for the results of a command, which are moved into `out` if the body succeeds.
 
     **Arguments:**
 
     - `out`: the folder.
     - `kind`: kind of the results, which the report contains under the key `kind`.
+    - `names`: names of the results, default `RESULTS`.
 
     **Raises:** before the body runs, `InputError` if `out` contains results of another kind, or other files with the
     names of results; `StorageError` if it cannot be written.
     """
-    check_owner(out, kind)
+    check_owner(out, kind, names)
     with writing_into(out) as folder:
         yield folder
 
 
-def check_owner(out: Path, kind: str) -> None:
+def check_owner(out: Path, kind: str, names: Sequence[str] = RESULTS) -> None:
     """Check that the files that a command would replace in a folder are results of the same kind.
 
     **Arguments:**
 
     - `out`: the folder.
     - `kind`: kind of the results.
+    - `names`: names of the results, default `RESULTS`.
 
     **Raises:** `InputError` if they are not; `StorageError` if the folder cannot be read.
     """
     foreign = f"a {REPORT} that this library did not write"
     try:
-        found = [name for name in RESULTS if (out / name).exists() or (out / name).is_symlink()]
+        found = [name for name in names if (out / name).exists() or (out / name).is_symlink()]
         content = f"{', '.join(found)} without a {REPORT} of this library"
         if REPORT in found:
             report = json.loads((out / REPORT).read_bytes()) if (out / REPORT).is_file() else None
