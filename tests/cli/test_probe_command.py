@@ -123,6 +123,15 @@ def test_a_module_that_takes_vectors(probing: Any) -> None:
     assert "as its own code initialises it" in out
 
 
+def test_code_in_the_folder_runs_only_where_a_function_is_named(probing: Any, gpt2: Path, tmp_path: Path) -> None:
+    import sys
+
+    assert probing(gpt2, "--expected", 0, "--tokens", 6)[0] == 0
+    assert str(tmp_path) not in sys.path
+    assert probing("probed:vectors", "--input-width", 16, "--tokens", 4, "--expected", 0)[0] == 0
+    assert str(tmp_path) in sys.path
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -54,7 +54,7 @@ def print_layers(screen: Screen, result: "ProbeResult", comparison: "Comparison 
     rows = choose(len(names), {result.layers.index(one) for one in named if one in result.layers})
     title = f"Layers of {prefix}" if prefix else "Layers"
     if comparison is not None:
-        title += ", and what is expected of all of them in 90 % of networks (* outside)"
+        title += "; bands hold all layers in 90 % of networks (* outside)"
     narrow = sys.stdout.isatty() and shutil.get_terminal_size().columns < ONE_TABLE
     groups = [shown[:3], shown[3:]] if comparison is not None and narrow else [shown]
     for group in filter(None, groups):
@@ -91,6 +91,8 @@ def _print_rows(
     """Print a table with a row for each layer."""
     heads = [head for name in shown for head in ((SHOWN[name], "band") if comparison else (SHOWN[name],))]
     table = new_table("layer", title=title, numbers=heads)
+    for column in table.columns[1:]:
+        column.no_wrap = False  # the heads take two lines where there is little room
     table.columns[0].no_wrap = True
     values = {name: result.mean(name) for name in shown}
     branches = _branches(result)

@@ -96,12 +96,12 @@ def probe_command(
 ) -> None:
     """Say whether a model's signal is sane, where it goes wrong, and whether design or training did it."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
     from ..probe.batches import make_batch
     from ..probe.examination import check_draws, examine
-    from ..probe.loading import load
+    from ..probe.loading import load, names_function
 
+    if names_function(model) and (here := str(Path.cwd())) not in sys.path:  # else no code in this folder is run
+        sys.path.insert(0, here)
     screen = Screen(as_json)
     check_draws(expected)
     with _folder(out) as folder:

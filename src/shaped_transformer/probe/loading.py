@@ -106,7 +106,7 @@ def load(name: str | None, *, config: Path | None = None, init: bool = False, se
         if config is None:
             raise InputError("give a MODEL, or a configuration with --config")
         return _initialisation(str(config), config, None)
-    if not Path(name).exists() and re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", name):
+    if names_function(name):
         if config is not None:
             raise InputError(f"--config does not go with a function ({name}): leave one of them out")
         return _from_factory(name, init=init, seed=seed)
@@ -268,6 +268,11 @@ def _from_factory(name: str, *, init: bool, seed: int) -> Subject:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return Subject(name, build(), build)
+
+
+def names_function(name: str | None) -> bool:
+    """Whether a name has the form `package.module:factory`, and is no file or folder."""
+    return bool(name and re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", name) and not Path(name).exists())
 
 
 def import_factory(name: str) -> Callable[[], Any]:
