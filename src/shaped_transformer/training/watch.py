@@ -13,6 +13,8 @@ from ..nn.block import ShapedBlock
 from ..nn.shaping import Shaping
 from ..nn.skipinit import SkipInitAttention
 from ..observables import effective_rank, mean_token_norm
+from ..probe.observation import observed
+from ..probe.tokens import Tokens
 
 SEQUENCES, TOKENS = 4, 16
 """How much of a batch is watched, so that it costs little: its longest sequences, and evenly spaced tokens of each."""
@@ -40,24 +42,16 @@ def watch_blocks(model: nn.Module, mask: Tensor | None = None) -> Iterator[dict[
     means over heads. It stays empty if a covariance is not finite.
     """
     blocks = blocks_of(model)
-    outputs: list[Tensor] = []
     watched: dict[str, Any] = {}
-
-    def record(_: Any, __: Any, x: Tensor) -> None:
-        outputs.append(_token_covariance(x, mask))
-
-    handles = [block.mlp.register_forward_hook(record) for block in blocks]
-    try:
+    names = {f"block {i}": block.mlp for i, block in enumerate(blocks)}
+    with observed(model, names, LongestSequences(mask), attention=False) as observation:
         yield watched
-    finally:
-        for handle in handles:
-            handle.remove()
     gains: dict[str, list[float]] = {}
     for block in blocks:
         for name, gain in _gains(block.attention.branch).items():
             gains.setdefault(name, []).append(float(gather(gain.detach()).mean()))
     gradients = gradient_norms(blocks)  # gathered, like the gains, by all processes, before one may return
-    covariance = torch.stack(outputs[: len(blocks)]).double().cpu().numpy()
+    covariance = np.array([observation.layers[name].covariance for name in names])
     if not np.isfinite(covariance).all():
         return
     eigenvalues = np.maximum(np.linalg.eigvalsh(covariance), 0)
@@ -87,15 +81,26 @@ def gather(x: Tensor) -> Tensor:
     return x.full_tensor() if isinstance(x, DTensor) else x
 
 
-def _token_covariance(x: Tensor, mask: Tensor | None) -> Tensor:
-    """V of evenly spaced tokens of the longest sequences (of equal ones the first), (sequences, m, m), in float32."""
-    lengths = x.new_full(x.shape[:1], x.shape[1], dtype=torch.long) if mask is None else mask.sum(1)
-    rows = lengths.argsort(descending=True, stable=True)[:SEQUENCES]
-    tokens = int(lengths[rows].min())
-    count = min(TOKENS, tokens)
-    chosen = torch.arange(count, device=x.device) * (lengths[rows, None] - 1) // max(count - 1, 1)
-    some = x.detach()[rows[:, None], chosen].float()
-    return some @ some.transpose(1, 2) / x.shape[-1]
+class LongestSequences(Tokens):
+    """Chooses evenly spaced tokens of the longest sequences; of equal ones the first.
+
+    **Arguments:**
+
+    - `mask`: (batch, tokens), 1 for tokens and 0 for the padding at the end, or `None`.
+    """
+
+    def __init__(self, mask: Tensor | None) -> None:
+        super().__init__({}, TOKENS, 0, batch_first=True)
+        self._lengths = None if mask is None else mask.sum(1)
+
+    def sequences(self, x: Tensor, name: str) -> list[Tensor]:
+        """Return the chosen tokens of the chosen sequences, each (m, n)."""
+        full = x.new_full(x.shape[:1], x.shape[1], dtype=torch.long)
+        lengths = full if self._lengths is None else self._lengths
+        rows = lengths.argsort(descending=True, stable=True)[:SEQUENCES]
+        count = min(TOKENS, int(lengths[rows].min()))
+        chosen = torch.arange(count, device=x.device) * (lengths[rows, None] - 1) // max(count - 1, 1)
+        return list(x[rows[:, None], chosen])
 
 
 def _gains(attention: nn.Module) -> dict[str, Tensor]:
