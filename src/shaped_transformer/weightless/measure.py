@@ -51,14 +51,14 @@ class Measurement:
         return self.build + self.passes
 
 
-def configuration(name: str) -> Any:
-    """Return the Hugging Face configuration of a size in `sizes.yaml`.
+def configuration(name: str, file: Path = SIZES) -> Any:
+    """Return the Hugging Face configuration of a size in `sizes.yaml`, or in another file of the same form.
 
     **Raises:** `InputError` for another name.
     """
     import transformers
 
-    known = read_yaml(SIZES)
+    known = read_yaml(file)
     if name not in known:
         raise InputError(f"no size {name!r}: choose one of {', '.join(known)}")
     return getattr(transformers, known[name]["class"])(**known[name]["sizes"])
