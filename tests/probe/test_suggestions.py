@@ -20,7 +20,7 @@ def bert(**sizes: float) -> object:
 
 def test_the_changes_are_those_that_the_configuration_has() -> None:
     found = dict(changes(bert(num_hidden_layers=6)))
-    deviations = {f"initializer_range 0.02 → {new}" for new in (0.01, 0.005, 0.04)}
+    deviations = {f"initializer_range 0.02 → {new}" for new in (0.01, 0.005, 0.002, 0.04)}
     assert set(found) == deviations | {"num_hidden_layers 6 → 3"}
     assert found["num_hidden_layers 6 → 3"].num_hidden_layers == 3
 

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 from torch import nn
 
 import shaped_transformer as st
-from shaped_transformer.probe.verdict import judge, span
+from shaped_transformer.probe.verdict import judge, span, stacks
 
 X = torch.randn(2, 12, 64, generator=torch.Generator().manual_seed(0))
 
@@ -124,3 +124,20 @@ def test_the_layers_of_a_fall_are_where_most_of_it_takes_place() -> None:
     assert span(np.array([1.0, 2, 9, 9, 8.9, 1, 2])) == (4, 5)
     assert span(np.array([1.0, 2, 3])) in {(0, 0)}
     assert span(np.array([3.0])) == (0, 0)
+
+
+def test_an_encoder_and_a_decoder_are_judged_apart() -> None:
+    names = ["e.block.input", "e.block.0", "e.block.1", "d.block.input", "d.block.0", "d.block.0#2", "d.block.1"]
+    assert stacks(names) == [slice(0, 3), slice(3, 7)]
+    assert stacks(["h.0.mlp", "h.1.mlp", "h.0.attn"]) == [slice(0, 2), slice(2, 3)]
+
+
+def test_small_embeddings_before_blocks_with_norms_are_no_explosion() -> None:
+    model = shaped()
+    with torch.no_grad():
+        result = st.probe.run(model, X)
+    tiny = result.data.copy(deep=True)
+    tiny["token_norm"][0] = 1e-6
+    assert judge(st.probe.ProbeResult(tiny, result.settings)).good
+    tiny["token_norm"][1] = 1e-6
+    assert not judge(st.probe.ProbeResult(tiny, result.settings)).good

@@ -215,5 +215,5 @@ def _write(folder: Path, found: "Examination", report: dict[str, Any]) -> None:
     found.result.save(folder / "dataset.zarr")
     if found.expectation is not None:
         found.expectation.save(folder / EXPECTED)
-    write_report(folder / PAGE, found.result, found.comparison, found.verdict)
+    write_report(folder / PAGE, found.result, found.comparison, found.verdict, found.suggestions)
     write_results(folder, None, probe.plot(found.result, found.comparison), report)

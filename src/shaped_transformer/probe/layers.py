@@ -57,7 +57,7 @@ def _stacks(model: nn.Module) -> dict[str, nn.Module]:
     return {
         f"{name}.{i}": entry
         for name, one in outer.items()
-        if sizes[name] >= max(least, 1)
+        if sizes[name] >= least
         for i, entry in enumerate(one)
     }
 

@@ -1,7 +1,7 @@
 """The report of a probe: one HTML file that needs nothing else, with the verdict, plots and a table of all layers."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -20,6 +20,7 @@ from .measures import MEASURES
 from .result import ProbeResult
 
 if TYPE_CHECKING:
+    from .suggestions import Suggestion
     from .verdict import Verdict
 
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -51,7 +52,11 @@ WORDS = {
 
 
 def write_report(
-    path: str | Path, result: ProbeResult, comparison: Comparison | None = None, verdict: "Verdict | None" = None
+    path: str | Path,
+    result: ProbeResult,
+    comparison: Comparison | None = None,
+    verdict: "Verdict | None" = None,
+    suggestions: "Sequence[Suggestion]" = (),
 ) -> None:
     """Write a report as one HTML file, whole or not at all. It makes no request to other places.
 
@@ -61,16 +66,22 @@ def write_report(
     - `result`: the measurement.
     - `comparison`: where it lies in what the initialisation would do; default none.
     - `verdict`: what `judge` said about them; default none.
+    - `suggestions`: changes of the configuration that were tried; default none.
 
     **Raises:** `MissingExtra` without plotly, `InputError` for a comparison of another model, `StorageError` where the
     file cannot be written.
     """
-    text = page(result, comparison, verdict)
+    text = page(result, comparison, verdict, suggestions)
     with replacing(Path(path)) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def page(result: ProbeResult, comparison: Comparison | None = None, verdict: "Verdict | None" = None) -> str:
+def page(
+    result: ProbeResult,
+    comparison: Comparison | None = None,
+    verdict: "Verdict | None" = None,
+    suggestions: "Sequence[Suggestion]" = (),
+) -> str:
     """Return the report as HTML; arguments and errors as for `write_report`."""
     try:
         from plotly.offline import get_plotlyjs
@@ -79,7 +90,7 @@ def page(result: ProbeResult, comparison: Comparison | None = None, verdict: "Ve
     if comparison is not None and comparison.layers != result.layers:
         raise InputError("the comparison is one of other layers: give what result.compare returned")
     figures = {"layers": layer_figure(result, comparison)}
-    sections = [_head(result), _verdict(verdict), _layers(result, comparison), _table(result, comparison)]
+    sections = [_head(result), _verdict(verdict, suggestions), _layers(result, comparison), _table(result, comparison)]
     if "weight_gradient" in result.data:
         figures["weights"] = weight_figure(result)
         sections.append(_weights(result))
@@ -123,8 +134,8 @@ def _head(result: ProbeResult) -> str:
     )
 
 
-def _verdict(verdict: "Verdict | None") -> str:
-    """Verdict and findings."""
+def _verdict(verdict: "Verdict | None", suggestions: "Sequence[Suggestion]") -> str:
+    """Verdict, findings and suggestions."""
     if verdict is None:
         return ""
     whole = verdict.sentence
@@ -137,6 +148,7 @@ def _verdict(verdict: "Verdict | None") -> str:
         + "</li>\n"
         for one in verdict.findings
     )
+    items += "".join(f"<li><strong>tried</strong>: {escape(one.sentence)}</li>\n" for one in suggestions)
     found = f"<ul>\n{items}</ul>\n" if items else ""
     return (
         f'<section class="verdict {state}" aria-labelledby="verdict">\n<h2 id="verdict" class="hidden">Verdict</h2>\n'

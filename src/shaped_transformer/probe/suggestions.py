@@ -14,7 +14,7 @@ DRAWS = 3
 """Number of networks on which a change is tried."""
 
 FACTORS = {
-    "initializer_range": (0.5, 0.25, 2.0),
+    "initializer_range": (0.5, 0.25, 0.1, 2.0),
     "residual_multiplier": (0.5,),
     "gamma": (0.5,),
     "num_hidden_layers": (0.5,),

@@ -1,5 +1,6 @@
 """The verdict in plain words: what goes wrong, at which layers, and whether initialisation or training did it."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -137,41 +138,50 @@ def _dead(result: ProbeResult) -> Iterator[Finding]:
             )
 
 
+def stacks(layers: list[str]) -> list[slice]:
+    """Return the stacks of layers, whose names differ in their numbers only, such as an encoder and a decoder."""
+    kinds = [
+        re.sub(r"\d+", "*", re.sub(r"#\d+$|\.input$", "", name) + (".0" if name.endswith(".input") else ""))
+        for name in layers
+    ]
+    starts = [i for i in range(len(layers)) if i == 0 or kinds[i] != kinds[i - 1]]
+    return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], len(layers)], strict=True)]
+
+
 def _collapse(result: ProbeResult, comparison: Comparison | None) -> Iterator[Finding]:
     """Tokens that turn into the same vector."""
-    rho, rank = result.mean("mean_absolute_correlation"), result.mean("effective_rank")
-    worst = int(np.argmax(rho))
-    if rho[worst] < COLLAPSED or rho[worst] - rho[0] < RISE:
-        return
-    start, end = span(np.log(rank[: worst + 1])) if worst else (0, 0)
-    layers = result.layers
-    sentence = (
-        f"Tokens collapse {_between(layers, start, end)}: effective rank {rank[start]:.3g} → {rank[end]:.3g}, "
-        f"mean |ρ| {rho[start]:.2g} → {rho[end]:.2g}{_origin(comparison, 'effective_rank', end)}."
-    )
-    yield Finding(
-        "collapse",
-        layers[end],
-        sentence,
-        "Weaken the branches beside the skip connections, normalise before each branch and not after the sum, or shape "
-        "the attention (st.hf.shape_).",
-    )
+    for part in stacks(result.layers):
+        layers = result.layers[part]
+        rho, rank = result.mean("mean_absolute_correlation")[part], result.mean("effective_rank")[part]
+        worst = int(np.argmax(rho))
+        if rho[worst] < COLLAPSED or rho[worst] - rho[0] < RISE:
+            continue
+        start, end = span(np.log(rank[: worst + 1]))
+        yield Finding(
+            "collapse",
+            layers[end],
+            f"Tokens collapse {_between(layers, start, end)}: effective rank {rank[start]:.3g} → {rank[end]:.3g}, "
+            f"mean |ρ| {rho[start]:.2g} → {rho[end]:.2g}{_origin(comparison, 'effective_rank', part.start + end)}.",
+            "Weaken the branches beside the skip connections, normalise before each branch and not after the sum, or "
+            "shape the attention (st.hf.shape_).",
+        )
 
 
 def _norms(result: ProbeResult, comparison: Comparison | None) -> Iterator[Finding]:
-    """Token norms that explode or fade."""
-    norm = np.log(np.maximum(result.mean("token_norm"), 1e-300))
-    advice = "Normalise before each branch, or scale the branches or their initial weights with depth."
-    for name, verb, y in (("explosion", "grows", -norm), ("fading tokens", "falls", norm)):
-        start, end = span(y)
-        if abs(norm[end] - norm[start]) > np.log(FACTOR):
-            factor = np.exp(min(abs(norm[end] - norm[start]), 690))
+    """Token norms that explode or fade from the first block on; embeddings may have any norm."""
+    for part in stacks(result.layers):
+        first = part.start + (result.layers[part.start].endswith("input") and part.stop - part.start > 1)
+        norms, layers = result.mean("token_norm")[first : part.stop], result.layers[first : part.stop]
+        for name, verb, sign in (("explosion", "grows", -1), ("fading tokens", "falls", 1)):
+            if (found := _change(norms, sign)) is None:
+                continue
+            start, end, factor = found
             yield Finding(
                 name,
-                result.layers[end],
-                f"The token norm {verb} {factor:.2g} times {_between(result.layers, start, end)}"
-                f"{_origin(comparison, 'token_norm', end)}.",
-                advice,
+                layers[end],
+                f"The token norm {verb} {factor:.2g} times {_between(layers, start, end)}"
+                f"{_origin(comparison, 'token_norm', first + end)}.",
+                "Normalise before each branch, or scale the branches or their initial weights with depth.",
             )
 
 
@@ -179,19 +189,27 @@ def _gradients(result: ProbeResult, comparison: Comparison | None) -> Iterator[F
     """Gradients that vanish or explode on their way from the last layer to the first."""
     if "gradient_norm" not in result.data:
         return
-    norm = np.log(np.maximum(result.mean("gradient_norm"), 1e-300))[::-1]
-    layers = result.layers[::-1]
-    for name, verb, y in (("vanishing gradients", "falls", norm), ("exploding gradients", "grows", -norm)):
-        start, end = span(y)
-        if abs(norm[end] - norm[start]) > np.log(FACTOR):
-            factor = np.exp(min(abs(norm[end] - norm[start]), 690))
+    for part in stacks(result.layers):
+        norms, layers = result.mean("gradient_norm")[part][::-1], result.layers[part][::-1]
+        for name, verb, sign in (("vanishing gradients", "falls", 1), ("exploding gradients", "grows", -1)):
+            if (found := _change(norms, sign)) is None:
+                continue
+            start, end, factor = found
             yield Finding(
                 name,
                 layers[end],
                 f"Backwards, the gradient of the tokens {verb} {factor:.2g} times {_between(layers, start, end)}"
-                f"{_origin(comparison, 'gradient_norm', len(layers) - 1 - end)}.",
+                f"{_origin(comparison, 'gradient_norm', part.stop - 1 - end)}.",
                 "Weaken the branches, or normalise before each branch: the gradient then keeps its size on the skip.",
             )
+
+
+def _change(values: Floats, sign: int) -> tuple[int, int, float] | None:
+    """Return where positive numbers fall (sign 1) or grow (−1) by more than `FACTOR`, and by how much."""
+    y = sign * np.log(np.maximum(values, 1e-300))
+    start, end = span(y)
+    fall = float(y[start] - y[end])
+    return (start, end, float(np.exp(min(fall, 690)))) if fall > np.log(FACTOR) else None
 
 
 def _unusual(comparison: Comparison | None) -> Iterator[Finding]:
@@ -228,7 +246,6 @@ def _origin(comparison: Comparison | None, measure: str, layer: int) -> str:
         return ""
     band = comparison.bands[measure]
     inside = bool(band.inside[layer])
-    return (
-        f"; the initialisation's band there is {band.low[layer]:.3g}–{band.high[layer]:.3g}, so "
-        + ("the design does this" if inside else "training did this, or other weights than the initialisation's")
+    return f"; the initialisation's band there is {band.low[layer]:.3g}–{band.high[layer]:.3g}, so " + (
+        "the design does this by itself" if inside else "training or other weights did this"
     )
