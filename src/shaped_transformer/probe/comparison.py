@@ -134,7 +134,7 @@ def compare_with(result: ProbeResult, expectation: Expectation) -> Comparison:
 
 def _spread(found: Band, used: NDArray[np.bool_]) -> Band:
     """Return a band of some layers as one of all layers, with zeros in the others."""
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for field in fields(found):
         values = getattr(found, field.name)
         if isinstance(values, np.ndarray):

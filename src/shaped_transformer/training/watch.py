@@ -43,7 +43,7 @@ def watch_blocks(model: nn.Module, mask: Tensor | None = None) -> Iterator[dict[
     """
     blocks = blocks_of(model)
     watched: dict[str, Any] = {}
-    names = {f"block {i}": block.mlp for i, block in enumerate(blocks)}
+    names: dict[str, nn.Module] = {f"block {i}": block.mlp for i, block in enumerate(blocks)}
     with observed(model, names, LongestSequences(mask), attention=False) as observation:
         yield watched
     gains: dict[str, list[float]] = {}
