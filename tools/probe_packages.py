@@ -20,7 +20,10 @@ import transformers
 import shaped_transformer as st
 from shaped_transformer.probe.verdict import judge
 
-REACTION = "CC(C)(C)OC(=O)N1CCNCC1.Cc1ccccc1>>O=C(O)C(F)(F)F"
+REACTION = (
+    "Nc1cccc2cnccc12.O=C(O)c1cc([N+](=O)[O-])c(Sc2c(Cl)cncc2Cl)s1"
+    ">>O=C(Nc1cccc2cnccc12)c1cc([N+](=O)[O-])c(Sc2c(Cl)cncc2Cl)s1"
+)
 SENTENCE = "The harbour was quiet that morning, and only a single boat came back with its nets empty."
 MODELS = {
     "rxnmapper": ("rxnmapper", "models/transformers/albert_heads_8_uspto_all_1310k", REACTION),
