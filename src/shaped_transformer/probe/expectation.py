@@ -14,6 +14,7 @@ from ..checks import check_count, check_seed
 from ..errors import InputError
 from ..io.progress import progress
 from ..numerics.arrays import Floats
+from ..weightless.matrices.factor import NotFiniteError
 from .measures import MEASURES
 from .passes import TOKENS, Loss, run
 from .result import ProbeResult, read, write
@@ -168,7 +169,7 @@ class Twin:
     def measure(
         self, batch: Any, seeds: list[int], options: dict[str, Any], advance: Callable[[float], None] = lambda _: None
     ) -> list[ProbeResult]:
-        """Return the results of networks, by their seeds; covariances are left out."""
+        """Return the results of networks, by their seeds, without covariances, and without networks that overflow."""
         model, results = self.build(), []
         for seed in seeds:
             weightless.redraw(model, seed)
@@ -176,6 +177,8 @@ class Twin:
             try:
                 torch.manual_seed(seed)
                 result = run(model, batch, **options)
+            except NotFiniteError:
+                continue
             finally:
                 torch.random.set_rng_state(generator)
             large = [name for name in ("covariance", "gradient_covariance") if name in result.data]

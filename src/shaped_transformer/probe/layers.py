@@ -54,12 +54,7 @@ def _stacks(model: nn.Module) -> dict[str, nn.Module]:
     }
     sizes = {name: sum(p.numel() for p in one.parameters()) for name, one in outer.items()}
     least = 0.05 * max(sizes.values(), default=0)
-    return {
-        f"{name}.{i}": entry
-        for name, one in outer.items()
-        if sizes[name] >= least
-        for i, entry in enumerate(one)
-    }
+    return {f"{name}.{i}": entry for name, one in outer.items() if sizes[name] >= least for i, entry in enumerate(one)}
 
 
 def _some(model: nn.Module, count: int = 12) -> str:

@@ -105,5 +105,3 @@ def _with(config: Any, name: str, value: Any) -> Any:
     changed = copy.deepcopy(config)
     setattr(changed, name, value)
     return changed
-
-

@@ -225,12 +225,17 @@ def _unusual(comparison: Comparison | None) -> Iterator[Finding]:
     band, i = comparison.bands[measure], comparison.layers.index(layer)
     others = len(scores) - 1
     where = f"{layer} and {others} other layer{'s' if others > 1 else ''} differ" if others else f"Only {layer} differs"
+    title = MEASURES[measure].title
+    if i and MEASURES[measure].carried:
+        change = f"{band.value[i - 1]:.3g} → {band.value[i]:.3g}"
+        numbers = f"{title} {change} there, a change that initialisation hardly ever makes"
+    else:
+        numbers = f"{title} {band.value[i]:.3g} there, initialisation {band.low[i]:.3g}–{band.high[i]:.3g}"
     yield Finding(
         "unusual",
         layer,
         f"{where} from initialisation ({comparison.label}, {comparison.draws} draws)"
-        f"{f', {layer} most' if others else ''}: {MEASURES[measure].title} {band.value[i]:.3g} there, "
-        f"initialisation {band.low[i]:.3g}–{band.high[i]:.3g}.",
+        f"{f', {layer} most' if others else ''}: {numbers}.",
         bad=False,
     )
 

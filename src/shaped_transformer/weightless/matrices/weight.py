@@ -139,7 +139,7 @@ class Weight:
         try:
             found = self.known.own_part(side, x)
         except NotFiniteError as error:
-            raise InputError(f"{self.name} met {error}") from None
+            raise NotFiniteError(f"{self.name} met {error}") from None
         if found is not None:
             found[0].scale(self.entries.std * self.initial)
         return found
@@ -149,7 +149,7 @@ class Weight:
         try:
             return self.known.product(side, x)
         except NotFiniteError as error:
-            raise InputError(f"{self.name} met {error}") from None
+            raise NotFiniteError(f"{self.name} met {error}") from None
 
     def add_gradient(self, pair: Pair, size: int) -> None:
         """Add a term to the gradient, and keep its vectors for later passes, or only its norm (`Ledger.keeps`).
