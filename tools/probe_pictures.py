@@ -39,6 +39,7 @@ def main() -> None:
         result = st.probe.run(model, BATCH)
         comparison = result.compare(st.probe.expected(model, BATCH, draws=DRAWS))
         save(plot(result, comparison), FOLDER / f"probe-{name}")
+        (FOLDER / f"probe-{name}.svg").unlink()
         print(f"{name}: {judge(result, comparison).sentence}")
     before = transformers.AutoModelForMaskedLM.from_config(models()["collapsing"][0])
     print("before st.hf.shape_:", st.probe.run(before, BATCH).mean("effective_rank")[[0, 16, -1]].round(2))

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 ALARM = 1e-4
 """Probability with which a network at initialisation is called unusual by one number, in any layer."""
 
-BEYOND = 1.25
-"""Factor by which an alarm must exceed the farthest of the draws themselves, whose tails may be heavier than normal."""
-
 DRAWS = 20_000
 """Number of multivariate t variables from which the width of a simultaneous band is found."""
 
@@ -189,7 +186,7 @@ def _prediction(y: Floats) -> tuple[Floats, Floats, float]:
     spread = np.maximum(spread, SMALLEST * np.maximum(np.abs(mean), 1e-12) + 1e-12)
     c = _simultaneous(y)
     farthest = float((np.abs(y - mean) / spread).max())
-    alarm = max(float(student.isf(ALARM / (2 * layers), count - 1)), BEYOND * farthest)
+    alarm = max(float(student.isf(ALARM / (2 * layers), count - 1)), farthest)  # tails may be heavier than normal
     return mean, c * spread * np.sqrt(1 + 1 / count), alarm / c
 
 
