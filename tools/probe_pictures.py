@@ -19,7 +19,7 @@ FOLDER = Path(__file__).parent.parent / "docs" / "figures"
 IDS = torch.randint(200, (4, 16), generator=torch.Generator().manual_seed(0))
 BATCH = {"input_ids": IDS, "labels": IDS}
 DRAWS = 100
-SIZES = {"vocab_size": 200, "hidden_size": 128, "num_hidden_layers": 32, "num_attention_heads": 4}
+SIZES: dict[str, Any] = {"vocab_size": 200, "hidden_size": 128, "num_hidden_layers": 32, "num_attention_heads": 4}
 
 
 def models() -> dict[str, Any]:
@@ -31,17 +31,23 @@ def models() -> dict[str, Any]:
     return {"healthy": (shaped, causal), "collapsing": (bert, masked), "exploding": (loud, causal)}
 
 
+def build(cls: Any, config: Any) -> Any:
+    """Return a model of a configuration."""
+    return cls.from_config(config)
+
+
 def main() -> None:
     """Draw the pictures."""
     for name, (config, cls) in models().items():
         torch.manual_seed(0)
-        model = cls.from_config(config)
+        model = build(cls, config)
         result = st.probe.run(model, BATCH)
         comparison = result.compare(st.probe.expected(model, BATCH, draws=DRAWS))
         save(plot(result, comparison), FOLDER / f"probe-{name}")
         (FOLDER / f"probe-{name}.svg").unlink()
         print(f"{name}: {judge(result, comparison).sentence}")
-    before = transformers.AutoModelForMaskedLM.from_config(models()["collapsing"][0])
+    config, cls = models()["collapsing"]
+    before = build(cls, config)
     print("before st.hf.shape_:", st.probe.run(before, BATCH).mean("effective_rank")[[0, 16, -1]].round(2))
     st.hf.shape_(before)
     print("after st.hf.shape_: ", st.probe.run(before, BATCH).mean("effective_rank")[[0, 16, -1]].round(2))
