@@ -95,3 +95,31 @@ def test_a_trainer_is_watched(tmp_path: Path) -> None:
     assert float(found["weight_update"].sel(step=4).max()) > 0
     saved, _ = st.probe.History.load(tmp_path / "probe.zarr")
     assert saved.identical(found)
+
+
+def test_a_resumed_training_keeps_the_earlier_measurements(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    ids = torch.randint(50, (6, 8), generator=torch.Generator().manual_seed(0))
+    data = [{"input_ids": row, "labels": row} for row in ids]
+    batch = {"input_ids": ids[:2], "labels": ids[:2]}
+
+    def train(folder: Path, steps: int, *, resume: bool) -> Any:
+        config = transformers.GPT2Config(n_embd=32, n_layer=2, n_head=2, vocab_size=50, bos_token_id=0, eos_token_id=0)
+        torch.manual_seed(0)
+        watch = st.probe.callback(batch, every=2, out=folder / "probe.zarr")
+        arguments = transformers.TrainingArguments(
+            str(folder), max_steps=steps, lr_scheduler_type="constant", report_to=[], save_steps=3, use_cpu=True
+        )
+        trainer = transformers.Trainer(
+            transformers.GPT2LMHeadModel(config), arguments, train_dataset=data, callbacks=[watch]
+        )
+        trainer.train(resume_from_checkpoint=resume)
+        return st.probe.History.load(folder / "probe.zarr")[0]
+
+    whole = train(tmp_path / "whole", 6, resume=False)
+    train(tmp_path / "parts", 3, resume=False)
+    parts = train(tmp_path / "parts", 6, resume=True)
+    assert list(parts.step.values) == [0, 2, 4]
+    for name in ("token_norm", "gradient_norm", "weight_update"):
+        np.testing.assert_allclose(parts[name], whole[name], rtol=1e-5)

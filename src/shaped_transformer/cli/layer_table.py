@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import counted
+from ..estimates import CONFIDENCE
 from .output import Screen, new_table
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def print_layers(screen: Screen, result: "ProbeResult", comparison: "Comparison 
     rows = choose(len(names), {result.layers.index(one) for one in named if one in result.layers})
     title = f"Layers of {prefix}" if prefix else "Layers"
     if comparison is not None:
-        title += "; bands hold all layers in 90 % of networks (* outside)"
+        title += f"; bands hold all layers of {CONFIDENCE:.0%} of networks at initialisation (* outside)"
     narrow = sys.stdout.isatty() and shutil.get_terminal_size().columns < ONE_TABLE
     groups = [shown[:3], shown[3:]] if comparison is not None and narrow else [shown]
     for group in filter(None, groups):

@@ -24,8 +24,8 @@ ALARM = 1e-4
 DRAWS = 20_000
 """Number of multivariate t variables from which the width of a simultaneous band is found."""
 
-SMALLEST = 1e-3
-"""Least standard deviation of an expected number, relative to its size: less is rounding."""
+SMALLEST = 1e-5
+"""Least standard deviation of an expected number, relative to its size: less is rounding in single precision."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,11 +157,12 @@ def band(value: Floats, draws: Floats, measure: Measure) -> Band:
     f = (lambda x: np.log(np.maximum(x, tiny))) if logarithm else (lambda x: x)
     back = np.exp if logarithm else (lambda x: x)
     y, x = f(draws), f(value)
-    mean, width, alarm = _prediction(y)
+    size = 1.0 if logarithm else float(np.abs(y).max())  # a difference of logarithms is relative
+    mean, width, alarm = _prediction(y, size)
     steps, step = np.diff(y, axis=1), np.diff(x)
     step_scores, step_alarm = np.zeros(len(x)), 1.0
     if steps.shape[1]:
-        middle, half, step_alarm = _prediction(steps)
+        middle, half, step_alarm = _prediction(steps, size)
         step_scores[1:] = (step - middle) / half
     below = ((draws < value).sum(0) + 0.5 * (draws == value).sum(0)) / len(draws)
     guarded = np.clip(below, 1 / (2 * len(draws)), 1 - 1 / (2 * len(draws)))
@@ -179,11 +180,11 @@ def band(value: Floats, draws: Floats, measure: Measure) -> Band:
     )
 
 
-def _prediction(y: Floats) -> tuple[Floats, Floats, float]:
-    """Return the mean and half the width of the band, (layers,), and the score of an alarm."""
+def _prediction(y: Floats, size: float) -> tuple[Floats, Floats, float]:
+    """Return the mean and half the width of the band, (layers,), and the score of an alarm, of numbers of a size."""
     count, layers = y.shape
     mean, spread = y.mean(0), y.std(0, ddof=1)
-    spread = np.maximum(spread, SMALLEST * np.maximum(np.abs(mean), 1e-12) + 1e-12)
+    spread = np.maximum(spread, max(SMALLEST * size, 1e-300))
     c = _simultaneous(y)
     farthest = float((np.abs(y - mean) / spread).max())
     alarm = max(float(student.isf(ALARM / (2 * layers), count - 1)), farthest)  # tails may be heavier than normal

@@ -1,9 +1,8 @@
 """What the initialisation of a model would do to the same tokens: many weightless draws, observed in the same way."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,17 +16,11 @@ from ..numerics.arrays import Floats
 from ..weightless.matrices.factor import NotFiniteError
 from .measures import MEASURES
 from .passes import TOKENS, Loss, run
-from .result import ProbeResult, read, write
-
-if TYPE_CHECKING:
-    import xarray
-
-KIND = "probe expectation"
-"""Attribute by which a store is known."""
+from .result import ProbeResult, Stored
 
 
 @dataclass(frozen=True, eq=False)
-class Expectation:
+class Expectation(Stored):
     """Draws of a model at initialisation, measured as `run` does.
 
     **Attributes:**
@@ -38,38 +31,14 @@ class Expectation:
       were left out since their tokens or gradients were infinite or undefined.
     """
 
-    data: "xarray.Dataset"
-    settings: Mapping[str, Any]
-
-    @property
-    def layers(self) -> list[str]:
-        """Names of the layers."""
-        return [str(name) for name in self.data.layer.values]
+    kind = "probe expectation"
 
     def draws(self, measure: str) -> Floats:
         """Return a number of each layer in each draw, (draws, layers), means over sequences.
 
         **Raises:** `InputError` for a number that was not measured.
         """
-        if measure not in self.data:
-            known = ", ".join(name for name in MEASURES if name in self.data)
-            raise InputError(f"no measure {measure!r} in this expectation: choose one of {known}")
-        return np.asarray(self.data[measure].mean("sequence").values)
-
-    def save(self, path: str | Path) -> None:
-        """Save as a zarr store, whole or not at all.
-
-        **Raises:** `StorageError` where it cannot be written.
-        """
-        write(self.data, self.settings, KIND, path)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Load what `save` wrote.
-
-        **Raises:** `StorageError` where there is no such store.
-        """
-        return cls(*read(KIND, path))
+        return self.over_sequences(measure)
 
 
 def expected(
@@ -173,14 +142,12 @@ class Twin:
         model, results = self.build(), []
         for seed in seeds:
             weightless.redraw(model, seed)
-            generator = torch.random.get_rng_state()
-            try:
-                torch.manual_seed(seed)
-                result = run(model, batch, **options)
-            except NotFiniteError:
-                continue
-            finally:
-                torch.random.set_rng_state(generator)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)  # for models whose forward pass draws random numbers
+                try:
+                    result = run(model, batch, **options)
+                except NotFiniteError:
+                    continue
             large = [name for name in ("covariance", "gradient_covariance") if name in result.data]
             results.append(ProbeResult(result.data.drop_vars(large), result.settings))
             model.zero_grad(set_to_none=True)

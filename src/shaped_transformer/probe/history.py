@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,7 @@ class History:
 
     **Arguments:**
 
-    - `batch`: what is measured at every step, best held out from training.
+    - `batch`: what is measured at every step, best held out from training; it is moved to the model's device.
     - `options`: as in `run`, such as `layers`, `loss` and `backward`.
 
     **Attributes:**
@@ -61,7 +61,7 @@ class History:
 
         **Raises:** `InputError` as `run`.
         """
-        result = run(model, self._batch, **self._options)
+        result = run(model, _moved(self._batch, model), **self._options)
         if (layer := result.settings["not_finite"]) is not None:
             self.not_finite[step] = layer
         else:
@@ -85,6 +85,8 @@ class History:
     @property
     def data(self) -> "xarray.Dataset":
         """All measurements, an xarray dataset with the dimension `step`.
+
+        `weight_update` is there if each measured step was measured by `step`.
 
         **Raises:** `InputError` where nothing was measured.
         """
@@ -121,6 +123,22 @@ class History:
         """
         return read(KIND, path)
 
+    def resume(self, path: str | Path) -> None:
+        """Take up the measurements that `save` wrote, of a training that was interrupted; later ones replace them.
+
+        **Raises:** `StorageError` where there is no such store.
+        """
+        data, settings = self.load(path)
+        for step in map(int, data.step.values):
+            one = data.sel(step=step, drop=True)
+            if "weight_update" in one:
+                self._updates[step] = dict(
+                    zip(map(str, one.matrix.values), one.weight_update.values.tolist(), strict=True)
+                )
+                one = one.drop_dims("matrix")
+            self.results[step] = ProbeResult(one, settings["settings"])
+        self.not_finite |= {int(step): layer for step, layer in settings["not_finite"].items()}
+
     def _settings(self) -> Any:
         """Return the settings of the first measurement."""
         return json.loads(json.dumps(dict(self.results[min(self.results)].settings)))
@@ -146,7 +164,8 @@ def _change(before: Any, after: Any) -> float:
 def callback(batch: Any, *, every: int = 100, out: str | Path | None = None, **options: Any) -> Any:
     """Return a callback for Hugging Face's `Trainer` that probes the model during training (extra `hf`).
 
-    It measures the first step, every so many steps, and the weights' updates in these steps.
+    It measures the first step, every so many steps, and the weights' updates in these steps. A training that resumes
+    from a checkpoint takes up what is in `out`.
 
     ```python
     import torch
@@ -156,7 +175,7 @@ def callback(batch: Any, *, every: int = 100, out: str | Path | None = None, **o
 
     **Arguments:**
 
-    - `batch`: what is measured, a dictionary of what the model takes; it is moved to the model's device.
+    - `batch`: what is measured, a dictionary of what the model takes.
     - `every`: steps between two measurements, default 100.
     - `out`: zarr store that is written after each measurement; default none.
     - `options`: as in `run`.
@@ -172,29 +191,31 @@ def callback(batch: Any, *, every: int = 100, out: str | Path | None = None, **o
 
         def __init__(self) -> None:
             self.history = History(batch, **options)
-            self._open: Any = None
+            self._step = ExitStack()
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            """Take up the measurements of an interrupted training."""
+            if out is not None and state.global_step > 0 and state.is_world_process_zero and Path(out).exists():
+                self.history.resume(out)
 
         def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
             """Measure, and keep the weights until the step is made."""
             if state.global_step % every == 0 and state.is_world_process_zero:
-                self.history._batch = _moved(batch, model)
-                self._open = self.history.step(model, state.global_step)
-                self._open.__enter__()
+                self._step.enter_context(self.history.step(model, state.global_step))
 
         def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             """Measure the update."""
-            if self._open is not None:
-                self._open.__exit__(None, None, None)
-                self._open = None
-                if out is not None and self.history.results:
-                    self.history.save(out)
+            self._step.close()
+            due = state.global_step % every == 0 and state.is_world_process_zero
+            if due and out is not None and self.history.results:
+                self.history.save(out)
 
     return Probe()
 
 
 def _moved(batch: Any, model: nn.Module) -> Any:
     """Return a batch on the device of a model."""
-    device = next(model.parameters()).device
+    device = next((parameter.device for parameter in model.parameters()), None)
     if isinstance(batch, torch.Tensor):
         return batch.to(device)
     if isinstance(batch, Mapping):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from ..checks import check_count, check_seed
 from ..errors import InputError
@@ -25,7 +26,7 @@ TOKENS = 512
 Loss = Callable[[Any], Tensor]
 """A function of a model's output."""
 
-MISTAKES = (TypeError, ValueError, RuntimeError, LookupError, AttributeError, NotImplementedError, AssertionError)
+MISTAKES = (TypeError, ValueError, RuntimeError, LookupError, AttributeError, AssertionError)
 """Exceptions by which models say that they do not take a batch."""
 
 
@@ -74,8 +75,8 @@ def run(
     **Raises:** `InputError` where no layer is found, an output is no tensor of tokens, the model does not take the
     batch, or hooks do not run.
     """
-    blocks = find_blocks(_observable(model), layers)
     model = _observable(model)
+    blocks = find_blocks(model, layers)
     tokens = Tokens(
         padding_masks(batch),
         check_count(max_tokens, "max_tokens"),
@@ -211,7 +212,8 @@ def _observable(model: Any) -> nn.Module:
     model = original if isinstance(original, nn.Module) else model
     if any(getattr(module, "_compiled_call_impl", None) is not None for module in model.modules()):
         raise InputError("the model was compiled in place, and hooks do not run then: probe it before model.compile()")
-    if any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules()):
+    flat = any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules())
+    if flat or any(isinstance(p, DTensor) for p in model.parameters()):
         raise InputError("the model is sharded over processes (FSDP): probe it before it is wrapped")
     if any(p.is_meta for p in model.parameters() if not isinstance(p, WeightlessTensor)):
         raise InputError(
@@ -226,7 +228,7 @@ def _norms(model: nn.Module) -> dict[str, float]:
         return dict(gradient_norms(model))
     named = [(name, p.grad) for name, p in model.named_parameters() if p.grad is not None]
     norms = {name: torch.linalg.vector_norm(grad.detach().float(), dtype=torch.float64) for name, grad in named}
-    return {name: float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm) for name, norm in norms.items()}
+    return {name: float(norm) for name, norm in norms.items()}
 
 
 def _result(

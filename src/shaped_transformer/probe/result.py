@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -24,12 +24,54 @@ if TYPE_CHECKING:
     from .comparison import Comparison
     from .expectation import Expectation
 
-KIND = "probe"
-"""Attribute by which a store is known."""
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """Numbers of layers with their settings, which can be saved and loaded.
+
+    **Attributes:**
+
+    - `data`: an xarray dataset with the dimension `layer`.
+    - `settings`: values that JSON can hold.
+    """
+
+    data: "xarray.Dataset"
+    settings: Mapping[str, Any]
+    kind: ClassVar[str]
+
+    @property
+    def layers(self) -> list[str]:
+        """Names of the layers."""
+        return [str(name) for name in self.data.layer.values]
+
+    def over_sequences(self, measure: str) -> Floats:
+        """Return a number, mean over sequences.
+
+        **Raises:** `InputError` for a number that was not measured.
+        """
+        if measure not in self.data:
+            known = ", ".join(name for name in MEASURES if name in self.data)
+            raise InputError(f"no measure {measure!r} here: choose one of {known}")
+        return np.asarray(self.data[measure].mean("sequence").values)
+
+    def save(self, path: str | Path) -> None:
+        """Save as a zarr store, whole or not at all.
+
+        **Raises:** `StorageError` where it cannot be written.
+        """
+        write(self.data, self.settings, self.kind, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Load what `save` wrote.
+
+        **Raises:** `StorageError` where there is no such store.
+        """
+        return cls(*read(cls.kind, path))
 
 
 @dataclass(frozen=True, eq=False)
-class ProbeResult:
+class ProbeResult(Stored):
     """What a model did to its tokens, layer by layer.
 
     ```python
@@ -52,23 +94,14 @@ class ProbeResult:
       tokens, from which on layers are left out, or `None`; `gradient`, whether there are gradients, or why not.
     """
 
-    data: "xarray.Dataset"
-    settings: Mapping[str, Any]
-
-    @property
-    def layers(self) -> list[str]:
-        """Names of the layers."""
-        return [str(name) for name in self.data.layer.values]
+    kind = "probe"
 
     def mean(self, measure: str) -> Floats:
         """Return a number of each layer, (layers,), mean over sequences.
 
         **Raises:** `InputError` for a number that was not measured.
         """
-        if measure not in self.data:
-            known = ", ".join(name for name in MEASURES if name in self.data)
-            raise InputError(f"no measure {measure!r} in this result: choose one of {known}")
-        return np.asarray(self.data[measure].mean("sequence").values)
+        return self.over_sequences(measure)
 
     def to_frame(self) -> "pandas.DataFrame":
         """Return a table with a row for each layer and a column for each number, means over sequences."""
@@ -91,21 +124,6 @@ class ProbeResult:
         from .comparison import compare_with
 
         return compare_with(self, expected)
-
-    def save(self, path: str | Path) -> None:
-        """Save as a zarr store, whole or not at all.
-
-        **Raises:** `StorageError` where it cannot be written.
-        """
-        write(self.data, self.settings, KIND, path)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Load what `save` wrote.
-
-        **Raises:** `StorageError` where there is no such store.
-        """
-        return cls(*read(KIND, path))
 
 
 def write(data: "xarray.Dataset", settings: Mapping[str, Any], kind: str, path: str | Path) -> None:
@@ -140,7 +158,7 @@ def read(kind: str, path: str | Path) -> tuple["xarray.Dataset", dict[str, Any]]
 def _is_ours(path: Path) -> bool:
     """Whether a store is one that `write` wrote."""
     try:
-        return str(read_store(path).attrs.get("kind", "")).startswith(KIND)
+        return str(read_store(path).attrs.get("kind", "")).startswith(ProbeResult.kind)
     except StorageError:
         return False
 

@@ -22,12 +22,7 @@ FACTORS = {
 """Numbers of a configuration and the factors by which they are changed: initial standard deviation, scales of the
 branches, depth."""
 
-SWITCHES = {
-    "scale_attn_by_inverse_layer_idx": True,
-    "layernorm_before": True,
-    "do_stable_layer_norm": True,
-    "norm_first": True,
-}
+SWITCHES = ("scale_attn_by_inverse_layer_idx", "normalize_before", "pre_norm", "do_layer_norm_before")
 """Options of some configurations that weaken branches or normalise before them."""
 
 
@@ -87,10 +82,10 @@ def changes(config: Any) -> Iterator[tuple[str, Any]]:
         for factor in factors:
             new = max(1, int(value * factor)) if isinstance(value, int) else value * factor
             if new != value:
-                yield f"{name} {value:g} → {new:g}", _with(config, name, new)
-    for name, new in SWITCHES.items():
-        if getattr(config, name, None) is (not new):
-            yield f"{name} = {new}", _with(config, name, new)
+                yield f"{name} {value:g} → {new:g}", _with(config, {name: new})
+    for name in SWITCHES:
+        if getattr(config, name, None) is False:
+            yield f"{name} = True", _with(config, {name: True})
 
 
 def results_of(expectation: Expectation) -> Iterator[ProbeResult]:
@@ -100,8 +95,9 @@ def results_of(expectation: Expectation) -> Iterator[ProbeResult]:
         yield ProbeResult(expectation.data.isel(draw=i), settings)
 
 
-def _with(config: Any, name: str, value: Any) -> Any:
-    """Return a configuration with another value."""
+def _with(config: Any, values: dict[str, Any]) -> Any:
+    """Return a configuration with other values."""
     changed = copy.deepcopy(config)
-    setattr(changed, name, value)
+    for name, value in values.items():
+        setattr(changed, name, value)
     return changed

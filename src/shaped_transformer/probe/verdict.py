@@ -171,18 +171,14 @@ def _norms(result: ProbeResult, comparison: Comparison | None) -> Iterator[Findi
     """Token norms that explode or fade from the first block on; embeddings may have any norm."""
     for part in stacks(result.layers):
         first = part.start + (result.layers[part.start].endswith("input") and part.stop - part.start > 1)
-        norms, layers = result.mean("token_norm")[first : part.stop], result.layers[first : part.stop]
-        for name, verb, sign in (("explosion", "grows", -1), ("fading tokens", "falls", 1)):
-            if (found := _change(norms, sign)) is None:
-                continue
-            start, end, factor = found
-            yield Finding(
-                name,
-                layers[end],
-                f"The token norm {verb} {factor:.2g} times {_between(layers, start, end)}"
-                f"{_origin(comparison, 'token_norm', first + end)}.",
-                "Normalise before each branch, or scale the branches or their initial weights with depth.",
-            )
+        yield from _changes(
+            "token_norm",
+            {"explosion": ("The token norm grows", -1), "fading tokens": ("The token norm falls", 1)},
+            result,
+            comparison,
+            list(range(first, part.stop)),
+            "Normalise before each branch, or scale the branches or their initial weights with depth.",
+        )
 
 
 def _gradients(result: ProbeResult, comparison: Comparison | None) -> Iterator[Finding]:
@@ -190,26 +186,49 @@ def _gradients(result: ProbeResult, comparison: Comparison | None) -> Iterator[F
     if "gradient_norm" not in result.data:
         return
     for part in stacks(result.layers):
-        norms, layers = result.mean("gradient_norm")[part][::-1], result.layers[part][::-1]
-        for name, verb, sign in (("vanishing gradients", "falls", 1), ("exploding gradients", "grows", -1)):
-            if (found := _change(norms, sign)) is None:
-                continue
-            start, end, factor = found
+        yield from _changes(
+            "gradient_norm",
+            {
+                "vanishing gradients": ("Backwards, the gradient of the tokens falls", 1),
+                "exploding gradients": ("Backwards, the gradient of the tokens grows", -1),
+            },
+            result,
+            comparison,
+            list(range(part.start, part.stop))[::-1],
+            "Weaken the branches, or normalise before each branch: the gradient then keeps its size on the skip.",
+        )
+
+
+def _changes(
+    measure: str,
+    kinds: dict[str, tuple[str, int]],
+    result: ProbeResult,
+    comparison: Comparison | None,
+    order: list[int],
+    advice: str,
+) -> Iterator[Finding]:
+    """Yield findings about a positive number that changes by more than `FACTOR` along layers.
+
+    **Arguments:**
+
+    - `measure`: the number.
+    - `kinds`: name of a finding → beginning of its sentence, and 1 for a fall, −1 for a growth.
+    - `order`: numbers of the layers, in the order of the signal.
+    - `advice`: what to try.
+    """
+    logarithms = np.log(np.maximum(result.mean(measure)[order], 1e-300))
+    layers = [result.layers[i] for i in order]
+    for name, (beginning, sign) in kinds.items():
+        start, end = span(sign * logarithms)
+        change = abs(float(logarithms[start] - logarithms[end]))
+        if change > np.log(FACTOR):
             yield Finding(
                 name,
                 layers[end],
-                f"Backwards, the gradient of the tokens {verb} {factor:.2g} times {_between(layers, start, end)}"
-                f"{_origin(comparison, 'gradient_norm', part.stop - 1 - end)}.",
-                "Weaken the branches, or normalise before each branch: the gradient then keeps its size on the skip.",
+                f"{beginning} {np.exp(min(change, 690)):.2g} times {_between(layers, start, end)}"
+                f"{_origin(comparison, measure, order[end])}.",
+                advice,
             )
-
-
-def _change(values: Floats, sign: int) -> tuple[int, int, float] | None:
-    """Return where positive numbers fall (sign 1) or grow (−1) by more than `FACTOR`, and by how much."""
-    y = sign * np.log(np.maximum(values, 1e-300))
-    start, end = span(y)
-    fall = float(y[start] - y[end])
-    return (start, end, float(np.exp(min(fall, 690)))) if fall > np.log(FACTOR) else None
 
 
 def _unusual(comparison: Comparison | None) -> Iterator[Finding]:
