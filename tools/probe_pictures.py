@@ -46,11 +46,6 @@ def main() -> None:
         save(plot(result, comparison), FOLDER / f"probe-{name}")
         (FOLDER / f"probe-{name}.svg").unlink()
         print(f"{name}: {judge(result, comparison).sentence}")
-    config, cls = models()["collapsing"]
-    before = build(cls, config)
-    print("before st.hf.shape_:", st.probe.run(before, BATCH).mean("effective_rank")[[0, 16, -1]].round(2))
-    st.hf.shape_(before)
-    print("after st.hf.shape_: ", st.probe.run(before, BATCH).mean("effective_rank")[[0, 16, -1]].round(2))
 
 
 if __name__ == "__main__":
