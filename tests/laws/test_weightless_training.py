@@ -96,7 +96,7 @@ TRAININGS: dict[str, Training] = {
 def losses(training: Training, model: Any, lr: float) -> Statistics:
     """Return the losses of one network before and after steps of gradient descent."""
     weightless = hasattr(model, "weightless")
-    settings = {"lr": lr, "momentum": training.momentum, "weight_decay": training.weight_decay}
+    settings: dict[str, Any] = {"lr": lr, "momentum": training.momentum, "weight_decay": training.weight_decay}
     optimiser = st.weightless.SGD(model, **settings) if weightless else torch.optim.SGD(model.parameters(), **settings)
     found: Statistics = {}
     for step in range(training.shown[-1] + 1):

@@ -77,10 +77,10 @@ def test_a_step_between_the_passes_is_refused() -> None:
         second.backward()
 
 
-@pytest.mark.parametrize("option", ["nesterov", "maximize", "dampening"])
-def test_options_of_the_parent_class_are_refused(option: str) -> None:
+@pytest.mark.parametrize(("name", "option"), [("SGD", "maximize"), ("AdamW", "amsgrad"), ("AdamW", "maximize")])
+def test_options_of_the_parent_class_are_refused(name: str, option: str) -> None:
     model = built()
-    optimiser = st.weightless.SGD(model, lr=0.1)
+    optimiser = getattr(st.weightless, name)(model, lr=0.1)
     optimiser.param_groups[0][option] = True
     model(X).sum().backward()
     with pytest.raises(InputError, match=option):

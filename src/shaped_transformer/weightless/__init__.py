@@ -13,13 +13,15 @@ except ImportError:
 
 from .gradients import GradientNorms, clip_grad_norm_, gradient_norms
 from .models import build, from_config, redraw
-from .optimisers import SGD
+from .optimisers import SGD, AdamW, Muon
 from .table import Laws, ParameterLaw, laws
 
 __all__ = [
     "SGD",
+    "AdamW",
     "GradientNorms",
     "Laws",
+    "Muon",
     "ParameterLaw",
     "build",
     "clip_grad_norm_",

@@ -59,7 +59,7 @@ class Network:
     def __init__(
         self, model: nn.Module, recordings: dict[str, Recording], ledger: Ledger, *, approximate: bool
     ) -> None:
-        self.ledger, self.generation = ledger, 0
+        self.ledger = ledger
         self.sources: dict[str, Source] = {}
         self.drawn: dict[str, Drawn] = {}
         self.approximate: set[str] = set()
@@ -154,7 +154,6 @@ class Network:
     def redraw(self, seed: int) -> None:
         """Forget the network and start another one with this seed."""
         self.ledger.clear(check_seed(seed))
-        self.generation += 1
         for source in self.sources.values():
             source.reset()
         self._draw()

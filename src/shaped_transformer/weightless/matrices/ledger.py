@@ -22,6 +22,10 @@ FACTOR_BYTES = 4 * 2**20
 """Size of a factor up to which it is kept for the backward pass; a larger one is computed again."""
 
 
+MOMENT_BYTES = 256 * 2**20
+"""Memory for the updates and moments of small matrices under Adam; beyond it they are made anew in each pass."""
+
+
 class Forgetful(Protocol):
     """A weight that can let go of the vectors of its backward pass."""
 
@@ -58,6 +62,8 @@ class Ledger:
     - `limit`: bytes that real parameters may take in all.
     - `history`: whether the vectors of backward passes are kept for later passes; `None` means while they take at most
       `BACKWARD_BYTES`.
+    - `real_bytes`: what real parameters take so far.
+    - `generation`: how many networks there were before.
     """
 
     seed: int
@@ -65,6 +71,8 @@ class Ledger:
     limit: float
     history: bool | None = None
     real_bytes: int = 0
+    generation: int = 0
+    _moment_bytes: int = 0
     _kept: list[Forgetful] = field(default_factory=list)
     _kept_bytes: int = 0
     _recent: deque[Met] = field(default_factory=lambda: deque(maxlen=RECENT))
@@ -118,9 +126,17 @@ class Ledger:
         self.real_bytes += size
         return True
 
+    def keeps_moments(self, size: int) -> bool:
+        """Whether a matrix may keep `size` bytes of updates and moments."""
+        if self._moment_bytes + size > MOMENT_BYTES:
+            return False
+        self._moment_bytes += size
+        return True
+
     def clear(self, seed: int) -> None:
         """Forget everything, for another network."""
-        self.seed, self.real_bytes, self._kept_bytes = seed, 0, 0
+        self.seed, self.real_bytes, self._kept_bytes, self._moment_bytes = seed, 0, 0, 0
+        self.generation += 1
         self._kept.clear()
         self._recent.clear()
 

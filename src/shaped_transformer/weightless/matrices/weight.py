@@ -1,19 +1,20 @@
 """One weight matrix of a model: its products, its gradient, and what training has added to it."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ...errors import InputError
+from .adam import AdamSum
 from .factor import NotFiniteError, product_norm
-from .knowledge import CHANGED, NOT_KEPT, Knowledge
+from .knowledge import NOT_KEPT, Knowledge
 from .ledger import Ledger, Met
 from .once import Part
+from .pair import Pair, Terms, add_product, norm_squared
 from .streams import Side
-from .vectors import Units, Vectors, add_combination, inner
+from .vectors import Units, Vectors
 
 WORTH_DRAWING = 1.5
 """A matrix (a × b) is drawn whole where more than this times a·b/(a + b) vectors come.
@@ -39,31 +40,6 @@ class Entries:
     columns: Tensor | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Pair:
-    """A term uᵀ·v of a gradient, never formed: left vectors u, (m, a), and right vectors v, (m, b)."""
-
-    left: Vectors
-    right: Vectors
-    versions: tuple[int, ...] = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Note PyTorch's count of changes in place."""
-        object.__setattr__(self, "versions", self._versions())
-
-    def check(self, name: str) -> None:
-        """Check that the vectors, which belong to the model, are as they were.
-
-        **Raises:** `InputError` with the parameter's name otherwise.
-        """
-        if self._versions() != self.versions:
-            raise InputError(f"{name}: {CHANGED}")
-
-    def _versions(self) -> tuple[int, ...]:
-        """Return PyTorch's counts of changes in place."""
-        return tuple(one._version for one in (self.left, self.right) if isinstance(one, Tensor))
-
-
 class Weight:
     """A matrix W (a × b), trained or not, that is known by what it has met, or drawn whole where that is cheaper.
 
@@ -86,6 +62,8 @@ class Weight:
         self.real: Tensor | None = None
         self.initial = 1.0  # coefficient of the matrix at initialisation in the trained one
         self.terms: dict[Pair, float] = {}  # what training has added, as multiples of terms of gradients
+        self.updates: list[AdamSum] = []  # what Adam has added
+        self.last: AdamSum | Terms | None = None  # what the last step has added
         self.gradient: dict[Pair, float] = {}  # its terms and their factors, since it was last cleared
         self.forgotten: float | None = None  # norm of the gradient where its terms were not kept
 
@@ -120,10 +98,9 @@ class Weight:
         else:
             out = self._product(side, x if before is None else x * before.to(dtype))
         out *= scale if after is None else after.to(dtype) * scale
-        for pair, coefficient in self.terms.items():
-            pair.check(self.name)
-            near, far = (pair.left, pair.right) if side == "left" else (pair.right, pair.left)
-            add_combination(out, coefficient * inner(x, near, dtype), far)
+        add_product(out, side, x, self.terms, self.name)
+        for updates in self.updates:
+            out += updates.product(side, x)
         return out
 
     def own_part(self, side: Side, x: Tensor) -> tuple[Part, Met] | None:
@@ -132,7 +109,7 @@ class Weight:
         `None` where it has real values, factors of its rows or columns, or terms from training.
         """
         real = self.real is not None or self.known.drawn
-        if real or self.entries.rows is not None or self.entries.columns is not None or self.terms:
+        if real or self.entries.rows is not None or self.entries.columns is not None or self.terms or self.updates:
             return None
         if self.entries.std * self.initial == 0:
             return None
@@ -194,10 +171,23 @@ class Weight:
         if self.real is not None and self.real.grad is not None:
             self.real.grad.mul_(factor)
 
+    def scale(self, factor: float) -> None:
+        """Multiply the matrix by a number, as weight decay does."""
+        self.initial *= factor
+        self.terms = {pair: factor * before for pair, before in self.terms.items()}
+        for one in self.updates:
+            one.scale(factor)
+
     @property
     def trained(self) -> bool:
         """Whether it is no longer as at initialisation, or has a gradient that may make it so."""
-        return bool(self.terms) or self.initial != 1 or bool(self.gradient) or self.forgotten is not None
+        return (
+            bool(self.terms)
+            or bool(self.updates)
+            or self.initial != 1
+            or bool(self.gradient)
+            or self.forgotten is not None
+        )
 
     @property
     def has_gradient(self) -> bool:
@@ -253,14 +243,3 @@ class Weight:
                 values *= factors.to(values.dtype).unsqueeze(1 - axis)
         self.real = values.requires_grad_()
         return self.real
-
-
-def norm_squared(terms: Mapping[Pair, float]) -> float:
-    """Return ‖Σ c·uᵀv‖²_F over pairs with factors c, from inner products, the cross terms of pairs included."""
-    total, pairs = 0.0, list(terms.items())
-    for i, (first, c) in enumerate(pairs):
-        for j, (second, d) in enumerate(pairs[: i + 1]):
-            left = inner(first.left, second.left, torch.float64)
-            right = inner(first.right, second.right, torch.float64)
-            total += (1 if i == j else 2) * c * d * float((left.double() * right.double()).sum())
-    return total

@@ -13,9 +13,10 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from ...errors import InputError
 from ..matrices.ledger import Ledger, Met
 from ..matrices.once import Part, second_images
+from ..matrices.pair import Pair
 from ..matrices.streams import Side
 from ..matrices.vectors import Units
-from ..matrices.weight import Pair, Weight
+from ..matrices.weight import Weight
 
 
 @dataclass(eq=False, slots=True)
