@@ -22,8 +22,14 @@ COMMANDS = {
     "advise": ["advise", *SMALL[:4], "--samples", "100", "--frontier"],
     "sweep": ["sweep", "spec.yaml"],
     "list": ["figure", "--list"],
+    "probe": ["probe", "config.json", "--tokens", "8", "--expected", "3"],
 }
-SENTENCES = ("Verdict", "Advice", "For training", "tau0", "Expected drift")
+GPT2 = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "vocab_size": 60, "n_positions": 32} | {
+    "n_embd": 16,
+    "n_layer": 12,
+    "n_head": 2,
+}
+SENTENCES = ("Verdict", "Advice", "For training", "tau0", "Expected", "Measured", "Probe of")
 """Beginnings of lines that a terminal wraps."""
 
 
@@ -53,11 +59,18 @@ def on_terminal(arguments: list[str], folder: Path) -> str:
 
 @pytest.mark.parametrize(
     "name",
-    ["predict", "sweep", *(pytest.param(name, marks=pytest.mark.slow) for name in ("compare", "advise", "list"))],
+    [
+        "predict",
+        "sweep",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("compare", "advise", "list", "probe")),
+    ],
 )
 def test_tables_fit_and_no_number_is_cut(name: str, tmp_path: Path) -> None:
     spec = {"base": {"width": 8, "depth": 2, "samples": 16, "tokens": 3}, "grid": {"gamma": [0.123456, 0.5]}}
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")
+    (tmp_path / "config.json").write_text(json.dumps(GPT2), encoding="utf-8")
+    if name == "probe":
+        pytest.importorskip("transformers")
     shown = on_terminal(COMMANDS[name], tmp_path)
     tables = [line for line in shown.splitlines() if not line.startswith(SENTENCES)]
     assert max(len(line.rstrip()) for line in tables) <= COLUMNS

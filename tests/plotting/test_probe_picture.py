@@ -15,8 +15,11 @@ def measured(layers: list[str], sequences: int = 2, **changed: Any) -> Any:
     size = (len(layers), sequences)
     numbers = {panel.name: np.full(size, 0.5) for panel in picture.PANELS} | changed
     data = xarray.Dataset({name: (("layer", "sequence"), values) for name, values in numbers.items()})
-    data["branch_known"] = (("layer",), np.arange(len(layers)) > 0)
-    return SimpleNamespace(data=data, layers=layers, settings={"model": "Model", "parameters": 10, "not_finite": None})
+    settings = {"model": "Model", "parameters": 10, "not_finite": None}
+    blocks_only = np.arange(len(layers)) > 0
+    return SimpleNamespace(
+        data=data, layers=layers, settings=settings, known=lambda name: blocks_only | (name != "branch_share")
+    )
 
 
 def compared(layers: list[str], low: float, high: float, unusual: Any) -> Any:

@@ -71,6 +71,20 @@ def test_steps_with_undefined_tokens_are_noted_and_left_out(tmp_path: Path) -> N
     assert settings["not_finite"] == {"1": "blocks.1"}
 
 
+def test_a_step_that_is_measured_again_replaces_the_earlier(tmp_path: Path) -> None:
+    network, broken, history = model(), model(), st.probe.History(X)
+    with torch.no_grad():
+        broken.blocks[1].apply(lambda one: [parameter.fill_(torch.nan) for parameter in one.parameters()])
+    history.measure(broken, 0)
+    with pytest.raises(InputError, match=r"infinite or undefined at every measured step: at step 0 from blocks\.1 on"):
+        history.save(tmp_path / "history.zarr")
+    history.measure(network, 0)
+    assert history.not_finite == {}
+    history.measure(broken, 0)
+    assert history.not_finite == {0: "blocks.1"}
+    assert history.results == {}
+
+
 def test_an_empty_history_says_so() -> None:
     with pytest.raises(InputError, match="nothing was measured"):
         st.probe.History(X).data  # noqa: B018

@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+import shaped_transformer as st
 from shaped_transformer.errors import InputError, StorageError
 from shaped_transformer.probe import examination
 from shaped_transformer.probe.batches import make_batch
@@ -213,6 +214,29 @@ def test_images_are_drawn_for_models_of_images() -> None:
     assert list(batch.values) == ["pixel_values"]
     with pytest.raises(InputError, match="takes images"):
         make_batch(model, tokens=4)
+
+
+def test_a_single_token_has_no_label(saved: Path) -> None:
+    model: Any = load(str(saved)).model
+    assert "labels" in make_batch(model, tokens=2).values
+    assert "labels" not in make_batch(model, tokens=1).values
+
+
+def test_the_expectation_attends_as_the_measured_model_does() -> None:
+    from shaped_transformer import hf  # noqa: F401 - registers shaped attention
+
+    sizes: dict[str, Any] = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = transformers.LlamaConfig(**sizes, intermediate_size=32)
+    subject = Subject("mine", None, config, transformers.LlamaForCausalLM)
+    model: Any = subject.draw(0)
+    plain = config._attn_implementation
+    model.set_attn_implementation("shaped")
+    batch = make_batch(model, tokens=6)
+    found = examination.examine(subject, model, batch, draws=3)
+    assert found.expectation is not None
+    assert found.expectation.data.equals(st.probe.expected(model, batch.values, 3).data)
+    assert not found.expectation.data.equals(st.probe.expected(config, batch.values, 3, cls=subject.cls).data)
+    assert config._attn_implementation == plain
 
 
 def test_a_default_expectation_that_cannot_be_had_is_explained() -> None:

@@ -104,6 +104,9 @@ def test_the_model_comes_back() -> None:
         (lambda: Stack(lambda: Block(lambda x: (x > 0,))), {}, "layers.0 returns no floating tensor"),
         (lambda: Stack(lambda: Block(lambda x: x[0, 0])), {}, r"layers.0 gives a tensor of shape \(8,\); expected \(b"),
         (lambda: Stack(lambda: Block(lambda x: x[:, :0])), {}, r"layers.0 gives a tensor of shape \(2, 0, 8\)"),
+        (Stack, {"layers": "layer.*"}, r"no module is named 'layer\.\*': the modules are first, layers, layers\.\*, "),
+        (Stack, {"layers": []}, r"layers must be a glob of names such as .* \(got \[\]\)"),
+        (Stack, {"layers": 3}, r"layers must be a glob of names such as .* \(got 3\)"),
         (lambda: nn.Linear(8, 8), {}, "no list of blocks was found in the model: name the modules .*; the modules are"),
         (lambda: nn.Sequential(nn.Linear(8, 8)), {}, "no list of blocks was found in the model"),
     ],
@@ -125,8 +128,11 @@ def test_one_clear_line_and_nothing_left_behind(model: Callable[[], Any], option
         ({"input_ids": IDS[:, :0]}, "0"),
         ({"input_ids": IDS.expand(20, 2, 6)[:, 0].repeat(1, 10)}, "the model does not take this batch"),
         ({}, "the model does not take this batch"),
-        ("a sentence", "the model does not take this batch"),
-        (None, "the model does not take this batch"),
+        ("a sentence", r"the model does not take this batch \(str\): give a tensor"),
+        (None, r"the model does not take this batch \(NoneType\): give a tensor"),
+        ([[1, 2], [3]], r"the model does not take this batch \(list of list\): .*; pad sequences to one tensor"),
+        ({"input_ids": [[1, 2]]}, r"the model does not take this batch \(dict of list\): give a tensor"),
+        (IDS.numpy(), r"the model does not take this batch \(ndarray\): give a tensor"),
         ({"input_ids": IDS, "attention_mask": torch.zeros_like(IDS)}, "sequence 0 of the batch is nothing but padding"),
     ],
 )
@@ -276,3 +282,31 @@ def test_a_dask_cluster_gives_the_same_numbers() -> None:
         assert st.probe.expected(gpt2(), {"input_ids": IDS}, **options).data.equals(gpt.data)
         with pytest.raises(InputError, match="the model does not take this batch"):
             st.probe.expected(gpt2(), {"inputs": IDS}, **options)
+
+
+def test_a_comparison_with_something_else_is_refused() -> None:
+    result = st.probe.run(Stack(), vectors())
+    with pytest.raises(InputError, match=r"compare takes what st.probe.expected returned \(got ProbeResult\)"):
+        result.compare(result)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="2 sequences of at most 5 tokens, the expectation 2 sequences of at most 4"):
+        result.compare(st.probe.expected(Stack, vectors(tokens=4), 3))
+    with pytest.raises(InputError, match="2 sequences of at most 5 tokens, the expectation 1 sequence of at most 5"):
+        result.compare(st.probe.expected(Stack, vectors(batch=1), 3))
+
+
+def test_the_band_of_a_number_that_is_always_zero_is_zero() -> None:
+    batch = {"input_ids": IDS[:1, :1]}
+    found = st.probe.run(gpt2(), batch).compare(st.probe.expected(gpt2(), batch, 3)).bands["mean_absolute_correlation"]
+    assert (found.value.max(), found.low.max(), found.high.max()) == (0, 0, 0)
+    assert found.inside.all()
+
+
+def test_an_expectation_says_whose_initialisation_it_is() -> None:
+    from shaped_transformer import hf
+
+    config = hf.ShapedTransformerConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
+    batch = {"input_ids": IDS % 50}
+    own = st.probe.expected(config, batch, 2)
+    assert own.settings["label"] == "as Shaped Transformer initialises it"
+    assert st.probe.expected(gpt2(), {"input_ids": IDS}, 2).settings["label"] == "as transformers initialises it"
+    assert st.probe.expected(Stack, vectors(), 2).settings["label"] == "as its own code initialises it"

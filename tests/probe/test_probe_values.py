@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import shaped_transformer as st
 from shaped_transformer.numerics.arrays import Floats
+from shaped_transformer.probe.verdict import judge
 
 LOSS: Any = lambda output: output.logits.square().mean()  # noqa: E731
 
@@ -204,8 +205,11 @@ def test_blocks_that_overwrite_their_input(view: bool) -> None:
         model.first, plain.first = (nn.Sequential(one.first, nn.Softplus()) for one in (model, plain))
     got, wanted = st.probe.run(model, vectors()), st.probe.run(plain, vectors())
     if view:  # of the matrix that nn.Linear computes
-        assert got.settings["gradient"] == "layers.input is overwritten in place, which hides its gradient"
-        assert got.data.equals(wanted.data[list(got.data)].drop_vars("weight", errors="ignore"))
+        reasons = {name: f"{name} is overwritten in place, which hides its gradient" for name in wanted.layers[:3]}
+        assert got.settings["no_gradient"] == reasons
+        assert got.known("gradient_norm").tolist() == [False, False, False, True]
+        assert got.data.isel(layer=3).equals(wanted.data.isel(layer=3))
+        assert got.data["token_norm"].equals(wanted.data["token_norm"])
     else:
         assert got.data.equals(wanted.data)
 
@@ -216,6 +220,33 @@ def test_changes_in_place_after_a_block() -> None:
     plain.load_state_dict(model.state_dict())
     got, wanted = st.probe.run(model, vectors()), st.probe.run(plain, vectors())
     assert got.data.equals(wanted.data)
+
+
+class Cut(Stack):
+    """Blocks of which the first gets no gradient."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layers[0](self.first(x)).detach()
+        for layer in self.layers[1:]:
+            x = layer(x)
+        return x
+
+
+def test_layers_without_gradient_leave_the_others_theirs() -> None:
+    torch.manual_seed(0)
+    model, plain = Cut(), Stack()
+    plain.load_state_dict(model.state_dict())
+    got, wanted = st.probe.run(model, vectors()), st.probe.run(plain, vectors())
+    assert got.settings["gradient"] == "measured"
+    assert list(got.settings["no_gradient"]) == ["layers.input", "layers.0"]
+    assert got.known("gradient_norm").tolist() == [False, False, True, True]
+    assert got.mean("gradient_norm")[:2].tolist() == [0, 0]
+    assert got.mean("gradient_norm")[2:].tolist() == wanted.mean("gradient_norm")[2:].tolist()
+    assert wanted.settings["no_gradient"] == {}
+    comparison = got.compare(st.probe.expected(Cut, vectors(), 5))
+    assert comparison.bands["gradient_norm"].high[2:].min() > 0
+    assert comparison.bands["gradient_norm"].high[:2].tolist() == [0, 0]
+    assert judge(got, comparison).good
 
 
 @pytest.mark.parametrize("reentrant", [False, True])

@@ -1,5 +1,6 @@
 """The report of a probe: one page that needs nothing else, whatever the layers are called, and works in a browser."""
 
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -152,6 +153,42 @@ def test_what_was_not_measured_is_left_out_and_said() -> None:
     assert "from <code>model.blocks.4</code> on" in text
     assert "Gradients of the parameters" not in text
     assert 'id="attention"' not in text
+
+
+def figure_of_layers(text: str) -> Any:
+    """What plotly draws of the layers."""
+    return json.loads(text.split('id="figures">')[1].split("</script>")[0])["layers"]
+
+
+def test_layers_that_are_not_finite_are_shaded() -> None:
+    text = page(measured(not_finite="model.blocks.4"))
+    for layout in figure_of_layers(text)["layouts"]:
+        shades = [one for one in layout["shapes"] if one["type"] == "rect"]
+        assert {one["xref"] for one in shades} == {f"x{i}" for i in range(1, 7)}
+        assert {(one["x0"], one["x1"]) for one in shades} == {(4.5, 5.5)}
+        assert layout["xaxis1"]["range"] == [-0.5, 5.5]
+    assert "not finite from model.blocks.4 on" in markup(text)
+    whole = figure_of_layers(page(measured()))["layouts"][0]
+    assert [one for one in whole["shapes"] if one["type"] == "rect"] == []
+    assert whole["xaxis1"]["range"] == [-0.5, 4.5]
+
+
+def test_a_band_has_a_gap_where_nothing_is_known() -> None:
+    names = ["encoder.input", "encoder.0", "encoder.1", "decoder.input", "decoder.0"]
+    result = measured(names=names)
+    result.data["branch_known"] = (("layer",), np.array([False, True, True, False, True]))
+    filled = [one for one in figure_of_layers(page(result, compared(result)))["data"] if one.get("fill") == "toself"]
+    assert filled[3]["x"] == [1, 2, 2, 1, None, 4, 4, None]
+
+
+def test_layers_without_gradient_are_named_and_left_out() -> None:
+    reason = "no gradient comes to model.blocks.input"
+    result = measured(no_gradient={"model.blocks.input": reason})
+    result.data["gradient_known"] = (("layer",), np.arange(5) > 0)
+    text = page(result, compared(result))
+    assert f"Some layers have no gradient: {reason}." in markup(text)
+    column = 1 + list(MEASURES).index("gradient_norm")
+    assert [row[column] == "–" for row in table(text)] == [True, False, False, False, False]
 
 
 def test_parameters_without_gradient_are_named() -> None:

@@ -55,7 +55,8 @@ def print_layers(screen: Screen, result: "ProbeResult", comparison: "Comparison 
     rows = choose(len(names), {result.layers.index(one) for one in named if one in result.layers})
     title = f"Layers of {prefix}" if prefix else "Layers"
     if comparison is not None:
-        title += f"; bands hold all layers of {CONFIDENCE:.0%} of networks at initialisation (* outside)"
+        screen.line(f"Bands: {CONFIDENCE:.0%} of networks at initialisation are inside in every layer. Outside: *.")
+        screen.line("")
     narrow = sys.stdout.isatty() and shutil.get_terminal_size().columns < ONE_TABLE
     groups = [shown[:3], shown[3:]] if comparison is not None and narrow else [shown]
     for group in filter(None, groups):
@@ -72,9 +73,7 @@ def _print_bars(screen: Screen, result: "ProbeResult", shown: Sequence[str]) -> 
     table = new_table("", "over depth", title="From the first layer to the last", numbers=("first", "last"))
     table.columns[1].no_wrap = True
     for name in shown:
-        values = [float(x) for x in result.mean(name)]
-        if name == "branch_share":  # the first layer of a stack is no block
-            values = [x for x, known in zip(values, _branches(result), strict=True) if known]
+        values = [float(x) for x in result.mean(name)[result.known(name)]]
         if values:
             bars = sparkline(values, logarithmic=MEASURES[name].positive)
             table.add_row(SHOWN[name], bars, number(values[0]), number(values[-1]))
@@ -96,11 +95,11 @@ def _print_rows(
         column.no_wrap = False  # the heads take two lines where there is little room
     table.columns[0].no_wrap = True
     values = {name: result.mean(name) for name in shown}
-    branches = _branches(result)
+    there = {name: result.known(name) for name in shown}
     for i, layer in rows:
         cells: list[str] = []
         for name in shown:
-            known = name != "branch_share" or branches[i]
+            known = there[name][i]
             band = comparison.bands.get(name) if comparison is not None else None
             mark = "*" if known and band is not None and not band.inside[i] else ""
             cells.append(number(float(values[name][i])) + mark if known else "")
@@ -108,11 +107,6 @@ def _print_rows(
                 cells.append(interval(float(band.low[i]), float(band.high[i])) if known and band is not None else "")
         table.add_row(layer, *cells)
     screen.table(table)
-
-
-def _branches(result: "ProbeResult") -> list[bool]:
-    """Return which layers are blocks whose branch is known."""
-    return [bool(x) for x in result.data["branch_known"].values]
 
 
 def sparkline(values: Sequence[float], *, logarithmic: bool) -> str:

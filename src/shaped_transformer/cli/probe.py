@@ -203,6 +203,8 @@ def _print(screen: Screen, found: "Examination", report: dict[str, Any]) -> None
         screen.line(f"Expected: the model {settings['label']}, {settings['draws']} weightless draws{lost}.")
     if report["settings"]["gradient"] != "measured":
         screen.line(f"No gradients: {report['settings']['gradient']}.")
+    if found.result.without_gradient:
+        screen.line(f"Some layers have no gradient: {found.result.without_gradient}.")
     screen.line("")
     print_layers(screen, found.result, found.comparison, [finding.layer for finding in found.verdict.findings])
 

@@ -52,6 +52,8 @@ TICKS = 8
 """About so many layers are named on an axis."""
 BOUNDS = {"mean_absolute_correlation": (0.0, 1.0)}
 """Ends of the range of numbers that have one."""
+BROKEN_OPACITY = 0.25
+"""Opacity of what is shaded where numbers are not finite."""
 MARGIN = 0.03
 """Room on an axis beyond such a range, as a part of it."""
 
@@ -134,9 +136,7 @@ def logarithmic_limits(low: float, high: float) -> tuple[float, float]:
 def _curve(result: Any, panel: Panel, band: Any, unusual: Any) -> Curve:
     """Return what one panel shows."""
     values = np.asarray(result.data[panel.name].values, dtype=float)
-    hidden = np.zeros(len(values), bool)
-    if panel.name == "branch_share" and "branch_known" in result.data:
-        hidden = ~np.asarray(result.data["branch_known"].values, dtype=bool)
+    hidden = ~result.known(panel.name)
     mean = values.mean(1)
     zeros = np.flatnonzero((mean <= 0) & ~hidden & panel.logarithmic)
 
@@ -311,10 +311,17 @@ def _name_layers(axes: "Axes", result: Any) -> None:
         axes.axvline(start - 0.5, color=EXPECTED, linewidth=0.8, linestyle=":")
     broken = result.settings.get("not_finite")
     if broken is not None:
-        width = max(1.0, 0.06 * len(layers))
-        axes.axvspan(end, end + width, color=UNUSUAL, alpha=0.25, linewidth=0, label=f"not finite from {broken} on")
+        width = broken_width(len(layers))
+        axes.axvspan(
+            end, end + width, color=UNUSUAL, alpha=BROKEN_OPACITY, linewidth=0, label=f"not finite from {broken} on"
+        )
         end += width
     axes.set_xlim(-0.5, end)
+
+
+def broken_width(layers: int) -> float:
+    """Return the width of what is shaded beyond the last of so many layers, where numbers are not finite."""
+    return max(1.0, 0.06 * layers)
 
 
 def _short(name: str, most: int = 12) -> str:

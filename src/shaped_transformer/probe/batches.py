@@ -127,7 +127,7 @@ class _Chosen:
         if model is None:
             return Batch(ids, self.what)
         values = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-        if type(model).__name__.endswith(LANGUAGE):
+        if type(model).__name__.endswith(LANGUAGE) and ids.shape[1] > 1:  # the next token of a single one is unknown
             values["labels"] = ids
         elif getattr(model.config, "is_encoder_decoder", False):
             values["decoder_input_ids"] = ids

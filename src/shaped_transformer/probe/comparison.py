@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..estimates import CONFIDENCE
 from ..numerics.arrays import Floats
 from .expectation import Expectation
@@ -26,6 +26,9 @@ DRAWS = 20_000
 
 SMALLEST = 1e-5
 """Least standard deviation of an expected number, relative to its size: less is rounding in single precision."""
+
+NOTHING = 1e-300
+"""Standard deviation that stands for none, so that nothing is divided by 0."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +117,8 @@ class Comparison:
 def compare_with(result: ProbeResult, expectation: Expectation) -> Comparison:
     """Return where a measurement lies; layers that overflowed in the measurement are left out."""
     layers = result.layers
+    if not isinstance(expectation, Expectation):
+        raise InputError(f"compare takes what st.probe.expected returned (got {type(expectation).__name__})")
     if expectation.layers[: len(layers)] != layers:
         raise InputError(
             f"layers differ: the measurement has {', '.join(layers[:3])} …, the expectation "
@@ -121,15 +126,25 @@ def compare_with(result: ProbeResult, expectation: Expectation) -> Comparison:
         )
     if len(expectation.data.draw) < 3:
         raise InputError(f"at least 3 draws are needed for a band (got {len(expectation.data.draw)}): raise draws")
+    tokens, others = result.data["tokens"].values, expectation.data["tokens"].isel(draw=0).values[: len(layers)]
+    if not np.array_equal(tokens, others):
+        raise InputError(
+            f"batches differ: the measurement has {_sizes(tokens)}, the expectation {_sizes(others)}: give both the "
+            "same batch"
+        )
     names = [name for name in MEASURES if name in result.data and name in expectation.data]
-    known = np.asarray(result.data["branch_known"].values, bool)
     bands = {}
     for name in names:
-        used = known if name == "branch_share" else np.ones(len(layers), bool)
+        used = result.known(name) & expectation.known(name)[: len(layers)]
         if used.any():
             draws = expectation.draws(name)[:, : len(layers)]
             bands[name] = _spread(band(result.mean(name)[used], draws[:, used], MEASURES[name]), used)
     return Comparison(layers, bands, expectation.settings["label"], len(expectation.data.draw))
+
+
+def _sizes(tokens: NDArray[np.int_]) -> str:
+    """Return the sizes of a batch in words, from the numbers of tokens (layers, sequences)."""
+    return f"{counted(tokens.shape[1], 'sequence')} of at most {counted(int(tokens.max()), 'token')}"
 
 
 def _spread(found: Band, used: NDArray[np.bool_]) -> Band:
@@ -159,6 +174,7 @@ def band(value: Floats, draws: Floats, measure: Measure) -> Band:
     y, x = f(draws), f(value)
     size = 1.0 if logarithm else float(np.abs(y).max())  # a difference of logarithms is relative
     mean, width, alarm = _prediction(y, size)
+    shown = np.where(width > NOTHING * 1e6, width, 0.0)  # where all draws are 0, so are the ends of the band
     steps, step = np.diff(y, axis=1), np.diff(x)
     step_scores, step_alarm = np.zeros(len(x)), 1.0
     if steps.shape[1]:
@@ -169,8 +185,8 @@ def band(value: Floats, draws: Floats, measure: Measure) -> Band:
     return Band(
         value=value,
         median=np.median(draws, 0),
-        low=np.clip(back(mean - width), measure.least, measure.most),
-        high=np.clip(back(mean + width), measure.least, measure.most),
+        low=np.clip(back(mean - shown), measure.least, measure.most),
+        high=np.clip(back(mean + shown), measure.least, measure.most),
         quantile=below,
         error=np.sqrt(guarded * (1 - guarded) / len(draws)),
         score=(x - mean) / width,
@@ -184,7 +200,7 @@ def _prediction(y: Floats, size: float) -> tuple[Floats, Floats, float]:
     """Return the mean and half the width of the band, (layers,), and the score of an alarm, of numbers of a size."""
     count, layers = y.shape
     mean, spread = y.mean(0), y.std(0, ddof=1)
-    spread = np.maximum(spread, max(SMALLEST * size, 1e-300))
+    spread = np.maximum(spread, max(SMALLEST * size, NOTHING))
     c = _simultaneous(y)
     farthest = float((np.abs(y - mean) / spread).max())
     alarm = max(float(student.isf(ALARM / (2 * layers), count - 1)), farthest)  # tails may be heavier than normal
@@ -195,7 +211,7 @@ def _simultaneous(y: Floats) -> float:
     """Return the quantile of the maximum over layers of |T|, T multivariate t with the draws' correlations."""
     count = len(y)
     random = np.random.default_rng(0)
-    z = (y - y.mean(0)) / np.maximum(y.std(0, ddof=1), 1e-300)
+    z = (y - y.mean(0)) / np.maximum(y.std(0, ddof=1), NOTHING)
     mixed = random.standard_normal((DRAWS, count)) @ z / np.sqrt(count - 1)
     t = mixed / np.sqrt(random.chisquare(count - 1, (DRAWS, 1)) / (count - 1))
     return max(float(np.quantile(np.abs(t).max(1), CONFIDENCE)), 1.0)

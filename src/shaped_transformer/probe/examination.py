@@ -1,5 +1,6 @@
 """A model measured, held against its initialisation and judged: what the command `probe` does."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -94,9 +95,10 @@ def examine(
     count = DRAWS[result.settings["parameters"] >= LARGE] if draws is None else draws
     if not count:
         return Examination(result, None, None, judge(result))
+    source = subject.source if subject.cls is None else _with_attention_of(model, subject.source)
     try:
         expectation = expected(
-            subject.source, batch.values, count, layers=layers, seed=seed, approximate=approximate, cls=subject.cls
+            source, batch.values, count, layers=layers, seed=seed, approximate=approximate, cls=subject.cls
         )
         comparison = result.compare(expectation)
     except InputError as error:
@@ -105,7 +107,15 @@ def examine(
         return Examination(result, None, None, judge(result), obstacle=str(error))
     verdict, tried = judge(result, comparison), []
     if not verdict.good and subject.cls is not None and not judge(next(results_of(expectation))).good:
-        tried = suggestions(
-            subject.source, batch.values, cls=subject.cls, layers=layers, seed=seed, approximate=approximate
-        )
+        tried = suggestions(source, batch.values, cls=subject.cls, layers=layers, seed=seed, approximate=approximate)
     return Examination(result, expectation, comparison, verdict, suggestions=tuple(tried))
+
+
+def _with_attention_of(model: Any, config: Any) -> Any:
+    """Return a configuration whose models compute their attention as a model does."""
+    name = getattr(getattr(model, "config", None), "_attn_implementation", None)
+    if name is None or getattr(config, "_attn_implementation", name) == name:
+        return config
+    changed = copy.deepcopy(config)
+    changed._attn_implementation = name
+    return changed

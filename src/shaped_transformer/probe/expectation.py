@@ -16,7 +16,10 @@ from ..numerics.arrays import Floats
 from ..weightless.matrices.factor import NotFiniteError
 from .measures import MEASURES
 from .passes import TOKENS, Loss, run
-from .result import ProbeResult, Stored
+from .result import KNOWN, ProbeResult, Stored
+
+CODE = {"transformers": "transformers", "shaped_transformer": "Shaped Transformer"}
+"""Packages whose configurations are known, by their names in sentences."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +74,8 @@ def expected(
 
     **Arguments:**
 
-    - `model`: a Hugging Face model or configuration (its folder or JSON file too), or a function that builds a module.
+    - `model`: a Hugging Face model or configuration (its folder or JSON file too), or a function or class that builds
+      a module.
     - `batch`, `layers`, `backward`, `loss`, `max_tokens`, `batch_first`: as in `run`.
     - `draws`: number of networks, default 20.
     - `seed`: of the networks; each draw has its own, so that the first draws stay the same when there are more.
@@ -99,7 +103,7 @@ def expected(
             workers = max(1, len(client.ncores()))
             futures = [client.submit(twin.measure, batch, part, options, pure=False) for part in _parts(seeds, workers)]
             results = [one for future in futures for one in future.result()]
-    return _collect(results, draws, twin.label)
+    return _collect(results, draws)
 
 
 @dataclass(frozen=True)
@@ -120,11 +124,6 @@ class Twin:
     memory: float | None
     attention: str | None
 
-    @property
-    def label(self) -> str:
-        """Whose initialisation it is."""
-        return "as its own code initialises it" if self.cls is None else "as transformers initialises it"
-
     def build(self) -> nn.Module:
         """Return the weightless model."""
         given: dict[str, Any] = {"approximate": self.approximate, "memory": self.memory, "history": False}
@@ -140,6 +139,7 @@ class Twin:
     ) -> list[ProbeResult]:
         """Return the results of networks, by their seeds, without covariances, and without networks that overflow."""
         model, results = self.build(), []
+        label = self._label(model)
         for seed in seeds:
             weightless.redraw(model, seed)
             with torch.random.fork_rng(devices=[]):
@@ -149,10 +149,15 @@ class Twin:
                 except NotFiniteError:
                     continue
             large = [name for name in ("covariance", "gradient_covariance") if name in result.data]
-            results.append(ProbeResult(result.data.drop_vars(large), result.settings))
+            results.append(ProbeResult(result.data.drop_vars(large), {**result.settings, "label": label}))
             model.zero_grad(set_to_none=True)
             advance(1)
         return results
+
+    def _label(self, model: nn.Module) -> str:
+        """Return whose initialisation it is."""
+        package = "" if self.cls is None else type(model).__module__.partition(".")[0]
+        return f"as {CODE.get(package, 'its own code')} initialises it"
 
 
 def _source(model: Any, cls: Any) -> tuple[Any, Any]:
@@ -165,7 +170,8 @@ def _source(model: Any, cls: Any) -> tuple[Any, Any]:
                 "builds it, such as lambda: MyModel(...)"
             )
         return config, cls or type(model)
-    if callable(model) and not isinstance(model, type) and not hasattr(model, "to_dict"):
+    module = isinstance(model, type) and issubclass(model, nn.Module)
+    if module or (callable(model) and not isinstance(model, type) and not hasattr(model, "to_dict")):
         return model, None
     if cls is None:
         from transformers import AutoModelForCausalLM
@@ -185,7 +191,7 @@ def _parts(seeds: list[int], count: int) -> list[list[int]]:
     return [list(map(int, part)) for part in np.array_split(seeds, min(count, len(seeds)))]
 
 
-def _collect(results: list[ProbeResult], draws: int, label: str) -> Expectation:
+def _collect(results: list[ProbeResult], draws: int) -> Expectation:
     """Return the draws as one dataset, without those that overflowed."""
     import xarray
 
@@ -197,11 +203,11 @@ def _collect(results: list[ProbeResult], draws: int, label: str) -> Expectation:
         raise InputError(
             "at initialisation the tokens or gradients of this model are infinite or undefined in all draws"
         )
-    names = [name for name in [*MEASURES, "branch_known", "weight_gradient", "tokens"] if name in good[0].data]
+    names = [name for name in [*MEASURES, *KNOWN.values(), "weight_gradient", "tokens"] if name in good[0].data]
     data = xarray.concat([result.data[names] for result in good], "draw")
     first = good[0].settings
     settings = {
-        "label": label,
+        "label": first["label"],
         "model": first["model"],
         "parameters": first["parameters"],
         "draws": len(good),

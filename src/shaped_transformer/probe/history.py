@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..weightless.parameters.tensor import WeightlessTensor
 from .measures import MEASURES
 from .passes import run
-from .result import ProbeResult, read, write
+from .result import KNOWN, ProbeResult, read, write
 
 if TYPE_CHECKING:
     import xarray
@@ -64,7 +64,9 @@ class History:
         result = run(model, _moved(self._batch, model), **self._options)
         if (layer := result.settings["not_finite"]) is not None:
             self.not_finite[step] = layer
+            self.results.pop(step, None)
         else:
+            self.not_finite.pop(step, None)
             large = [name for name in ("covariance", "gradient_covariance") if name in result.data]
             self.results[step] = ProbeResult(result.data.drop_vars(large), result.settings)
         return result
@@ -92,12 +94,15 @@ class History:
         """
         import xarray
 
+        if not self.results and self.not_finite:
+            step, layer = min(self.not_finite.items())
+            raise InputError(f"tokens are infinite or undefined at every measured step: at step {step} from {layer} on")
         if not self.results:
             raise InputError("nothing was measured yet: call measure(model, step), or wait for the first step")
         steps = sorted(self.results)
         shared = [
             name
-            for name in [*MEASURES, "weight_gradient", "tokens"]
+            for name in [*MEASURES, *KNOWN.values(), "weight_gradient", "tokens"]
             if all(name in self.results[step].data for step in steps)
         ]
         data = xarray.concat([self.results[step].data[shared] for step in steps], "step").assign_coords(step=steps)

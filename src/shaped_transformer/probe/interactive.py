@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from ..numerics.arrays import Floats
 from ..plotting.probe import (
+    BROKEN_OPACITY,
     EXPECTED,
     MEASURED,
     SEQUENCES,
     UNUSUAL,
     Curve,
     axis_title,
+    broken_width,
     curves,
     logarithmic_limits,
     stack_starts,
@@ -66,12 +68,24 @@ class Across:
     - `title`: below it.
     - `ticks`: positions and names.
     - `lines`: where a dotted line divides it.
+    - `broken`: from which layer on numbers are not finite, shaded beyond the last; default `None`.
     """
 
     count: int
     title: str
     ticks: tuple[list[int], list[str]]
     lines: Sequence[float] = ()
+    broken: str | None = None
+
+    @property
+    def end(self) -> float:
+        """Where the last point ends."""
+        return self.count - 0.5
+
+    @property
+    def shaded(self) -> float:
+        """Width of what is shaded beyond the last point."""
+        return 0.0 if self.broken is None else broken_width(self.count)
 
 
 def layer_figure(result: ProbeResult, comparison: Comparison | None) -> Json:
@@ -86,6 +100,7 @@ def layer_figure(result: ProbeResult, comparison: Comparison | None) -> Json:
         _text(axis_title(names)),
         (positions, [_text(label) for label in labels]),
         [int(i) - 0.5 for i in stack_starts(names)],
+        result.settings["not_finite"],
     )
     shown = curves(result, comparison)
     plots = [Plot(c.panel.title, _traces(names, c), c.limits, c.panel.logarithmic) for c in shown]
@@ -180,7 +195,7 @@ def layout(plots: Sequence[Plot], across: Across, columns: int) -> Json:
         out[f"xaxis{i}"] = {
             "anchor": f"y{i}",
             "domain": [left, min(left + width, 1.0)],
-            "range": [-0.5, across.count - 0.5],
+            "range": [-0.5, across.end + across.shaded],
             "tickvals": across.ticks[0],
             "ticktext": across.ticks[1],
             "tickangle": 0,
@@ -230,6 +245,23 @@ def layout(plots: Sequence[Plot], across: Across, columns: int) -> Json:
             }
             for x in across.lines
         ]
+        if across.broken is not None:
+            out["shapes"].append(
+                {
+                    "type": "rect",
+                    "layer": "below",
+                    "name": _text(f"not finite from {across.broken} on"),
+                    "xref": f"x{i}",
+                    "yref": f"y{i} domain",
+                    "x0": across.end,
+                    "x1": across.end + across.shaded,
+                    "y0": 0,
+                    "y1": 1,
+                    "fillcolor": UNUSUAL,
+                    "opacity": BROKEN_OPACITY,
+                    "line": {"width": 0},
+                }
+            )
     return out
 
 
@@ -293,10 +325,15 @@ def _expected(at: NDArray[np.int_], curve: Curve) -> list[Json]:
     if curve.median is None:
         return []
     low, high = curve.drawn_band
-    known = np.isfinite(low) & np.isfinite(high)
+    known = np.flatnonzero(np.isfinite(low) & np.isfinite(high))
+    x: list[int | None] = []
+    y: list[float | None] = []
+    for part in np.split(known, np.flatnonzero(np.diff(known) > 1) + 1):  # a layer without band is a gap
+        x += [*at[part].tolist(), *at[part][::-1].tolist(), None]
+        y += [*high[part].tolist(), *low[part][::-1].tolist(), None]
     band = {
-        "x": np.concatenate([at[known], at[known][::-1]]).tolist(),
-        "y": np.concatenate([high[known], low[known][::-1]]).tolist(),
+        "x": x,
+        "y": y,
         "mode": "lines",
         "fill": "toself",
         "fillcolor": "rgba(119, 119, 119, 0.3)",

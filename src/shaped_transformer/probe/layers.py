@@ -1,5 +1,6 @@
 """Which modules of a model are observed: its residual stream, or what the user names."""
 
+import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
@@ -27,7 +28,11 @@ def find_blocks(model: nn.Module, layers: str | Sequence[str] | None) -> dict[st
                 f'layers="encoder.layer.*"; the modules are {_some(model)}'
             )
         return found
-    globs = [layers] if isinstance(layers, str) else list(layers)
+    globs = [layers] if isinstance(layers, str) else list(layers) if isinstance(layers, (list, tuple, set)) else []
+    if not globs or not all(isinstance(glob, str) for glob in globs):
+        raise InputError(
+            f'layers must be a glob of names such as "encoder.layer.*", or a list of them (got {layers!r})'
+        )
     found = {name: one for name, one in model.named_modules() if name and any(matches(name, glob) for glob in globs)}
     if not found:
         raise InputError(f"no module is named {' or '.join(map(repr, globs))}: the modules are {_some(model)}")
@@ -58,6 +63,6 @@ def _stacks(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def _some(model: nn.Module, count: int = 12) -> str:
-    """Return the first names of modules, for a message."""
-    names = [name for name, _ in model.named_modules() if name]
+    """Return the first names of modules, with * for numbers, for a message."""
+    names = list(dict.fromkeys(re.sub(r"(?<![^.])\d+(?![^.])", "*", name) for name, _ in model.named_modules() if name))
     return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")

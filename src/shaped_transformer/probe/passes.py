@@ -76,6 +76,7 @@ def run(
     batch, or hooks do not run.
     """
     model = _observable(model)
+    _check_batch(batch)
     blocks = find_blocks(model, layers)
     tokens = Tokens(
         padding_masks(batch),
@@ -92,6 +93,34 @@ def run(
         stack.enter_context(torch.enable_grad() if backward else torch.no_grad())
         value, weights = _passes(model, batch, loss, seen, backward=backward)
     return _result(model, seen.layers, seen.attention, weights, value, tokens, eager_attention=bool(asked), seed=seed)
+
+
+def _check_batch(batch: Any) -> None:
+    """Check that a batch is not made of plain Python values alone, such as lists of numbers.
+
+    **Raises:** `InputError` where it is.
+    """
+    if _is_plain(batch):
+        inside = _parts(batch)
+        kinds = f" of {type(inside[0]).__name__}" if inside else ""
+        raise InputError(
+            f"the model does not take this batch ({type(batch).__name__}{kinds}): give a tensor, a tuple of arguments "
+            "or a dictionary of keyword arguments; pad sequences to one tensor (batch, tokens)"
+        )
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value holds nothing but text, numbers and NumPy arrays; an empty container may be no mistake."""
+    if parts := _parts(value):
+        return all(map(_is_plain, parts))
+    return value is None or isinstance(value, (str, bytes, int, float, np.ndarray))
+
+
+def _parts(value: Any) -> list[Any]:
+    """Return what a container holds."""
+    return (
+        list(value.values()) if isinstance(value, Mapping) else list(value) if isinstance(value, (tuple, list)) else []
+    )
 
 
 def _passes(
@@ -247,7 +276,8 @@ def _result(
     finite = dict(list(layers.items())[: list(layers).index(broken)]) if broken is not None else layers
     if not finite:
         raise InputError(f"{broken}: tokens are infinite or undefined from the start: look at the batch")
-    gradient = _gradient_state(layers, weights, loss, broken)
+    without = _without_gradient(finite)
+    gradient = _gradient_state(finite, without, weights, loss, broken)
     there = gradient == "measured"
     settings = {
         "model": type(model).__name__,
@@ -255,26 +285,38 @@ def _result(
         "loss": loss if loss is not None and np.isfinite(loss) else None,
         "not_finite": broken,
         "gradient": gradient,
+        "no_gradient": without if there else {},
         "max_tokens": tokens.limit,
         "sampled": tokens.sampled,
         "seed": seed,
         "attention": "eager" if eager_attention else "the model's own",
     }
     kept = {name: norm for name, norm in weights.items() if there}
-    return ProbeResult(dataset(finite, attention if broken is None else {}, kept, gradient=there), settings)
+    gradients = {name: seen.gradient for name, seen in finite.items() if there and name not in without}
+    return ProbeResult(dataset(finite, attention if broken is None else {}, kept, gradients), settings)
 
 
-def _gradient_state(layers: dict[str, Seen], weights: dict[str, float], loss: float | None, broken: str | None) -> str:
-    """Return "measured", or why there are no gradients."""
+def _without_gradient(layers: dict[str, Seen]) -> dict[str, str]:
+    """Return the layers whose gradient is not known, and why."""
+    overwritten = {
+        name: f"{name} is overwritten in place, which hides its gradient"
+        for name, seen in layers.items()
+        if seen.overwritten
+    }
+    missing = {name: f"no gradient comes to {name}" for name, seen in layers.items() if not seen.gradient}
+    return missing | overwritten
+
+
+def _gradient_state(
+    layers: dict[str, Seen], without: dict[str, str], weights: dict[str, float], loss: float | None, broken: str | None
+) -> str:
+    """Return "measured", or why no layer has a gradient."""
     if loss is None:
         return "not asked for"
     if broken is not None or not np.isfinite(loss):
         return "the loss is infinite or undefined"
-    if overwritten := [name for name, seen in layers.items() if seen.overwritten]:
-        return f"{overwritten[0]} is overwritten in place, which hides its gradient"
-    missing = [name for name, seen in layers.items() if not seen.gradient]
-    if missing:
-        return f"no gradient comes to {missing[0]}"
+    if len(without) == len(layers):
+        return next(iter(without.values()))
     bad = [name for name, seen in layers.items() if not all(np.isfinite(one).all() for one in seen.gradient)]
     if bad or not all(map(np.isfinite, weights.values())):
         return f"the gradient is infinite or undefined, first at {bad[-1] if bad else 'a weight'}"

@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import InputError, MissingExtra
 from ..io.files import replacing
 from ..io.provenance import command_line
-from ..plotting.probe import EXPECTED, MEASURED, SEQUENCES, UNUSUAL, band_label, curves
+from ..plotting.probe import BROKEN_OPACITY, EXPECTED, MEASURED, SEQUENCES, UNUSUAL, band_label, curves
 from ..version import __version__
 from .comparison import Comparison
 from .interactive import attention_figure, layer_figure, weight_figure
@@ -166,6 +166,8 @@ def _layers(result: ProbeResult, comparison: Comparison | None) -> str:
         )
     if result.settings["gradient"] != "measured":
         notes.append(f"There are no gradients: {escape(str(result.settings['gradient']))}.")
+    if result.without_gradient:
+        notes.append(f"Some layers have no gradient: {escape(result.without_gradient)}.")
     reading = READING if comparison is None else f"{READING} {BAND_READING}"
     paragraphs = "".join(f"<p>{note}</p>\n" for note in notes)
     return (
@@ -197,6 +199,9 @@ def _key(result: ProbeResult, comparison: Comparison | None) -> Iterator[str]:
     if comparison is not None:
         yield entry(f'<rect width="28" height="14" fill="{EXPECTED}" opacity="0.3"/>', band_label(comparison))
         yield entry(line(EXPECTED, 'stroke-width="1.5" stroke-dasharray="5 3"'), "median at initialisation")
+    if (broken := result.settings["not_finite"]) is not None:
+        shade = f'<rect width="28" height="14" fill="{UNUSUAL}" opacity="{BROKEN_OPACITY}"/>'
+        yield entry(shade, f"not finite from {broken} on")
     if any(curve.zeros for curve in curves(result, comparison)):
         yield entry(f'<path d="M9 3h10l-5 9z" fill="{UNUSUAL}"/>', "zero, below a logarithmic axis")
     if comparison is not None and comparison.unusual():
@@ -208,12 +213,12 @@ def _table(result: ProbeResult, comparison: Comparison | None) -> str:
     """A row for each layer."""
     names = [name for name in MEASURES if name in result.data]
     columns = {name: result.mean(name) for name in names}
-    known = np.asarray(result.data["branch_known"].values) if "branch_known" in result.data else None
+    known = {name: result.known(name) for name in names}
     bands = {} if comparison is None else comparison.bands
     unusual = {} if comparison is None else comparison.unusual()
 
     def cell(name: str, i: int, layer: str) -> str:
-        if name == "branch_share" and known is not None and not known[i]:
+        if not known[name][i]:
             return "<td>–</td>"
         value, band = f"{columns[name][i]:.3g}", bands.get(name)
         if band is None:
@@ -281,7 +286,9 @@ def _attention() -> str:
 def _settings(result: ProbeResult, comparison: Comparison | None) -> str:
     """Settings, version and command."""
     shown: dict[str, Any] = {
-        WORDS.get(name, name): value for name, value in result.settings.items() if value is not None
+        WORDS.get(name, name): value
+        for name, value in result.settings.items()
+        if value is not None and name != "no_gradient"  # above the plots
     }
     if comparison is not None:
         shown["expected"] = f"{comparison.label}, {comparison.draws} draws"

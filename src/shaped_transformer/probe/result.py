@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..errors import InputError, StorageError
+from ..errors import InputError, StorageError, counted
 from ..io.files import read_store, replacing
 from ..io.provenance import command_line
 from ..numerics.arrays import Floats
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
     from .comparison import Comparison
     from .expectation import Expectation
+
+KNOWN = {"branch": "branch_known", "gradient": "gradient_known"}
+"""Beginnings of the names of numbers that some layers lack, and the variables that tell which layers have them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +57,14 @@ class Stored:
             known = ", ".join(name for name in MEASURES if name in self.data)
             raise InputError(f"no measure {measure!r} here: choose one of {known}")
         return np.asarray(self.data[measure].mean("sequence").values)
+
+    def known(self, measure: str) -> NDArray[np.bool_]:
+        """Return at which layers a number is known, (layers,); elsewhere it is 0."""
+        name = KNOWN.get(measure.partition("_")[0])
+        if name is None or name not in self.data:
+            return np.ones(self.data.sizes["layer"], bool)
+        known = self.data[name]
+        return np.asarray(known.all([dim for dim in known.dims if dim != "layer"]).values, bool)
 
     def save(self, path: str | Path) -> None:
         """Save as a zarr store, whole or not at all.
@@ -85,13 +97,14 @@ class ProbeResult(Stored):
 
     - `data`: an xarray dataset. Variables (layer, sequence): those of `MEASURES`, such as `token_norm`,
       `mean_absolute_correlation`, `effective_rank`, and `tokens`, how many were measured. `branch_known` (layer) tells
-      where `branch_share` is known; elsewhere it is 0. `covariance` and
-      `gradient_covariance` (layer, sequence, token, other): V = XXᵀ/n and GGᵀ/n, zero beyond `tokens`.
+      where `branch_share` is known, and `gradient_known` (layer) where gradients are; elsewhere they are 0.
+      `covariance` and `gradient_covariance` (layer, sequence, token, other): V = XXᵀ/n and GGᵀ/n, zero beyond `tokens`.
       `correlation_quantile` (layer, sequence, quantile) of |ρ|. `weight_gradient` (weight): norms of the gradients of
       the parameters. `attention_entropy`, `attention_from_uniform`, `attention_from_identity` (attention, head), where
       asked for. Measures of gradients are missing without a backward pass.
     - `settings`: how it was measured, and what was seen: `not_finite`, the first layer with infinite or undefined
-      tokens, from which on layers are left out, or `None`; `gradient`, whether there are gradients, or why not.
+      tokens, from which on layers are left out, or `None`; `gradient`, whether there are gradients, or why not;
+      `no_gradient`, the layers that have none where others have, each with the reason.
     """
 
     kind = "probe"
@@ -102,6 +115,13 @@ class ProbeResult(Stored):
         **Raises:** `InputError` for a number that was not measured.
         """
         return self.over_sequences(measure)
+
+    @property
+    def without_gradient(self) -> str:
+        """Why some layers have no gradient where others have, in words; empty where all have."""
+        reasons = list(self.settings.get("no_gradient", {}).values())
+        more = f"; and {counted(len(reasons) - 3, 'more layer')}" if len(reasons) > 3 else ""
+        return "; ".join(reasons[:3]) + more
 
     def to_frame(self) -> "pandas.DataFrame":
         """Return a table with a row for each layer and a column for each number, means over sequences."""
@@ -164,7 +184,10 @@ def _is_ours(path: Path) -> bool:
 
 
 def dataset(
-    layers: Mapping[str, Seen], attention: Mapping[str, AttentionRow], weights: Mapping[str, float], *, gradient: bool
+    layers: Mapping[str, Seen],
+    attention: Mapping[str, AttentionRow],
+    weights: Mapping[str, float],
+    gradients: Mapping[str, list[Floats]],
 ) -> "xarray.Dataset":
     """Return the dataset of finite layers.
 
@@ -173,7 +196,7 @@ def dataset(
     - `layers`: what was seen of each, all finite.
     - `attention`: of each attention layer.
     - `weights`: norms of the gradients of parameters.
-    - `gradient`: whether gradients of all layers are there and finite.
+    - `gradients`: GGᵀ/n of each sequence, of the layers where it is known and finite.
     """
     import xarray
 
@@ -195,13 +218,16 @@ def dataset(
     variables["covariance"] = ((*dims, "token", "other"), _stacked([seen.covariance for seen in layers.values()], most))
     variables["branch_share"] = (dims, np.array([seen.branch or [0.0] * sequences for seen in layers.values()]))
     variables["branch_known"] = (("layer",), np.array([seen.branch is not None for seen in layers.values()]))
-    if gradient:
-        slopes = {name: [of_gradient(one) for one in seen.gradient] for name, seen in layers.items()}
+    if gradients:
+        none = [np.zeros((1, 1))] * sequences
+        slopes = {name: [of_gradient(one) for one in found] for name, found in gradients.items()}
         for name in slopes[next(iter(slopes))][0]:
-            variables[name] = (dims, np.array([[row[name] for row in slopes[layer]] for layer in layers]))
+            values = [[row[name] for row in slopes[one]] if one in slopes else [0.0] * sequences for one in layers]
+            variables[name] = (dims, np.array(values))
+        variables["gradient_known"] = (("layer",), np.array([name in gradients for name in layers]))
         variables["gradient_covariance"] = (
             (*dims, "token", "other"),
-            _stacked([seen.gradient for seen in layers.values()], most),
+            _stacked([gradients.get(name, none) for name in layers], most),
         )
     coordinates: dict[str, Any] = {"layer": list(layers), "sequence": range(sequences), "quantile": list(QUANTILES)}
     if weights:

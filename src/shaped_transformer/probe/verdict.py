@@ -126,7 +126,7 @@ def _broken(result: ProbeResult) -> Iterator[Finding]:
 def _dead(result: ProbeResult) -> Iterator[Finding]:
     """Blocks that return their input."""
     shares = result.data["branch_share"].max("sequence").values
-    known = result.data["branch_known"].values
+    known = result.known("branch_share")
     for layer, share, one in zip(result.layers, shares, known, strict=True):
         if one and share < DEAD:
             yield Finding(
@@ -185,7 +185,11 @@ def _gradients(result: ProbeResult, comparison: Comparison | None) -> Iterator[F
     """Gradients that vanish or explode on their way from the last layer to the first."""
     if "gradient_norm" not in result.data:
         return
+    known = result.known("gradient_norm")
     for part in stacks(result.layers):
+        order = [i for i in range(part.start, part.stop)[::-1] if known[i]]
+        if not order:
+            continue
         yield from _changes(
             "gradient_norm",
             {
@@ -194,7 +198,7 @@ def _gradients(result: ProbeResult, comparison: Comparison | None) -> Iterator[F
             },
             result,
             comparison,
-            list(range(part.start, part.stop))[::-1],
+            order,
             "Weaken the branches, or normalise before each branch: the gradient then keeps its size on the skip.",
         )
 
