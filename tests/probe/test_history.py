@@ -85,6 +85,20 @@ def test_a_step_that_is_measured_again_replaces_the_earlier(tmp_path: Path) -> N
     assert history.results == {}
 
 
+def test_a_step_without_gradients_leaves_the_others_theirs() -> None:
+    scale, network = 1.0, model()
+    history = st.probe.History(X, loss=lambda output: scale * output.mean())
+    history.measure(network, 0)
+    scale = float("inf")
+    history.measure(network, 1)
+    data = history.data
+    assert data["gradient_norm"].isel(step=0).equals(history.results[0].data["gradient_norm"].assign_coords(step=0))
+    assert data["gradient_norm"].isel(step=1).isnull().all()
+    assert data["weight_gradient"].isel(step=1).isnull().all()
+    assert data["gradient_known"].any("layer").values.tolist() == [True, False]
+    assert data["token_norm"].notnull().all()
+
+
 def test_an_empty_history_says_so() -> None:
     with pytest.raises(InputError, match="nothing was measured"):
         st.probe.History(X).data  # noqa: B018

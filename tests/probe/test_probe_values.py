@@ -114,6 +114,12 @@ def test_calls_of_a_shared_block_are_numbered() -> None:
     assert (result.data.branch_share[1:] > 0).all()
 
 
+def test_a_block_that_is_several_times_in_a_list_is_one() -> None:
+    block = Block()
+    result = st.probe.run(Stack(lambda: block), vectors())
+    assert result.layers == ["layers.input", "layers.0", "layers.0#2", "layers.0#3"]
+
+
 def test_tokens_may_come_first() -> None:
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=False)
     model, x = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), vectors()

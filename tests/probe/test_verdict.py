@@ -87,6 +87,12 @@ def test_a_dead_block_is_named() -> None:
     assert "zero" in finding.sentence
 
 
+def test_many_dead_blocks_are_one_finding() -> None:
+    verdict = judge(st.probe.run(Stack(*[Block(0.0) for _ in range(20)]), X))
+    (dead,) = [one for one in verdict.findings if one.name == "dead block"]
+    assert dead.sentence.startswith(f"{dead.layer} and 19 more blocks return their input unchanged")
+
+
 def test_the_layer_from_which_tokens_are_undefined_is_named() -> None:
     model = with_a_dead_block()
     with torch.no_grad():

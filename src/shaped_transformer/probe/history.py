@@ -88,7 +88,8 @@ class History:
     def data(self) -> "xarray.Dataset":
         """All measurements, an xarray dataset with the dimension `step`.
 
-        `weight_update` is there if each measured step was measured by `step`.
+        Gradients are NaN at steps that have none. `weight_update` is there if each measured step was measured by
+        `step`.
 
         **Raises:** `InputError` where nothing was measured.
         """
@@ -100,12 +101,11 @@ class History:
         if not self.results:
             raise InputError("nothing was measured yet: call measure(model, step), or wait for the first step")
         steps = sorted(self.results)
-        shared = [
-            name
-            for name in [*MEASURES, *KNOWN.values(), "weight_gradient", "tokens"]
-            if all(name in self.results[step].data for step in steps)
-        ]
-        data = xarray.concat([self.results[step].data[shared] for step in steps], "step").assign_coords(step=steps)
+        measured = [self.results[step].data for step in steps]
+        names = [*MEASURES, *KNOWN.values(), "weight_gradient", "tokens"]
+        examples = {name: one[name] for one in reversed(measured) for name in names if name in one}
+        whole = [_filled(one, examples) for one in measured]
+        data = xarray.concat(whole, "step").assign_coords(step=steps)
         if self._updates and all(step in self._updates for step in steps):
             names = list(self._updates[steps[0]])
             values = [[self._updates[step][name] for name in names] for step in steps]
@@ -147,6 +147,18 @@ class History:
     def _settings(self) -> Any:
         """Return the settings of the first measurement."""
         return json.loads(json.dumps(dict(self.results[min(self.results)].settings)))
+
+
+def _filled(data: "xarray.Dataset", examples: Mapping[str, "xarray.DataArray"]) -> "xarray.Dataset":
+    """Return the variables of `examples`, NaN, or false for what is known, where the step lacks them."""
+    import xarray
+
+    lacking = {
+        name: xarray.full_like(one, False if one.dtype == bool else float("nan"))
+        for name, one in examples.items()
+        if name not in data
+    }
+    return data.assign(lacking)[list(examples)]
 
 
 def weights_of(model: nn.Module, *, copy: bool = True) -> dict[str, Any]:

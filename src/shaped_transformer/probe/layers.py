@@ -59,7 +59,9 @@ def _stacks(model: nn.Module) -> dict[str, nn.Module]:
     }
     sizes = {name: sum(p.numel() for p in one.parameters()) for name, one in outer.items()}
     least = 0.05 * max(sizes.values(), default=0)
-    return {f"{name}.{i}": entry for name, one in outer.items() if sizes[name] >= least for i, entry in enumerate(one)}
+    entries = {f"{name}.{i}": one for name, of in outer.items() if sizes[name] >= least for i, one in enumerate(of)}
+    firsts = {id(one): name for name, one in reversed(entries.items())}  # of a block that is several times in a list
+    return {name: one for name, one in entries.items() if firsts[id(one)] == name}
 
 
 def _some(model: nn.Module, count: int = 12) -> str:

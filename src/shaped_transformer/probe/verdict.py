@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import counted
 from ..numerics.arrays import Floats
 from .comparison import Comparison
 from .measures import MEASURES
@@ -127,15 +128,16 @@ def _dead(result: ProbeResult) -> Iterator[Finding]:
     """Blocks that return their input."""
     shares = result.data["branch_share"].max("sequence").values
     known = result.known("branch_share")
-    for layer, share, one in zip(result.layers, shares, known, strict=True):
-        if one and share < DEAD:
-            yield Finding(
-                "dead block",
-                layer,
-                f"{layer} returns its input unchanged: its branches are zero.",
-                "Look for output weights or gains that are zero; a start at zero is meant in some designs "
-                "(Fixup, ReZero, SkipInit), and then the block must have a gradient.",
-            )
+    dead = [result.layers[i] for i in np.flatnonzero(known & (shares < DEAD))]
+    if dead:
+        others = f" and {counted(len(dead) - 1, 'more block')} return their" if len(dead) > 1 else " returns its"
+        yield Finding(
+            "dead block",
+            dead[0],
+            f"{dead[0]}{others} input unchanged: the branches are zero.",
+            "Look for output weights or gains that are zero; a start at zero is meant in some designs "
+            "(Fixup, ReZero, SkipInit), and then the block must have a gradient.",
+        )
 
 
 def stacks(layers: list[str]) -> list[slice]:
