@@ -27,6 +27,7 @@ except st.ShapedTransformerError as error:
         ("nn", ("torch",), "torch"),
         ("weightless", ("torch",), "torch"),
         ("probe", ("torch",), "torch"),
+        ("rehearse", ("torch",), "torch"),
         ("hf", ("torch",), "hf"),
         ("hf", ("transformers",), "hf"),
         ("training", ("torch",), "training"),

@@ -20,11 +20,16 @@ class AttentionRow:
 
     - `entropy`: of the weights, over that of uniform attention to the tokens that are seen: 1 is uniform, 0 one token.
     - `from_uniform`, `from_identity`: half the sum of absolute differences of the weights, between 0 and 1.
+    - `spread`: standard deviation of a row's logits, over the tokens that are seen.
+    - `range`: largest difference of two logits in a row, of all sequences and tokens. Differences beyond about 100,
+      at which weights are 0 in single precision, count as fewer.
     """
 
     entropy: Floats
     from_uniform: Floats
     from_identity: Floats
+    spread: Floats
+    range: Floats
 
 
 def attention_row(output: Any, mask_of: Callable[[tuple[int, int]], Tensor | None]) -> AttentionRow | None:
@@ -64,7 +69,15 @@ def attention_row(output: Any, mask_of: Callable[[tuple[int, int]], Tensor | Non
     def mean(x: Tensor) -> Floats:
         return np.asarray(((x * rows).sum((0, 2)) / total).cpu().numpy())
 
-    return AttentionRow(mean(relative), mean(far), mean(own))
+    logits = torch.where(a > 0, a, torch.ones_like(a)).log()  # up to a number for each row
+    centred = (logits - (logits.sum(-1) / count.clamp(min=1))[..., None]) * seen
+    spread = ((centred**2).sum(-1) / count.clamp(min=1)).sqrt()
+    highest = torch.where(a > 0, logits, torch.full_like(a, -torch.inf)).amax(-1)
+    lowest = torch.where(a > 0, logits, torch.full_like(a, torch.inf)).amin(-1)
+    between = torch.where(rows > 0, highest - lowest, torch.zeros_like(highest)).amax((0, 2))
+    return AttentionRow(
+        mean(relative), mean(far), mean(own), mean(spread), np.asarray(between.cpu().numpy(), np.float64)
+    )
 
 
 @contextmanager

@@ -87,7 +87,7 @@ def expected(
     """
     check_count(draws, "draws")
     check_seed(seed)
-    twin = Twin(*_source(model, cls), approximate, memory, _implementation(model))
+    twin = Twin(*source_of(model, cls), approximate, memory, _implementation(model))
     options = {
         "layers": layers,
         "backward": backward,
@@ -160,7 +160,7 @@ class Twin:
         return f"as {CODE.get(package, 'its own code')} initialises it"
 
 
-def _source(model: Any, cls: Any) -> tuple[Any, Any]:
+def source_of(model: Any, cls: Any) -> tuple[Any, Any]:
     """Return what a twin is built from, and its class, `None` for a function."""
     if isinstance(model, nn.Module):
         config = getattr(model, "config", None)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -161,20 +161,22 @@ def _share(after: Tensor, before: Tensor) -> float:
     return float(torch.linalg.vector_norm(after - before, dtype=torch.float64) ** 2) / total if total > 0 else 0.0
 
 
+Seeing = TypeVar("Seeing", bound=Observation)
+
+
 @contextmanager
 def observed(
-    model: nn.Module, blocks: dict[str, nn.Module], tokens: Tokens, *, attention: bool
-) -> Iterator[Observation]:
+    model: nn.Module, blocks: dict[str, nn.Module], observation: Seeing, *, attention: bool
+) -> Iterator[Seeing]:
     """Observe the blocks of a model while the context lasts; afterwards the hooks are gone.
 
     **Arguments:**
 
     - `model`: any module.
     - `blocks`: the modules whose outputs are layers.
-    - `tokens`: chooses the tokens.
+    - `observation`: collects what is seen.
     - `attention`: whether to record attention too.
     """
-    observation = Observation(tokens)
     firsts: dict[str, str] = {}
     for name in blocks:
         stack, _, last = name.rpartition(".")

@@ -16,7 +16,7 @@ from ..weightless import gradient_norms
 from ..weightless.parameters.tensor import WeightlessTensor
 from .attention import eager
 from .layers import find_blocks
-from .observation import Seen, observed
+from .observation import Observation, Seen, observed
 from .result import ProbeResult, dataset
 from .tokens import Tokens, first_tensor, padding_masks
 
@@ -87,12 +87,15 @@ def run(
     )
     with ExitStack() as stack:
         stack.enter_context(unchanged(model))
-        asked = attention and stack.enter_context(eager(model))
-        seen = stack.enter_context(observed(model, blocks, tokens, attention=attention))
+        by_weights = attention and stack.enter_context(eager(model))
+        seen = stack.enter_context(observed(model, blocks, Observation(tokens), attention=attention))
         stack.enter_context(torch.inference_mode(mode=False))
         stack.enter_context(torch.enable_grad() if backward else torch.no_grad())
         value, weights = _passes(model, batch, loss, seen, backward=backward)
-    return _result(model, seen.layers, seen.attention, weights, value, tokens, eager_attention=bool(asked), seed=seed)
+    words = "eager" if by_weights else "the model's own"
+    if attention and not seen.attention:
+        words += ", which returns no weights"
+    return _result(model, seen.layers, seen.attention, weights, value, tokens, words=words, seed=seed)
 
 
 def _check_batch(batch: Any) -> None:
@@ -127,25 +130,25 @@ def _passes(
     model: nn.Module, batch: Any, loss: Loss | None, seen: Any, *, backward: bool
 ) -> tuple[float | None, dict[str, float]]:
     """Run the passes; return the loss and the norms of the parameters' gradients."""
-    with _clear("the model does not take this batch"):
+    with clear("the model does not take this batch"):
         output = call(model, _with_gradient(batch) if backward else batch)
     seen.end_forward()
     if not seen.layers:
         raise InputError("no observed layer was called: choose other layers with layers=")
     if not backward:
         return None, {}
-    with _clear("no loss can be computed from the model's output"):
+    with clear("no loss can be computed from the model's output"):
         value = loss_of(output, loss)
     del output
     if not value.requires_grad:
         return float(value), {}
-    with _clear("the backward pass fails"):
+    with clear("the backward pass fails"):
         value.backward()
     return float(value.detach()), _norms(model)
 
 
 @contextmanager
-def _clear(what: str) -> Iterator[None]:
+def clear(what: str) -> Iterator[None]:
     """Turn the exceptions of a model into one clear line that begins with `what`."""
     try:
         yield
@@ -268,7 +271,7 @@ def _result(
     loss: float | None,
     tokens: Tokens,
     *,
-    eager_attention: bool,
+    words: str,
     seed: int,
 ) -> ProbeResult:
     """Return the result, with no infinite or undefined number in it."""
@@ -289,7 +292,7 @@ def _result(
         "max_tokens": tokens.limit,
         "sampled": tokens.sampled,
         "seed": seed,
-        "attention": "eager" if eager_attention else "the model's own",
+        "attention": words,
     }
     kept = {name: norm for name, norm in weights.items() if there}
     gradients = {name: seen.gradient for name, seen in finite.items() if there and name not in without}

@@ -13,7 +13,7 @@ from ..nn.block import ShapedBlock
 from ..nn.shaping import Shaping
 from ..nn.skipinit import SkipInitAttention
 from ..observables import effective_rank, mean_token_norm
-from ..probe.observation import observed
+from ..probe.observation import Observation, observed
 from ..probe.tokens import Tokens
 
 SEQUENCES, TOKENS = 4, 16
@@ -44,7 +44,7 @@ def watch_blocks(model: nn.Module, mask: Tensor | None = None) -> Iterator[dict[
     blocks = blocks_of(model)
     watched: dict[str, Any] = {}
     names: dict[str, nn.Module] = {f"block {i}": block.mlp for i, block in enumerate(blocks)}
-    with observed(model, names, LongestSequences(mask), attention=False) as observation:
+    with observed(model, names, Observation(LongestSequences(mask)), attention=False) as observation:
         yield watched
     gains: dict[str, list[float]] = {}
     for block in blocks:

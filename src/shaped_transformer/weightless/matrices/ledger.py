@@ -62,6 +62,7 @@ class Ledger:
     - `limit`: bytes that real parameters may take in all.
     - `history`: whether the vectors of backward passes are kept for later passes; `None` means while they take at most
       `BACKWARD_BYTES`.
+    - `whole`: whether a matrix may be drawn whole where that is cheaper.
     - `real_bytes`: what real parameters take so far.
     - `generation`: how many networks there were before.
     """
@@ -70,6 +71,7 @@ class Ledger:
     dtype: torch.dtype
     limit: float
     history: bool | None = None
+    whole: bool = True
     real_bytes: int = 0
     generation: int = 0
     _moment_bytes: int = 0

@@ -14,10 +14,19 @@ from .vectors import Units, Vectors, add_combination, inner
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """A term uᵀ·v of a gradient, never formed: left vectors u, (m, a), and right vectors v, (m, b)."""
+    """A term uᵀ·v of a gradient, never formed.
+
+    **Arguments:**
+
+    - `left`, `right`: vectors u, (m, a), and v, (m, b).
+    - `side`: on which of them the matrix acted in the forward pass; the others are gradients. `None` for other terms.
+    - `image`: Frobenius norm of what the matrix made of them.
+    """
 
     left: Vectors
     right: Vectors
+    side: Side | None = None
+    image: float = 0.0
     versions: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -223,7 +223,12 @@ class Weight:
             self.draw()  # a twin was
             return
         a, b = self.shape
-        if not self.known.untouched or self.trained or count * (a + b) <= WORTH_DRAWING * a * b:
+        if (
+            not self.ledger.whole
+            or not self.known.untouched
+            or self.trained
+            or count * (a + b) <= WORTH_DRAWING * a * b
+        ):
             return
         if self.ledger.reserve(a * b * self.ledger.dtype.itemsize):
             self.draw()

@@ -109,7 +109,9 @@ class Product(torch.autograd.Function):
         """
         ctx.weight, ctx.side, ctx.version, ctx.total = weight, side, weight.version, total
         ctx.save_for_backward(x)
-        return weight.images(side, x)
+        out = weight.images(side, x)
+        ctx.image = size_of(out) if ctx.needs_input_grad[1] else 0.0
+        return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
@@ -124,7 +126,8 @@ class Product(torch.autograd.Function):
             ctx.total.add(ctx.weight, other, gradient)
         if ctx.needs_input_grad[1]:
             x = ctx.weight.known.kept(x)
-            pair = Pair(x, gradient) if ctx.side == "left" else Pair(gradient, x)
+            left, right = (x, gradient) if ctx.side == "left" else (gradient, x)
+            pair = Pair(left, right, ctx.side, ctx.image)
             ctx.weight.add_gradient(pair, gradient.nbytes)
         return result, None, None, None, None
 
@@ -136,7 +139,9 @@ class LookUp(torch.autograd.Function):
     def forward(ctx: Any, parameter: Tensor, weight: Weight, units: Units, padding: int | None) -> Tensor:  # noqa: ARG004
         """Return the rows, (m, b); the row `padding` gets no gradient."""
         ctx.weight, ctx.units, ctx.padding, ctx.version = weight, units, padding, weight.version
-        return weight.images("left", units)
+        out = weight.images("left", units)
+        ctx.image = size_of(out)
+        return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
@@ -145,8 +150,13 @@ class LookUp(torch.autograd.Function):
         gradient = gradients[0].detach().contiguous()
         if ctx.padding is not None:
             gradient = gradient.masked_fill((ctx.units.rows == ctx.padding)[:, None], 0)
-        ctx.weight.add_gradient(Pair(ctx.units, gradient), gradient.nbytes)
+        ctx.weight.add_gradient(Pair(ctx.units, gradient, "left", ctx.image), gradient.nbytes)
         return None, None, None, None
+
+
+def size_of(x: Tensor) -> float:
+    """Return the Frobenius norm of a tensor."""
+    return float(torch.linalg.vector_norm(x))
 
 
 def _check(weight: Weight, version: int) -> None:

@@ -1,0 +1,105 @@
+"""The optimiser of a rehearsal: by name or the user's own, with groups, warm-up and clipping."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from .. import weightless
+from ..checks import check_count, check_number
+from ..errors import InputError
+from ..probe.layers import find_blocks
+
+NAMES = ("adamw", "muon", "sgd")
+"""Optimisers that are known by name."""
+
+Groups = Callable[[nn.Module, float], list[dict[str, Any]]]
+"""Model and learning rate → groups of parameters, such as `st.nn.parameter_groups`."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a model is trained.
+
+    **Arguments:**
+
+    - `optimiser`: `"adamw"`, `"muon"`, `"sgd"`, or a function model → optimiser, or optimisers.
+    - `lr`: learning rate.
+    - `groups`: groups of parameters; default `None`: one rate, and weight decay of matrices alone.
+    - `warmup`: steps of linear warm-up: the rate of step s = 1, 2, … is lr·s/warmup until it is lr; 0 for none.
+    - `clip`: largest global norm of the gradient, or `None`.
+    - `weight_decay`: λ.
+    - `options`: further arguments of the optimiser, such as `betas`.
+    """
+
+    optimiser: str | Callable[[Any], Any]
+    lr: float
+    groups: Groups | None = None
+    warmup: int = 0
+    clip: float | None = None
+    weight_decay: float = 0.1
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if not callable(self.optimiser) and self.optimiser not in NAMES:
+            raise InputError(
+                f"optimiser must be {', '.join(map(repr, NAMES))} or a function model → optimiser (got "
+                f"{self.optimiser!r}): others are not served without weights"
+            )
+        if not 0 < check_number(self.lr, "lr") < float("inf"):
+            raise InputError(f"lr must be a positive number (got {self.lr:g})")
+        check_count(self.warmup, "warmup", least=0)
+        if self.clip is not None and not check_number(self.clip, "clip") > 0:
+            raise InputError(f"clip must be positive (got {self.clip:g})")
+        if not 0 <= check_number(self.weight_decay, "weight_decay") < float("inf"):
+            raise InputError(f"weight_decay must be a finite number of at least 0 (got {self.weight_decay:g})")
+
+    def make(self, model: nn.Module) -> list[Any]:
+        """Return the optimisers of a model, weightless or real.
+
+        **Raises:** `InputError` where the user's function gives none.
+        """
+        library: Any = weightless if hasattr(model, "weightless") else torch.optim
+        if callable(self.optimiser):
+            made = self.optimiser(model)
+            made = list(made) if isinstance(made, Sequence) else [made]
+            if not made or not all(isinstance(one, torch.optim.Optimizer) for one in made):
+                raise InputError(f"the optimiser's function must return optimisers (got {made!r:.60})")
+            return made
+        groups = decayed(model) if self.groups is None else self.groups(model, self.lr)
+        given = {"lr": self.lr, "weight_decay": self.weight_decay}
+        if self.optimiser == "muon":
+            matrices, others = hidden(model, groups)
+            options = {"adjust_lr_fn": "match_rms_adamw"} | self.options
+            return [
+                *([library.Muon(matrices, **given, **options)] if matrices else []),
+                *([library.AdamW(others, **given)] if others else []),
+            ]
+        made = library.AdamW if self.optimiser == "adamw" else library.SGD
+        return [made(groups, **given, **self.options)]
+
+    def rate(self, step: int) -> float:
+        """Return by what all rates are multiplied in a step, counted from 0."""
+        return min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+
+
+def decayed(model: nn.Module) -> list[dict[str, Any]]:
+    """Return two groups: matrices, which decay, and biases, gains and the like, which do not."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    matrices, others = [p for p in parameters if p.dim() > 1], [p for p in parameters if p.dim() <= 1]
+    return [{"params": matrices}, *([{"params": others, "weight_decay": 0.0}] if others else [])]
+
+
+def hidden(model: nn.Module, groups: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the groups' matrices inside the model's blocks, and all other parameters."""
+    inside = {id(p) for block in find_blocks(model, None).values() for p in block.parameters() if p.dim() == 2}
+    parts: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
+    for group in groups:
+        for some, wanted in zip(parts, (True, False), strict=True):
+            chosen = [p for p in group["params"] if (id(p) in inside) == wanted]
+            if chosen:
+                some.append(group | {"params": chosen})
+    return parts

@@ -1,0 +1,334 @@
+"""The first steps of an optimiser, measured: `run`."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import weightless
+from ..checks import check_count, check_seed
+from ..errors import InputError
+from ..io.progress import progress
+from ..probe.attention import eager
+from ..probe.expectation import source_of
+from ..probe.layers import find_blocks
+from ..probe.observation import observed
+from ..probe.passes import call, clear, loss_of, unchanged
+from ..probe.tokens import Tokens, first_tensor, padding_masks
+from ..weightless.matrices.factor import NotFiniteError
+from ..weightless.network import network_of
+from .cost import check_memory
+from .optimisers import Groups, Plan
+from .rehearsal import Course, Rehearsal, dataset
+from .rounding import rounded
+from .updates import RealUpdates, weightless_updates
+from .watching import Pass, Watch
+
+TOKENS = 512
+"""Number of tokens of a sequence above which a sample of them is watched."""
+
+
+def run(
+    model: Any,
+    batches: Any,
+    optimiser: str | Callable[[Any], Any] = "adamw",
+    *,
+    lr: float,
+    steps: int = 3,
+    groups: Groups | None = None,
+    warmup: int = 0,
+    clip: float | None = None,
+    weight_decay: float = 0.1,
+    options: Mapping[str, Any] | None = None,
+    layers: str | Sequence[str] | None = None,
+    loss: Callable[[Any], Tensor] | None = None,
+    draws: int = 1,
+    seed: int = 0,
+    real: bool = False,
+    rounding: str | None = None,
+    cls: Any = None,
+    approximate: bool = False,
+    memory: float | None = None,
+    partial: bool = False,
+) -> Rehearsal:
+    """Return what the first steps of an optimiser do to a model from its initialisation, without its weights.
+
+    Losses, streams and updates have exactly the distribution of real training from the same initialisation (theory §7).
+    Dropout is off.
+
+    ```python
+    factory = lambda: st.nn.ShapedTransformer(width=1024, depth=4, heads=8)
+    result = st.rehearse.run(factory, torch.randn(1, 8, 1024), lr=2e-3, groups=st.nn.parameter_groups)
+    result.data["stream_change"].sel(step=3)
+    ```
+
+    **Arguments:**
+
+    - `model`: a Hugging Face configuration (its folder or JSON file too), or a function that builds a module.
+    - `batches`: what the model takes: one batch, that every step trains on, or a list of them, new tokens each step,
+      from the first again when they are used up. A batch is a tensor or a dictionary of keyword arguments. With a list,
+      changes are measured on the tokens of its first batch.
+    - `optimiser`: `"adamw"` (default), `"muon"` for the matrices in the blocks with AdamW for the rest, `"sgd"`, or a
+      function model → optimiser of `st.weightless`, or a list of them.
+    - `lr`: learning rate. Muon's is scaled to that of AdamW (`adjust_lr_fn="match_rms_adamw"`).
+    - `steps`: number of steps, default 3.
+    - `groups`: function (model, lr) → groups of parameters, such as `st.nn.parameter_groups`; default: one rate for
+      all, and no decay of biases and gains.
+    - `warmup`: steps of linear warm-up, default none: the rate of step s is lr·min(1, s/warmup).
+    - `clip`: largest global norm of the gradient, default none.
+    - `weight_decay`: λ, default 0.1.
+    - `options`: further arguments of the optimiser, such as `{"betas": (0.9, 0.95)}`.
+    - `layers`, `loss`: as in `st.probe.run`.
+    - `draws`: number of networks, default 1.
+    - `seed`: of the networks; the first draws stay the same when there are more.
+    - `real`: whether to train real weights with PyTorch's optimisers, for comparison; default no.
+    - `rounding`: `"bfloat16"` rounds what each module returns, and its gradient, as training in that format would, an
+      approximation; default none.
+    - `cls`, `approximate`, `memory`: as in `st.weightless.from_config`.
+    - `partial`: whether an interrupt returns what is known by then. Default no: it is raised.
+
+    **Returns:** the measurements; where numbers become infinite or undefined, up to the step before.
+
+    **Raises:** `InputError` for settings that do not fit, a model that cannot be simulated, a batch that it does not
+    take, more tokens than memory holds, or numbers that are infinite before the first step.
+    """
+    plan = Plan(optimiser, lr, groups, warmup, clip, weight_decay, dict(options or {}))
+    check_count(steps, "steps")
+    check_count(draws, "draws")
+    check_seed(seed)
+    if rounding not in (None, "bfloat16"):
+        raise InputError(f'rounding must be None or "bfloat16" (got {rounding!r})')
+    given = batches if isinstance(batches, (list, tuple)) else [batches]
+    if not given:
+        raise InputError("batches must hold a batch at least (got an empty list)")
+    build = _builder(model, cls, real=real, approximate=approximate, memory=memory)
+    seeds = [int(np.random.SeedSequence([seed, i]).generate_state(1)[0]) for i in range(draws)]
+    courses: list[Course] = []
+    ended, names, about = None, [], {}
+    with progress("Rehearsing", draws * (steps + 1)) as advance:
+        for one in seeds:
+            module = build(one)
+            if not real:
+                check_memory(module, given, steps, memory)
+            course, steps_of = Course(), Steps(module, given, plan, layers, loss, rounding)
+            courses.append(course)
+            try:
+                for _ in steps_of.walk(course, steps):
+                    advance(1)
+            except KeyboardInterrupt:
+                if not partial or not course.passes:
+                    raise
+                ended = f"it was interrupted after step {len(course.passes) - 1}"
+            names, about = steps_of.layers, steps_of.about()
+            ended = steps_of.ended or ended
+            if not course.passes:
+                raise InputError(f"before the first step {steps_of.ended}: look at the model and the batch")
+            if steps_of.ended is None and ended is not None:
+                break
+    settings = {
+        **about,
+        "optimiser": optimiser if isinstance(optimiser, str) else getattr(optimiser, "__name__", "a function"),
+        "lr": lr,
+        "warmup": warmup,
+        "clip": clip,
+        "weight_decay": weight_decay,
+        "groups": None if groups is None else getattr(groups, "__name__", "a function"),
+        "steps": steps,
+        "draws": len(courses),
+        "seed": seed,
+        "real": real,
+        "rounding": rounding,
+        "tokens": "the same in every step" if len(given) == 1 else f"{len(given)} batches in turn",
+        "ended": ended,
+    }
+    return Rehearsal(dataset(courses, names), settings)
+
+
+def _builder(
+    model: Any, cls: Any, *, real: bool, approximate: bool, memory: float | None
+) -> Callable[[int], nn.Module]:
+    """Return a function seed → module, real or weightless."""
+    source, chosen = source_of(model, cls)
+
+    def build(seed: int) -> nn.Module:
+        if real:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                return real_model(source, chosen)
+        given: dict[str, Any] = {"seed": seed, "approximate": approximate, "memory": memory, "history": True}
+        made: nn.Module = (
+            weightless.build(source, **given) if chosen is None else weightless.from_config(source, cls=chosen, **given)
+        )
+        network_of(made).ledger.whole = False  # the updates of all matrices are known then
+        return made
+
+    return build
+
+
+def real_model(source: Any, cls: Any) -> nn.Module:
+    """Return a model with weights, of a configuration or a function."""
+    made: nn.Module = source() if cls is None else getattr(cls, "from_config", cls)(source)
+    return made.float()
+
+
+class Steps:
+    """The training of one network.
+
+    **Arguments:**
+
+    - `model`: real or weightless, at initialisation.
+    - `batches`: what it is trained on in turn.
+    - `plan`: how.
+    - `layers`, `loss`, `rounding`: as in `run`.
+
+    **Attributes:**
+
+    - `layers`: names of the layers, after the first pass.
+    - `ended`: what stopped it before the last step, as a sentence, or `None`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: Sequence[Any],
+        plan: Plan,
+        layers: str | Sequence[str] | None,
+        loss: Callable[[Any], Tensor] | None,
+        rounding: str | None,
+    ) -> None:
+        self._model, self._batches, self._plan, self._loss = model, batches, plan, loss
+        self._rounding, self._blocks = rounding, find_blocks(model, layers)
+        self.layers: list[str] = []
+        self.ended: str | None = None
+
+    def about(self) -> dict[str, Any]:
+        """Return what the model is, for the settings."""
+        count = sum(parameter.numel() for parameter in self._model.parameters())
+        return {"model": type(self._model).__name__, "parameters": count}
+
+    def walk(self, course: Course, steps: int) -> Iterator[int]:
+        """Make steps and add what is measured to the course; yield the number of each step once it is measured."""
+        first: Pass | None = None
+        real = RealUpdates(self._model)
+        optimisers = self._plan.make(self._model)
+        bases = [[group["lr"] for group in one.param_groups] for one in optimisers]
+        with ExitStack() as stack:
+            stack.enter_context(unchanged(self._model))
+            stack.enter_context(eager(self._model))
+            if self._rounding is not None:
+                stack.enter_context(rounded(self._model, self._rounding))
+            for step in range(steps + 1):
+                batch = self._batches[step % len(self._batches)]
+                last, same = step == steps, batch is self._batches[0]
+                try:
+                    seen = None if same and not last else self._look(self._batches[0])
+                    if not last:
+                        for one in optimisers:
+                            one.zero_grad()
+                        with real.watching():
+                            watch, value, trained = self._forward(batch)
+                        seen = trained if seen is None else seen
+                    assert seen is not None
+                    first = first or seen
+                    self.layers = list(first.streams)
+                    if self._stop(seen.broken, step, "in the forward pass, first at"):
+                        return
+                    course.add_pass(seen, first, None)
+                    if last:
+                        yield step
+                        return
+                    with clear("the backward pass fails"):
+                        value.backward()
+                    del value
+                    gradients = {name: layer.gradient for name, layer in watch.layers.items()}
+                    course.add_gradients({name: gradients.get(name, []) for name in self.layers})
+                    if self._stop(self._update(course, optimisers, bases, real, step), step, "in the gradient of"):
+                        return
+                except NotFiniteError as error:
+                    self.ended = f"numbers become infinite or undefined at step {step}: {error}"
+                    return
+                yield step
+
+    def _stop(self, broken: str | None, step: int, where: str) -> bool:
+        """Note what ends the rehearsal, if anything does."""
+        if broken is not None:
+            self.ended = f"numbers become infinite or undefined at step {step}, {where} {broken}"
+        return broken is not None
+
+    def _look(self, batch: Any) -> Pass:
+        """Return what a pass without gradients shows."""
+        with torch.no_grad():
+            return self._forward(batch)[2]
+
+    def _forward(self, batch: Any) -> tuple[Watch, Tensor, Pass]:
+        """Return what is watched, the loss, and what the forward pass shows."""
+        decoder = bool(getattr(getattr(self._model, "config", None), "is_encoder_decoder", False))
+        tokens = Tokens(padding_masks(batch), TOKENS, 0, batch_first=True, decoder=decoder)
+        with observed(self._model, self._blocks, Watch(tokens), attention=True) as watch:
+            with clear("the model does not take this batch"):
+                output = call(self._model, batch)
+            watch.end_forward()
+        if not watch.layers:
+            raise InputError("no observed layer was called: choose other layers with layers=")
+        with clear("no loss can be computed from the model's output"):
+            value = loss_of(output, self._loss)
+        outputs = first_output(output)
+        seen = Pass(float(value.detach()), watch.layers, watch.streams, watch.attention, outputs)
+        return watch, value, seen
+
+    def _update(
+        self, course: Course, optimisers: list[Any], bases: list[list[float]], real: RealUpdates, step: int
+    ) -> str | None:
+        """Make a step of the optimisers and measure it; return the first weight with a gradient that is not finite."""
+        norms = gradient_norms(self._model)
+        if bad := next((name for name, norm in norms.items() if not math.isfinite(norm)), None):
+            return bad
+        total, clipped, rate = math.hypot(*norms.values()), 1.0, self._plan.rate(step)
+        if self._plan.clip is not None:
+            clipped = min(1.0, self._plan.clip / (total + 1e-6))
+            clip(self._model, self._plan.clip)
+        for one, some in zip(optimisers, bases, strict=True):
+            for group, base in zip(one.param_groups, some, strict=True):
+                group["lr"] = rate * base
+        decays = {
+            id(p): 1 - group["lr"] * group.get("weight_decay", 0.0)
+            for one in optimisers
+            if not isinstance(one, torch.optim.SGD)  # whose decay is part of the gradient
+            for group in one.param_groups
+            for p in group["params"]
+        }
+        real.begin()
+        for one in optimisers:
+            one.step()
+        moved = weightless_updates(self._model) | real.end(decays)
+        course.add_update({"gradient_total": total, "clipped": clipped, "rate": rate}, norms, moved)
+        return None
+
+
+def first_output(output: Any) -> Tensor:
+    """Return the logits of a model, or its first output, (tokens, outputs)."""
+    logits = getattr(output, "logits", None)
+    found = logits if isinstance(logits, Tensor) else first_tensor(output)
+    if found is None:
+        raise InputError("the model returns no floating tensor: give a model whose first output is one")
+    return found.detach().reshape(-1, found.shape[-1] if found.dim() else 1)
+
+
+def gradient_norms(model: nn.Module) -> dict[str, float]:
+    """Return the norm of the gradient of each parameter, real or not."""
+    if hasattr(model, "weightless"):
+        return dict(weightless.gradient_norms(model))
+    named = [(name, p.grad) for name, p in model.named_parameters() if p.grad is not None]
+    return {name: float(torch.linalg.vector_norm(grad, dtype=torch.float64)) for name, grad in named}
+
+
+def clip(model: nn.Module, norm: float) -> None:
+    """Clip the gradients of all parameters by their global norm."""
+    if hasattr(model, "weightless"):
+        weightless.clip_grad_norm_(model, norm)
+    else:
+        nn.utils.clip_grad_norm_(model.parameters(), norm)
