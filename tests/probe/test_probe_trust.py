@@ -310,3 +310,10 @@ def test_an_expectation_says_whose_initialisation_it_is() -> None:
     assert own.settings["label"] == "as Shaped Transformer initialises it"
     assert st.probe.expected(gpt2(), {"input_ids": IDS}, 2).settings["label"] == "as transformers initialises it"
     assert st.probe.expected(Stack, vectors(), 2).settings["label"] == "as its own code initialises it"
+
+
+def test_attention_that_returns_no_weights_is_said() -> None:
+    assert st.probe.run(Stack(), vectors(), attention=True).settings["attention"] == (
+        "the model's own, which returns no weights"
+    )
+    assert st.probe.run(Stack(), vectors()).settings["attention"] == "the model's own"

@@ -104,7 +104,8 @@ class ProbeResult(Stored):
       asked for. Measures of gradients are missing without a backward pass.
     - `settings`: how it was measured, and what was seen: `not_finite`, the first layer with infinite or undefined
       tokens, from which on layers are left out, or `None`; `gradient`, whether there are gradients, or why not;
-      `no_gradient`, the layers that have none where others have, each with the reason.
+      `no_gradient`, the layers that have none where others have, each with the reason; `attention`, which was computed,
+      and whether it returned weights where they were asked for.
     """
 
     kind = "probe"
