@@ -14,6 +14,7 @@ from .ending import exit_process
 from .figure import figure_command
 from .output import say
 from .probe import probe_command
+from .rehearse import rehearse_command
 from .sweep import sweep_command
 from .train import train_command
 
@@ -30,6 +31,7 @@ app.command("predict")(predict_command)
 app.command("figure")(figure_command)
 app.command("advise")(advise_command)
 app.command("probe")(probe_command)
+app.command("rehearse")(rehearse_command)
 app.command("sweep")(sweep_command)
 app.command("train")(train_command)
 

@@ -124,11 +124,11 @@ def sparkline(values: Sequence[float], *, logarithmic: bool) -> str:
     return "".join(BARS[round(place * (len(BARS) - 1) - BELOW)] for place in places)
 
 
-def choose(count: int, always: set[int]) -> list[int]:
-    """Return at most `LONGEST` numbers below a count, evenly spaced, with first and last; and those of `always`."""
-    if count <= LONGEST:
+def choose(count: int, always: set[int], most: int = LONGEST) -> list[int]:
+    """Return at most so many numbers below a count, evenly spaced, with first and last; and those of `always`."""
+    if count <= most:
         return list(range(count))
-    return sorted({round(i * (count - 1) / (LONGEST - 1)) for i in range(LONGEST)} | always)
+    return sorted({round(i * (count - 1) / (most - 1)) for i in range(most)} | always)
 
 
 def shorten(names: Sequence[str]) -> tuple[str, list[str]]:

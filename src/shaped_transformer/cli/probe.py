@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -17,6 +16,7 @@ from ..io.provenance import command_line
 from ..version import __version__
 from .layer_table import as_json as plain
 from .layer_table import print_layers
+from .models import find_functions_here
 from .options import Json, Seed
 from .output import RESULTS, Screen, results_folder, say, write_results
 
@@ -98,10 +98,9 @@ def probe_command(
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from ..probe.batches import make_batch
     from ..probe.examination import check_draws, examine
-    from ..probe.loading import load, names_function
+    from ..probe.loading import load
 
-    if names_function(model) and (here := str(Path.cwd())) not in sys.path:  # else no code in this folder is run
-        sys.path.insert(0, here)
+    find_functions_here(model)
     screen = Screen(as_json)
     check_draws(expected)
     with _folder(out) as folder:

@@ -40,6 +40,13 @@ class Batch:
     values: Any
     what: str
 
+    def split(self) -> list[Any]:
+        """Return its sequences as values of their own, each with one sequence."""
+        if isinstance(self.values, Tensor):
+            return list(self.values.split(1))
+        parts = {name: one.split(1) for name, one in self.values.items()}
+        return [dict(zip(parts, some, strict=True)) for some in zip(*parts.values(), strict=True)]
+
     @property
     def shape(self) -> list[int]:
         """Sizes of its first tensor."""
@@ -54,6 +61,7 @@ def make_batch(
     text: Path | None = None,
     tokens: int | None = None,
     input_width: int | None = None,
+    sequences: int = SEQUENCES,
     seed: int = 0,
 ) -> Batch:
     """Return a batch that a model takes: the first tokens of a text, in a few sequences of equal length.
@@ -75,7 +83,8 @@ def make_batch(
     - `text`: a UTF-8 text file, default a text that comes with the library.
     - `tokens`: length of a sequence, default 64, or fewer where the model has fewer positions; a text with fewer tokens
       is one sequence of them all.
-    - `input_width`: gives the module standard normal vectors of so many coordinates, (4, tokens, input_width).
+    - `input_width`: gives the module standard normal vectors of so many coordinates, (sequences, tokens, input_width).
+    - `sequences`: their number, default 4, or fewer where the text is shorter.
     - `seed`: of all that is drawn, default 0.
 
     **Raises:** `InputError` for a text without words, more tokens than the model has positions, options that do not go
@@ -87,7 +96,7 @@ def make_batch(
     if input_width is not None:
         if text is not None:
             raise InputError("--text and --input-width exclude each other: leave one of them out")
-        shape = (SEQUENCES, length, check_count(input_width, "--input-width"))
+        shape = (sequences, length, check_count(input_width, "--input-width"))
         return Batch(torch.randn(shape, generator=generator), "standard normal vectors")
     if not hasattr(config, "to_dict"):
         table = next((one for one in model.modules() if isinstance(one, nn.Embedding)), None)
@@ -96,21 +105,21 @@ def make_batch(
                 "the module has no torch.nn.Embedding, so it takes vectors: give their number of coordinates with "
                 "--input-width"
             )
-        return _words(_read(text), length, table.num_embeddings, set(), seed).batch(None)
+        return _words(_read(text), length, sequences, table.num_embeddings, set(), seed).batch(None)
     takes = getattr(model, "main_input_name", "input_ids")
     if takes == "pixel_values":
         for option, value in (("--text", text), ("--tokens", tokens)):
             if value is not None:
                 raise InputError(f"the model takes images: {option} does not go with it, leave it out")
-        return Batch({"pixel_values": _images(config, generator)}, "standard normal images")
+        return Batch({"pixel_values": _images(config, sequences, generator)}, "standard normal images")
     if takes != "input_ids":
         raise InputError(f"the model takes {takes}: probe it from Python, with st.probe.run and a batch of your own")
     length = _fitting(config, tokens)
     vocabulary = int(config.get_text_config().vocab_size)
     if tokenizer is None:
-        chosen = _words(_read(text), length, vocabulary, _special(config), seed)
+        chosen = _words(_read(text), length, sequences, vocabulary, _special(config), seed)
     else:
-        chosen = _tokenized(_read(text), tokenizer, length, vocabulary)
+        chosen = _tokenized(_read(text), tokenizer, length, sequences, vocabulary)
     return chosen.batch(model)
 
 
@@ -147,17 +156,17 @@ def _read(text: Path | None) -> str:
     return content
 
 
-def _words(text: str, length: int, vocabulary: int, special: set[int], seed: int) -> _Chosen:
+def _words(text: str, length: int, count: int, vocabulary: int, special: set[int], seed: int) -> _Chosen:
     """Return sequences in which tokens repeat as the words of a text do."""
-    words = inputs.tokenize(text)[: SEQUENCES * length]
+    words = inputs.tokenize(text)[: count * length]
     free = [one for one in range(min(vocabulary, 2**20)) if one not in special] or [0]
     distinct = list(dict.fromkeys(words))
     drawn = np.random.default_rng(seed).permutation(free)
     numbers = {word: int(drawn[i % len(drawn)]) for i, word in enumerate(distinct)}
-    return _Chosen(_cut([numbers[word] for word in words], length), "numbered words, without a tokenizer")
+    return _Chosen(_cut([numbers[word] for word in words], length, count), "numbered words, without a tokenizer")
 
 
-def _tokenized(text: str, tokenizer: Any, length: int, vocabulary: int) -> _Chosen:
+def _tokenized(text: str, tokenizer: Any, length: int, count: int, vocabulary: int) -> _Chosen:
     """Return sequences of a tokenizer's tokens, each with the tokens that it adds at the start and the end."""
     try:
         plain = list(tokenizer("word", add_special_tokens=False)["input_ids"])
@@ -170,7 +179,7 @@ def _tokenized(text: str, tokenizer: Any, length: int, vocabulary: int) -> _Chos
     room = length - len(start) - len(end)
     if room < 1:
         raise InputError(f"--tokens must be at least {1 + length - room} with this tokenizer (got {length})")
-    sequences = [start + part + end for part in _cut(ids, room)]
+    sequences = [start + part + end for part in _cut(ids, room, count)]
     if (largest := max(map(max, sequences))) >= vocabulary:
         raise InputError(
             f"the tokenizer gives token {largest}, and the model's vocabulary has {vocabulary}: they do not belong "
@@ -179,11 +188,11 @@ def _tokenized(text: str, tokenizer: Any, length: int, vocabulary: int) -> _Chos
     return _Chosen(sequences, "tokens of the model's tokenizer")
 
 
-def _cut(ids: list[int], length: int) -> list[list[int]]:
+def _cut(ids: list[int], length: int, count: int) -> list[list[int]]:
     """Return the first sequences of a length; a single shorter one where there are too few tokens."""
     if len(ids) < length:
         return [ids]
-    return [ids[i : i + length] for i in range(0, len(ids) - length + 1, length)][:SEQUENCES]
+    return [ids[i : i + length] for i in range(0, len(ids) - length + 1, length)][:count]
 
 
 def _special(config: Any) -> set[int]:
@@ -206,10 +215,10 @@ def _fitting(config: Any, tokens: int | None) -> int:
     return tokens
 
 
-def _images(config: Any, generator: torch.Generator) -> Tensor:
+def _images(config: Any, count: int, generator: torch.Generator) -> Tensor:
     """Return standard normal images of a configuration's size."""
     parts = [config, getattr(config, "vision_config", None)]
     size = next((one.image_size for one in parts if getattr(one, "image_size", None) is not None), 224)
     height, width = size if isinstance(size, (tuple, list)) else (size, size)
     channels = next((one.num_channels for one in parts if getattr(one, "num_channels", None) is not None), 3)
-    return torch.randn(SEQUENCES, channels, height, width, generator=generator)
+    return torch.randn(count, channels, height, width, generator=generator)

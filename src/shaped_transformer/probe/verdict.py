@@ -28,14 +28,18 @@ MOST = 0.8
 """Share of a change that lies between the layers that are named."""
 
 
+SANE = "The signal is sane: tokens stay apart, and neither they nor their gradients explode or vanish."
+"""What is said of a model in which nothing bad was found."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing that was found.
 
     **Arguments:**
 
-    - `name`: "not finite", "infinite gradients", "dead block", "collapse", "explosion", "fading tokens", "vanishing
-      gradients", "exploding gradients" or "unusual".
+    - `name`: of a probe, "not finite", "infinite gradients", "dead block", "collapse", "explosion", "fading tokens",
+      "vanishing gradients", "exploding gradients" or "unusual".
     - `layer`: where it is, or where it is complete.
     - `sentence`: in plain words, with numbers.
     - `advice`: what to try; empty where there is nothing to mend.
@@ -56,9 +60,11 @@ class Verdict:
     **Arguments:**
 
     - `findings`: the findings; empty where all is well.
+    - `sane`: what is said first where nothing bad was found.
     """
 
     findings: tuple[Finding, ...]
+    sane: str = SANE
 
     @property
     def good(self) -> bool:
@@ -68,11 +74,7 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """The whole in plain words."""
-        opening = (
-            ["The signal is sane: tokens stay apart, and neither they nor their gradients explode or vanish."]
-            if self.good
-            else []
-        )
+        opening = [self.sane] if self.good else []
         return " ".join(opening + [finding.sentence for finding in self.findings])
 
 

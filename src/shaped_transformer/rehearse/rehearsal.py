@@ -9,6 +9,7 @@ import numpy as np
 from ..numerics.arrays import Floats
 from ..probe.measures import of_gradient, of_tokens
 from ..probe.result import Stored
+from .roles import by_role
 from .updates import Update
 from .watching import Pass, branches, changes, relative
 
@@ -53,6 +54,29 @@ class Rehearsal(Stored):
 
     kind = "rehearsal"
 
+    def effect_by_role(self) -> "dict[str, xarray.DataArray]":
+        """Return the effective update of the matrices of each role, such as queries, in each block of the model.
+
+        **Returns:** role → (draw, update, block), geometric means where a block has several; missing where none is
+        known. `block` is the block's name, and empty for matrices outside the blocks.
+        """
+        import xarray
+
+        if "effective_update" not in self.data:
+            return {}
+        effect = np.asarray(self.data["effective_update"].values)
+        found = {}
+        for role, blocks in by_role(map(str, self.data["weight"].values)).items():
+            means = np.stack([_geometric_mean(effect[..., rows]) for rows in blocks.values()], -1)
+            known = np.asarray(np.isfinite(means).any((0, 1)))
+            if known.any():
+                names = [name for name, there in zip(blocks, known, strict=True) if there]
+                found[role] = xarray.DataArray(
+                    means[..., known],
+                    {"draw": self.data["draw"].values, "update": self.data["update"].values, "block": names},
+                )
+        return found
+
     def to_frame(self) -> "pandas.DataFrame":
         """Return a table with a row for each step, means over draws, and over layers the largest change."""
         import pandas
@@ -68,6 +92,13 @@ class Rehearsal(Stored):
             },
             index=pandas.Index(data["step"].values, name="step"),
         )
+
+
+def _geometric_mean(values: Floats) -> Floats:
+    """Return the geometric mean over the last axis, of the numbers that are known and positive; missing without any."""
+    there = np.isfinite(values) & (values > 0)
+    logarithms = np.log(np.where(there, values, 1.0)).sum(-1) / np.maximum(there.sum(-1), 1)
+    return np.where(there.any(-1), np.exp(logarithms), np.nan)
 
 
 @dataclass

@@ -1,0 +1,268 @@
+"""`rehearse`: the first optimiser steps of a configuration at its true size, without weights."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import InputError, MissingExtra
+from ..io.provenance import command_line
+from ..version import __version__
+from .layer_table import as_json as plain
+from .models import find_functions_here
+from .options import Json, Seed
+from .output import RESULTS, Screen, results_folder, say, write_results
+from .step_table import print_steps
+
+if TYPE_CHECKING:
+    from ..probe.batches import Batch
+    from ..probe.loading import Subject
+    from ..probe.verdict import Verdict
+    from ..rehearse import Rehearsal
+
+PAGE = "report.html"
+"""The page with pictures to explore."""
+FILES = (*RESULTS, PAGE)
+"""Files that the command writes."""
+BAD = 1
+"""Exit status of `--check` after a bad verdict."""
+INTERRUPTED = 130
+"""Exit status after an interrupt, as of all commands."""
+
+
+def rehearse_command(
+    config: Annotated[
+        str,
+        typer.Argument(
+            help="A folder with a config.json, the JSON file of a configuration, a name on Hugging Face's hub, or "
+            "package.module:function, a function without arguments that builds a PyTorch module. It is trained from "
+            "its initialisation; weights are neither made nor read."
+        ),
+    ],
+    optimizer: Annotated[
+        str,
+        typer.Option(
+            help="adamw, muon (for the matrices in the blocks, with AdamW for the rest) or sgd, all with PyTorch's "
+            "defaults."
+        ),
+    ] = "adamw",
+    lr: Annotated[
+        float,
+        typer.Option(
+            help="Learning rate, after warm-up. The default is the published one of models like Llama 3 8B. Muon's is "
+            "scaled to that of AdamW."
+        ),
+    ] = 3e-4,
+    steps: Annotated[int, typer.Option(help="Number of steps.")] = 3,
+    tokens: Annotated[
+        int, typer.Option(help="Tokens of the sequence that is trained on: the cost grows with them.")
+    ] = 16,
+    warmup: Annotated[
+        int, typer.Option(help="Steps of linear warm-up, 0 for none: the rate of step s is lr·min(1, s/warmup).")
+    ] = 0,
+    clip: Annotated[
+        float | None, typer.Option(help="Largest global norm of the gradient. Default: no clipping.")
+    ] = None,
+    weight_decay: Annotated[float, typer.Option(help="Weight decay of matrices.")] = 0.1,
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            help="shaped: rates by groups of parameters, those of st.nn.parameter_groups, for models of shaped blocks. "
+            "Default: one rate."
+        ),
+    ] = None,
+    draws: Annotated[int, typer.Option(help="Number of networks; of several, pictures show the range.")] = 1,
+    text: Annotated[
+        Path | None, typer.Option(help="Text file to read the tokens from. Default: a text that comes along.")
+    ] = None,
+    new_tokens: Annotated[
+        bool,
+        typer.Option(
+            "--new-tokens", help="Train each step on the next tokens of the text. Default: the same in every step."
+        ),
+    ] = False,
+    input_width: Annotated[
+        int | None,
+        typer.Option(help="For a module that takes vectors: their number of coordinates. They are standard normal."),
+    ] = None,
+    round_to: Annotated[
+        str | None,
+        typer.Option(
+            "--round",
+            help="bfloat16: round what each module returns, and its gradient, as training in that format would, an "
+            "approximation. Default: single precision.",
+        ),
+    ] = None,
+    approximate: Annotated[
+        bool,
+        typer.Option(
+            "--approximate",
+            help="Let Gaussian weights of equal variance stand for others, such as PyTorch's uniform default.",
+        ),
+    ] = False,
+    seed: Seed = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the results: dataset, picture, report.html and run.json. Default: nothing is written."
+        ),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit with status 1 if the verdict is bad, for continuous integration.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a model for a few steps without its weights: what each step moves, and what would run away."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from ..probe.batches import make_batch
+    from ..probe.loading import load
+    from ..rehearse import run
+    from ..rehearse.verdict import judge
+
+    find_functions_here(config)
+    screen = Screen(as_json)
+    settings = {
+        "lr": lr,
+        "steps": steps,
+        "groups": _groups(groups),
+        "warmup": warmup,
+        "clip": clip,
+        "weight_decay": weight_decay,
+        "draws": draws,
+        "seed": seed,
+        "rounding": round_to,
+        "approximate": approximate,
+    }
+    with _folder(out) as folder:
+        subject = load(config, init=True, seed=seed)
+        batch = make_batch(
+            subject.draw(seed, approximate=approximate),
+            subject.tokenizer,
+            text=text,
+            tokens=tokens,
+            input_width=input_width,
+            sequences=max(steps, 1) if new_tokens else 1,
+            seed=seed,
+        )
+        for note in _notes(subject, batch, text, steps if new_tokens else 1):
+            say(note)
+        result = run(subject.source, batch.split(), optimizer, cls=subject.cls, partial=True, **settings)
+        verdict = judge(result)
+        report = _report(subject, batch, result, verdict)
+        if folder is not None:
+            _write(folder, result, report)
+    _print(screen, result, verdict, report)
+    if out is not None:
+        screen.report(out, report, [name for name in FILES if (out / name).exists()])
+    else:
+        screen.json(report)
+    if "interrupted" in (result.settings["ended"] or ""):
+        raise typer.Exit(INTERRUPTED)
+    if check and not verdict.good:
+        raise typer.Exit(BAD)
+
+
+def _groups(name: str | None) -> Any:
+    """Return the function that makes groups of parameters.
+
+    **Raises:** `InputError` for another name.
+    """
+    if name is None:
+        return None
+    if name != "shaped":
+        raise InputError(f"--groups must be shaped, or be left out for one rate (got {name!r})")
+    from ..nn import parameter_groups
+
+    return parameter_groups
+
+
+def _notes(subject: "Subject", batch: "Batch", text: Path | None, wanted: int) -> Iterator[str]:
+    """Yield what the user should know before the work."""
+    yield from subject.notes
+    if text is not None and "without a tokenizer" in batch.what:
+        yield f"{subject.name} has no tokenizer: the words of {text} are numbered, and each has a token of its own."
+    if (there := batch.shape[0]) < wanted:
+        yield f"The text has tokens for {there} of {wanted} steps: they come again from the first on."
+
+
+@contextmanager
+def _folder(out: Path | None) -> Iterator[Path | None]:
+    """Yield a temporary folder whose files move into `out` if the body succeeds; `None` where there is no `out`."""
+    if out is None:
+        yield None
+        return
+    if find_spec("plotly") is None:  # before the work, and not after it
+        raise MissingExtra("probe", f"{PAGE} of a rehearsal")
+    with results_folder(out, "rehearsal", FILES) as folder:
+        yield folder
+
+
+def _report(subject: "Subject", batch: "Batch", result: "Rehearsal", verdict: "Verdict") -> dict[str, Any]:
+    """Return model, input, results and origin as JSON values."""
+    import torch
+
+    means = result.data.mean("draw")
+    report = {
+        "kind": "rehearsal",
+        "command": command_line(),
+        "version": __version__,
+        "torch": torch.__version__,
+        "model": subject.name,
+        "class": result.settings["model"],
+        "parameters": result.settings["parameters"],
+        "notes": list(subject.notes),
+        "input": batch.what,
+        "shape": [1, *batch.shape[1:]],
+        "settings": dict(result.settings),
+        "coordinates": {name: one.values for name, one in means.coords.items()},
+        "measured": {name: {"dims": list(one.dims), "values": one.values} for name, one in means.data_vars.items()},
+        "effect_by_role": {
+            role: dict(zip(map(str, one["block"].values), one.mean(("draw", "update")).values.tolist(), strict=True))
+            for role, one in result.effect_by_role().items()
+        },
+        "verdict": {
+            "good": verdict.good,
+            "sentence": verdict.sentence,
+            "findings": [asdict(finding) for finding in verdict.findings],
+        },
+    }
+    written: dict[str, Any] = plain(report)
+    return written
+
+
+def _print(screen: Screen, result: "Rehearsal", verdict: "Verdict", report: dict[str, Any]) -> None:
+    """Print what was rehearsed, the verdict, what to try, and the tables."""
+    settings = result.settings
+    sizes = " × ".join(map(str, report["shape"]))
+    screen.line(f"Rehearsal of {report['model']}: {report['class']}, {report['parameters']:,} parameters.")
+    screen.line(f"Training: {describe(settings)}.")
+    screen.line(f"Input: {report['input']}, {sizes}, {settings['tokens']}. No weights are made or read.")
+    screen.line(f"Verdict: {verdict.sentence}")
+    for advice in dict.fromkeys(finding.advice for finding in verdict.findings if finding.advice):
+        screen.line(f"Try: {advice}")
+    screen.line("")
+    print_steps(screen, result, [finding.layer for finding in verdict.findings])
+
+
+def describe(settings: Any) -> str:
+    """Return how a model is trained, in words."""
+    names = {"adamw": "AdamW", "muon": "Muon", "sgd": "SGD"}
+    parts = [f"{names.get(settings['optimiser'], settings['optimiser'])}, rate {settings['lr']:g}"]
+    parts += ["rates by groups"] if settings["groups"] else []
+    parts += [f"warm-up over {settings['warmup']:,} steps"] if settings["warmup"] else ["no warm-up"]
+    parts += [f"gradient clipped to {settings['clip']:g}" if settings["clip"] else "no clipping"]
+    parts += [f"weight decay {settings['weight_decay']:g}"]
+    parts += [f"rounded to {settings['rounding']}, an approximation"] if settings["rounding"] else []
+    parts += [f"mean of {settings['draws']} networks"] if settings["draws"] > 1 else []
+    return ", ".join(parts)
+
+
+def _write(folder: Path, result: "Rehearsal", report: dict[str, Any]) -> None:
+    """Write dataset and report."""
+    result.save(folder / "dataset.zarr")
+    write_results(folder, None, None, report)
