@@ -13,11 +13,11 @@ from numba import float32, float64, int64, types, void
 from .arrays import Array
 from .compilation import compiled
 
-TILE = 512
-"""Columns of a tile: its moments and the rows in hand stay in the processor's first cache."""
+TILE = 1024
+"""Most columns of a tile: the rows in hand stay in the processor's second cache."""
 
-ROWS = 4
-"""Rows that are made before they are multiplied, so that products are read and written less often."""
+ROWS = 8
+"""Rows that are added at a time, so that sums are read and written less often."""
 
 
 def _for_both(signature: Callable[[Any], Any]) -> Callable[[Callable[..., Any]], Any]:
@@ -25,11 +25,17 @@ def _for_both(signature: Callable[[Any], Any]) -> Callable[[Callable[..., Any]],
     return compiled(signature(float32), signature(float64))
 
 
-@_for_both(lambda real: void(real, real, real, real, real[::1], real[::1], real[::1], real[::1], real[::1]))
-def _add_four(c0: Any, c1: Any, c2: Any, c3: Any, x0: Array, x1: Array, x2: Array, x3: Array, out: Array) -> None:
-    """Add a combination of four rows to `out`."""
+@_for_both(lambda real: void(real[::1], real[:, ::1], int64, real[::1]))
+def _add_eight(c: Array, x: Array, low: int, out: Array) -> None:
+    """Add Σ c[i]·x[i, low:] of eight rows to `out`."""
+    c0, c1, c2, c3, c4, c5, c6, c7 = c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]
+    stop = low + out.shape[0]
+    x0, x1, x2, x3 = x[0, low:stop], x[1, low:stop], x[2, low:stop], x[3, low:stop]
+    x4, x5, x6, x7 = x[4, low:stop], x[5, low:stop], x[6, low:stop], x[7, low:stop]
     for j in range(out.shape[0]):
-        out[j] += c0 * x0[j] + c1 * x1[j] + c2 * x2[j] + c3 * x3[j]
+        out[j] += (c0 * x0[j] + c1 * x1[j] + c2 * x2[j] + c3 * x3[j]) + (
+            c4 * x4[j] + c5 * x5[j] + c6 * x6[j] + c7 * x7[j]
+        )
 
 
 @_for_both(lambda real: void(real, real[::1], real[::1]))
@@ -66,17 +72,15 @@ def _add_squares(x: Array, out: Array) -> None:
 def _gradient(factors: Array, right: Array, begin: int, end: int, low: int, out: Array) -> bool:
     """Write a row of the gradient of one step to `out`; return whether it may differ from zero."""
     out[:] = 0
-    stop, k, seen = low + out.shape[0], begin, False
-    while k + 4 <= end:
-        c0, c1, c2, c3 = factors[k], factors[k + 1], factors[k + 2], factors[k + 3]
-        if c0 != 0 or c1 != 0 or c2 != 0 or c3 != 0:
-            x0, x1, x2, x3 = right[k, low:stop], right[k + 1, low:stop], right[k + 2, low:stop], right[k + 3, low:stop]
-            _add_four(c0, c1, c2, c3, x0, x1, x2, x3, out)
+    k, seen = begin, False
+    while k + ROWS <= end:
+        if np.any(factors[k : k + ROWS] != 0):
+            _add_eight(factors[k : k + ROWS], right[k : k + ROWS], low, out)
             seen = True
-        k += 4
+        k += ROWS
     while k < end:
         if factors[k] != 0:
-            _add_one(factors[k], right[k, low:stop], out)
+            _add_one(factors[k], right[k, low : low + out.shape[0]], out)
             seen = True
         k += 1
     return seen
@@ -131,7 +135,7 @@ def add_product(
     width = min(TILE, out.shape[1] - low)
     stop = low + width
     gradient, first, second = np.empty(width, out.dtype), np.empty(width, out.dtype), np.empty(width, out.dtype)
-    made = np.zeros((ROWS, width), out.dtype)
+    made, c = np.zeros((ROWS, width), out.dtype), np.empty(ROWS, out.dtype)
     for row in range(0, a, ROWS):
         count = min(ROWS, a - row)
         made[:] = 0
@@ -151,9 +155,10 @@ def add_product(
             if squares.shape[0] > 0:
                 _add_squares(made[r], squares[:width])
         for t in range(m):
+            for r in range(count):
+                c[r] = x[row + r, t]
             if count == ROWS:
-                x0, x1, x2, x3 = x[row, t], x[row + 1, t], x[row + 2, t], x[row + 3, t]
-                _add_four(x0, x1, x2, x3, made[0], made[1], made[2], made[3], out[t, low:stop])
+                _add_eight(c, made, 0, out[t, low:stop])
             else:
                 for r in range(count):
-                    _add_one(x[row + r, t], made[r], out[t, low:stop])
+                    _add_one(c[r], made[r], out[t, low:stop])

@@ -85,22 +85,26 @@ def load(name: str) -> ModuleType:
 
     **Arguments:**
 
-    - `name`: `"kernels"` or `"generator"`.
+    - `name`: `"kernels"`, `"generator"` or `"adam"`.
     """
     return importlib.import_module(f".{name}", __package__)
 
 
 @functools.cache
-def load_all() -> None:
-    """Load all kernels now, so that no thread waits for them and no time measurement includes them.
+def load_all(*names: str) -> None:
+    """Load kernels now, so that no thread waits for them and no time measurement includes them.
 
     After `NOTICE_DELAY` seconds, a notice on standard error explains the wait.
+
+    **Arguments:**
+
+    - `names`: of modules, as in `load`; default those of the chain.
     """
     notice = threading.Timer(NOTICE_DELAY, _print_compiling_notice)
     notice.daemon = True
     notice.start()
     try:
-        for name in ("generator", "kernels"):
+        for name in names or ("generator", "kernels"):
             load(name)
     finally:
         notice.cancel()

@@ -1,12 +1,17 @@
-"""What a rehearsal costs, told before it starts: memory, and the time of streamed updates."""
+"""What a rehearsal costs, told before it starts: memory, and the time in which AdamW's updates are made."""
 
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..weightless.matrices.ledger import machine_memory
+from ..weightless.matrices.adam import KEPT_ENTRIES, AdamSum, Settings
+from ..weightless.matrices.ledger import Ledger, machine_memory
+from ..weightless.matrices.pair import Pair
 from ..weightless.parameters.tensor import WeightlessTensor
 
 HISTORY = 6
@@ -15,6 +20,64 @@ the vectors themselves, of which matrices with one input share a copy."""
 
 USABLE = 0.8
 """Share of the machine's memory that a rehearsal may take."""
+
+
+TRIAL = (512, 4096)
+"""Shape of the matrix whose updates are made to measure the speed of this machine."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a rehearsal takes, within a third or so.
+
+    **Arguments:**
+
+    - `seconds`: in which updates of AdamW are made, most of the time of a large model.
+    - `gigabytes`: of memory, in units of 10⁹ bytes, beside that of the libraries.
+    """
+
+    seconds: float
+    gigabytes: float
+
+
+def estimate(model: nn.Module, tokens: int, steps: int) -> Estimate:
+    """Return what a rehearsal with AdamW takes, from a trial on this machine.
+
+    **Arguments:**
+
+    - `model`: weightless.
+    - `tokens`: of a batch.
+    - `steps`: of the optimiser.
+    """
+    tables = {id(one.weight) for one in model.modules() if isinstance(one, nn.Embedding)}
+    heads = {id(getattr(one, "weight", None)) for one in model.modules() if not isinstance(one, nn.Embedding)}
+    entries = sum(  # of a table that is no head, only rows that were looked up change
+        p.numel()
+        for p in model.parameters()
+        if isinstance(p, WeightlessTensor) and p.numel() > KEPT_ENTRIES and (id(p) not in tables or id(p) in heads)
+    )
+    passes = [3 if step < steps else 2 for step in range(1, steps + 1)]  # size of the update, forward, backward
+    each = _seconds(tokens, steps) if entries else [0.0] * steps
+    seconds = entries * sum(count * one for count, one in zip(passes, each, strict=True))
+    return Estimate(seconds, bytes_per_token(model, steps) * tokens / 1e9)
+
+
+def _seconds(tokens: int, steps: int) -> list[float]:
+    """Return the seconds for an entry of a matrix after one step, two steps, and so on."""
+    a, b = TRIAL
+    ledger = Ledger(0, torch.float32, 0.0)
+    some = AdamSum("trial", TRIAL, ledger, Settings((0.9, 0.999), 1e-8))
+    found = []
+    for _ in range(min(steps, 2)):
+        some.step({Pair(torch.randn(tokens, a), torch.randn(tokens, b)): 1.0}, 1.0)
+        times = []
+        for _ in range(2):
+            start = time.perf_counter()
+            some.product("left", torch.randn(tokens, a))
+            times.append(time.perf_counter() - start)
+        found.append(min(times) / (a * b))
+    more = found[1] - found[0] if len(found) > 1 else 0.0
+    return [found[0] + step * more for step in range(steps)]
 
 
 def tokens_of(batch: Any) -> int:

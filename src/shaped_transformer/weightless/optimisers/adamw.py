@@ -6,6 +6,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from ...numerics.compilation import load_all
 from ..matrices.adam import AdamSum, Settings
 from ..matrices.weight import Weight
 from .base import Parameters, WeightlessOptimiser
@@ -47,6 +48,7 @@ class AdamW(WeightlessOptimiser, torch.optim.AdamW):
         eps: float = 1e-8,
         weight_decay: float = 0.01,
     ) -> None:
+        load_all("adam")
         self._sums: WeakKeyDictionary[Weight, AdamSum] = WeakKeyDictionary()
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
