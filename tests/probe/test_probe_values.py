@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import shaped_transformer as st
 from shaped_transformer.numerics.arrays import Floats
+from shaped_transformer.probe.attention import attention_row
 from shaped_transformer.probe.verdict import judge
 
 LOSS: Any = lambda output: output.logits.square().mean()  # noqa: E731
@@ -387,3 +388,16 @@ def test_a_compiled_model_is_observed_uncompiled() -> None:
     compiled = torch.compile(model)
     wanted = st.probe.run(model, {"input_ids": IDS})
     assert st.probe.run(compiled, {"input_ids": IDS}).data.equals(wanted.data)  # type: ignore[arg-type]
+
+
+def test_spread_and_range_of_attention_are_those_of_its_logits() -> None:
+    logits = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 4
+    hidden = torch.ones(6, 6, dtype=torch.bool).triu(1)
+    weights = logits.masked_fill(hidden, -torch.inf).softmax(-1)
+    row = attention_row((None, weights), lambda _: None)
+    assert row is not None
+    rows = [[logits[b, h, i, : i + 1] for b in range(2) for i in range(1, 6)] for h in range(3)]
+    spread = [np.mean([float(one.std(correction=0)) for one in some]) for some in rows]
+    reach = [max(float(one.max() - one.min()) for one in some) for some in rows]
+    assert row.spread == pytest.approx(spread)
+    assert row.range == pytest.approx(reach)

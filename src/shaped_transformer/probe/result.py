@@ -100,8 +100,8 @@ class ProbeResult(Stored):
       where `branch_share` is known, and `gradient_known` (layer) where gradients are; elsewhere they are 0.
       `covariance` and `gradient_covariance` (layer, sequence, token, other): V = XXᵀ/n and GGᵀ/n, zero beyond `tokens`.
       `correlation_quantile` (layer, sequence, quantile) of |ρ|. `weight_gradient` (weight): norms of the gradients of
-      the parameters. `attention_entropy`, `attention_from_uniform`, `attention_from_identity` (attention, head), where
-      asked for. Measures of gradients are missing without a backward pass.
+      the parameters. `attention_entropy`, `attention_from_uniform`, `attention_from_identity`, `attention_spread`,
+      `attention_range` (attention, head), where asked for. Measures of gradients are missing without a backward pass.
     - `settings`: how it was measured, and what was seen: `not_finite`, the first layer with infinite or undefined
       tokens, from which on layers are left out, or `None`; `gradient`, whether there are gradients, or why not;
       `no_gradient`, the layers that have none where others have, each with the reason; `attention`, which was computed,
@@ -237,7 +237,7 @@ def dataset(
     if attention:
         same = len({len(row.entropy) for row in attention.values()}) == 1
         coordinates["attention"] = list(attention)
-        for name in ("entropy", "from_uniform", "from_identity"):
+        for name in ("entropy", "from_uniform", "from_identity", "spread", "range"):
             values = [getattr(row, name) for row in attention.values()]
             heads = values if same else [np.mean(one, keepdims=True) for one in values]
             variables[f"attention_{name}"] = (("attention", "head"), np.array(heads))

@@ -1,5 +1,6 @@
 """What a rehearsal costs, told before it starts: memory, and the time in which AdamW's updates are made."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -64,18 +65,18 @@ def estimate(model: nn.Module, tokens: int, steps: int) -> Estimate:
 
 def _seconds(tokens: int, steps: int) -> list[float]:
     """Return the seconds for an entry of a matrix after one step, two steps, and so on."""
-    a, b = TRIAL
+    x = torch.ones(tokens, TRIAL[0])
     ledger = Ledger(0, torch.float32, 0.0)
     some = AdamSum("trial", TRIAL, ledger, Settings((0.9, 0.999), 1e-8))
     found = []
     for _ in range(min(steps, 2)):
-        some.step({Pair(torch.randn(tokens, a), torch.randn(tokens, b)): 1.0}, 1.0)
+        some.step({Pair(*(torch.linspace(-1, 1, tokens * n).view(tokens, n) for n in TRIAL)): 1.0}, 1.0)
         times = []
         for _ in range(2):
             start = time.perf_counter()
-            some.product("left", torch.randn(tokens, a))
+            some.product("left", x)
             times.append(time.perf_counter() - start)
-        found.append(min(times) / (a * b))
+        found.append(min(times) / math.prod(TRIAL))
     more = found[1] - found[0] if len(found) > 1 else 0.0
     return [found[0] + step * more for step in range(steps)]
 
