@@ -155,7 +155,7 @@ def rehearse_command(
         verdict = judge(result)
         report = _report(subject, batch, result, verdict)
         if folder is not None:
-            _write(folder, result, report)
+            _write(folder, result, verdict, report)
     _print(screen, result, verdict, report)
     if out is not None:
         screen.report(out, report, [name for name in FILES if (out / name).exists()])
@@ -262,7 +262,12 @@ def describe(settings: Any) -> str:
     return ", ".join(parts)
 
 
-def _write(folder: Path, result: "Rehearsal", report: dict[str, Any]) -> None:
-    """Write dataset and report."""
+def _write(folder: Path, result: "Rehearsal", verdict: "Verdict", report: dict[str, Any]) -> None:
+    """Write dataset, picture, page and report."""
+    from ..plotting.rehearsal import plot
+    from ..rehearse.report import write_report
+    from ..rehearse.verdict import MARKS
+
     result.save(folder / "dataset.zarr")
-    write_results(folder, None, None, report)
+    write_report(folder / PAGE, result, verdict)
+    write_results(folder, None, plot(result, MARKS), report)

@@ -271,7 +271,7 @@ def _plot_curve(axes: "Axes", curve: Curve, label: str | None) -> None:
             label="changes here as the initialisation hardly ever does",
         )
     if curve.panel.logarithmic:
-        _label_decades(axes)
+        label_decades(axes)
     if curve.zeros:
         axes.plot(
             curve.zeros,
@@ -288,7 +288,7 @@ def _plot_curve(axes: "Axes", curve: Curve, label: str | None) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _label_decades(axes: "Axes") -> None:
+def label_decades(axes: "Axes") -> None:
     """Label a logarithmic axis: plain numbers over a short range, powers of ten over a long one."""
     from matplotlib.ticker import LogFormatterMathtext, LogLocator
 

@@ -97,8 +97,8 @@ def layer_figure(result: ProbeResult, comparison: Comparison | None) -> Json:
     positions, labels = ticks(names)
     across = Across(
         len(names),
-        _text(axis_title(names)),
-        (positions, [_text(label) for label in labels]),
+        text(axis_title(names)),
+        (positions, [text(label) for label in labels]),
         [int(i) - 0.5 for i in stack_starts(names)],
         result.settings["not_finite"],
     )
@@ -122,7 +122,7 @@ def weight_figure(result: ProbeResult) -> Json:
         "mode": "markers",
         "marker": {"color": MEASURED, "size": 5},
         "hoverinfo": "text",
-        "hovertext": [f"<b>{_text(names[i])}</b><br>gradient norm {norms[i]:.3g}" for i in there],
+        "hovertext": [f"<b>{text(names[i])}</b><br>gradient norm {norms[i]:.3g}" for i in there],
     }
     low, high = (float(norms[there].min()), float(norms[there].max())) if len(there) else (0.1, 1.0)
     plot = Plot("norm of each parameter's gradient", [trace], logarithmic_limits(low, high), logarithmic=True)
@@ -144,7 +144,7 @@ def attention_figure(result: ProbeResult) -> Json:
             "marker": {"color": MEASURED, "size": 4, "opacity": 0.4},
             "hoverinfo": "text",
             "hovertext": [
-                f"<b>{_text(names[i])}</b><br>head {j}: {values[i, j]:.3g}" for i, j in zip(layer, head, strict=True)
+                f"<b>{text(names[i])}</b><br>head {j}: {values[i, j]:.3g}" for i, j in zip(layer, head, strict=True)
             ],
         }
         mean = {
@@ -155,7 +155,7 @@ def attention_figure(result: ProbeResult) -> Json:
             "hoverinfo": "skip",
         }
         plots.append(Plot(title, [heads, mean], (-0.03, 1.03)))
-    return figure(plots, Across(len(names), "attention layer", (positions, [_text(label) for label in labels])))
+    return figure(plots, Across(len(names), "attention layer", (positions, [text(label) for label in labels])))
 
 
 def figure(plots: Sequence[Plot], across: Across) -> Json:
@@ -221,7 +221,7 @@ def layout(plots: Sequence[Plot], across: Across, columns: int) -> Json:
         }
         out["annotations"].append(
             {
-                "text": f"<b>{_text(plot.title)}</b>",
+                "text": f"<b>{text(plot.title)}</b>",
                 "xref": "paper",
                 "yref": "paper",
                 "x": left,
@@ -250,7 +250,7 @@ def layout(plots: Sequence[Plot], across: Across, columns: int) -> Json:
                 {
                     "type": "rect",
                     "layer": "below",
-                    "name": _text(f"not finite from {across.broken} on"),
+                    "name": text(f"not finite from {across.broken} on"),
                     "xref": f"x{i}",
                     "yref": f"y{i} domain",
                     "x0": across.end,
@@ -268,15 +268,15 @@ def layout(plots: Sequence[Plot], across: Across, columns: int) -> Json:
 def _traces(names: Sequence[str], curve: Curve) -> list[Json]:
     """Return the traces of one number of all layers."""
     at = np.arange(len(names))
-    title = _text(curve.panel.title)
-    texts = [f"<b>{_text(name)}</b><br>{title}<br>{_reading(curve, i)}" for i, name in enumerate(names)]
+    title = text(curve.panel.title)
+    texts = [f"<b>{text(name)}</b><br>{title}<br>{_reading(curve, i)}" for i, name in enumerate(names)]
     traces = _expected(at, curve)
     count = min(curve.sequences.shape[1], SEQUENCES)
     if count > 1:
         traces.append(
             {
                 "x": [x for _ in range(count) for x in (*at.tolist(), None)],
-                "y": [y for j in range(count) for y in (*_plain(curve.sequences[:, j]), None)],
+                "y": [y for j in range(count) for y in (*plain(curve.sequences[:, j]), None)],
                 "mode": "lines",
                 "line": {"color": MEASURED, "width": 0.8},
                 "opacity": 0.35,
@@ -286,7 +286,7 @@ def _traces(names: Sequence[str], curve: Curve) -> list[Json]:
     traces.append(
         {
             "x": at.tolist(),
-            "y": _plain(curve.mean),
+            "y": plain(curve.mean),
             "mode": "lines+markers" if len(at) <= 24 else "lines",
             "line": {"color": MEASURED, "width": 2.2},
             "marker": {"size": 5},
@@ -299,7 +299,7 @@ def _traces(names: Sequence[str], curve: Curve) -> list[Json]:
         traces.append(
             {
                 "x": curve.unusual,
-                "y": _plain(curve.mean[curve.unusual]),
+                "y": plain(curve.mean[curve.unusual]),
                 "mode": "markers",
                 "marker": {"color": UNUSUAL, "size": 11, "symbol": "circle-open", "line": {"width": 2}},
                 "hoverinfo": "skip",
@@ -342,7 +342,7 @@ def _expected(at: NDArray[np.int_], curve: Curve) -> list[Json]:
     }
     median = {
         "x": at.tolist(),
-        "y": _plain(curve.median),
+        "y": plain(curve.median),
         "mode": "lines",
         "line": {"color": EXPECTED, "width": 1.2, "dash": "dash"},
         "hoverinfo": "skip",
@@ -370,11 +370,11 @@ def _step(decades: float) -> str | int | None:
     return None if decades < 1 else "D2" if decades < 3 else -int(-decades // 6)
 
 
-def _plain(values: Floats) -> list[float | None]:
+def plain(values: Floats) -> list[float | None]:
     """Return numbers as JSON knows them."""
     return [float(x) if np.isfinite(x) else None for x in values]
 
 
-def _text(text: str) -> str:
+def text(text: str) -> str:
     """Return a text in which plotly finds no markup."""
     return html.escape(text, quote=False)

@@ -1,30 +1,33 @@
 """The report of a probe: one HTML file that needs nothing else, with the verdict, plots and a table of all layers."""
 
-import json
 from collections.abc import Iterator, Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import InputError, MissingExtra
-from ..io.files import replacing
-from ..io.provenance import command_line
+from ..errors import InputError
 from ..plotting.probe import BROKEN_OPACITY, EXPECTED, MEASURED, SEQUENCES, UNUSUAL, band_label, curves
-from ..version import __version__
 from .comparison import Comparison
 from .interactive import attention_figure, layer_figure, weight_figure
 from .measures import MEASURES
+from .page import (
+    document,
+    heading,
+    key_entry,
+    key_line,
+    scrolling,
+    settings_section,
+    verdict_section,
+    write_page,
+)
 from .result import ProbeResult
 
 if TYPE_CHECKING:
     from .suggestions import Suggestion
     from .verdict import Verdict
 
-POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
-"""What the page may load: nothing but itself."""
 READING = (
     "A healthy model keeps its curves level, or lets them drift slowly. Where the mean |ρ| and the effective rank go "
     "to 1, tokens have become alike: the rank has collapsed. A norm that is a straight line on its logarithmic axis "
@@ -71,9 +74,7 @@ def write_report(
     **Raises:** `MissingExtra` without plotly, `InputError` for a comparison of another model, `StorageError` where the
     file cannot be written.
     """
-    text = page(result, comparison, verdict, suggestions)
-    with replacing(Path(path)) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_page(path, page(result, comparison, verdict, suggestions))
 
 
 def page(
@@ -83,14 +84,15 @@ def page(
     suggestions: "Sequence[Suggestion]" = (),
 ) -> str:
     """Return the report as HTML; arguments and errors as for `write_report`."""
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError:
-        raise MissingExtra("probe", "the report of a probe") from None
     if comparison is not None and comparison.layers != result.layers:
         raise InputError("the comparison is one of other layers: give what result.compare returned")
     figures = {"layers": layer_figure(result, comparison)}
-    sections = [_head(result), _verdict(verdict, suggestions), _layers(result, comparison), _table(result, comparison)]
+    sections = [
+        _head(result),
+        verdict_section(verdict, [one.sentence for one in suggestions]),
+        _layers(result, comparison),
+        _table(result, comparison),
+    ]
     if "weight_gradient" in result.data:
         figures["weights"] = weight_figure(result)
         sections.append(_weights(result))
@@ -98,26 +100,7 @@ def page(
         figures["attention"] = attention_figure(result)
         sections.append(_attention())
     sections.append(_settings(result, comparison))
-    data = json.dumps(figures, allow_nan=False).replace("<", "\\u003c")
-    title = escape(f"Probe of {result.settings['model']}")
-    return "\n".join(
-        [
-            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f'<link rel="icon" href="data:,">\n<title>{title}</title>',
-            f"<style>\n{_asset('report.css')}</style>\n</head>\n<body>",
-            *sections,
-            f'<script type="application/json" id="figures">{data}</script>',
-            f"<script>{get_plotlyjs()}</script>",
-            f"<script>\n{_asset('report.js')}</script>\n</body>\n</html>\n",
-        ]
-    )
-
-
-def _asset(name: str) -> str:
-    """Return a file beside this one."""
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+    return document(f"Probe of {result.settings['model']}", sections, figures, "the report of a probe")
 
 
 def _head(result: ProbeResult) -> str:
@@ -127,32 +110,9 @@ def _head(result: ProbeResult) -> str:
     some = f"{tokens.min()}" if tokens.min() == tokens.max() else f"{tokens.min()}–{tokens.max()}"
     sequences = f"{sizes['sequence']} sequence{'' if sizes['sequence'] == 1 else 's'}"
     sampled = f", a sample of at most {settings['max_tokens']}" if settings["sampled"] else ""
-    return (
-        f"<header>\n<h1>Probe of {escape(str(settings['model']))}</h1>\n"
-        f'<p class="subtitle">{settings["parameters"]:,} parameters, {sizes["layer"]} layers, {sequences} of {some} '
-        f"tokens{sampled}</p>\n</header>\n<main>"
-    )
-
-
-def _verdict(verdict: "Verdict | None", suggestions: "Sequence[Suggestion]") -> str:
-    """Verdict, findings and suggestions."""
-    if verdict is None:
-        return ""
-    whole = verdict.sentence
-    state = "good" if verdict.good else "bad"
-    items = "".join(
-        f"<li><strong>{escape(one.name)}</strong>"
-        + (f" at <code>{escape(one.layer)}</code>" if one.layer else "")
-        + (f": {escape(one.sentence)}" if one.sentence not in whole else "")
-        + (f"<br>What to try: {escape(one.advice)}" if one.advice else "")
-        + "</li>\n"
-        for one in verdict.findings
-    )
-    items += "".join(f"<li><strong>tried</strong>: {escape(one.sentence)}</li>\n" for one in suggestions)
-    found = f"<ul>\n{items}</ul>\n" if items else ""
-    return (
-        f'<section class="verdict {state}" aria-labelledby="verdict">\n<h2 id="verdict" class="hidden">Verdict</h2>\n'
-        f"<p><strong>{state.capitalize()}.</strong> {escape(whole)}</p>\n{found}</section>"
+    return heading(
+        f"Probe of {settings['model']}",
+        f"{settings['parameters']:,} parameters, {sizes['layer']} layers, {sequences} of {some} tokens{sampled}",
     )
 
 
@@ -185,28 +145,23 @@ def _key(result: ProbeResult, comparison: Comparison | None) -> Iterator[str]:
     """The lines of the plots, and what they are."""
     count = result.data.sizes["sequence"]
 
-    def entry(mark: str, label: str) -> str:
-        svg = f'<svg width="28" height="14" aria-hidden="true">{mark}</svg>'
-        return f"<li>{svg}{escape(label)}</li>"
-
-    def line(colour: str, style: str) -> str:
-        return f'<line x1="0" y1="7" x2="28" y2="7" stroke="{colour}" {style}/>'
-
-    yield entry(line(MEASURED, 'stroke-width="2.5"'), "measured" + (", mean over sequences" if count > 1 else ""))
+    yield key_entry(
+        key_line(MEASURED, 'stroke-width="2.5"'), "measured" + (", mean over sequences" if count > 1 else "")
+    )
     if count > 1:
         label = "each sequence" if count <= SEQUENCES else f"the first {SEQUENCES} of {count} sequences"
-        yield entry(line(MEASURED, 'stroke-width="1" opacity="0.5"'), label)
+        yield key_entry(key_line(MEASURED, 'stroke-width="1" opacity="0.5"'), label)
     if comparison is not None:
-        yield entry(f'<rect width="28" height="14" fill="{EXPECTED}" opacity="0.3"/>', band_label(comparison))
-        yield entry(line(EXPECTED, 'stroke-width="1.5" stroke-dasharray="5 3"'), "median at initialisation")
+        yield key_entry(f'<rect width="28" height="14" fill="{EXPECTED}" opacity="0.3"/>', band_label(comparison))
+        yield key_entry(key_line(EXPECTED, 'stroke-width="1.5" stroke-dasharray="5 3"'), "median at initialisation")
     if (broken := result.settings["not_finite"]) is not None:
         shade = f'<rect width="28" height="14" fill="{UNUSUAL}" opacity="{BROKEN_OPACITY}"/>'
-        yield entry(shade, f"not finite from {broken} on")
+        yield key_entry(shade, f"not finite from {broken} on")
     if any(curve.zeros for curve in curves(result, comparison)):
-        yield entry(f'<path d="M9 3h10l-5 9z" fill="{UNUSUAL}"/>', "zero, below a logarithmic axis")
+        yield key_entry(f'<path d="M9 3h10l-5 9z" fill="{UNUSUAL}"/>', "zero, below a logarithmic axis")
     if comparison is not None and comparison.unusual():
         ring = f'<circle cx="14" cy="7" r="5" fill="none" stroke="{UNUSUAL}" stroke-width="2"/>'
-        yield entry(ring, "changes here as the initialisation hardly ever does")
+        yield key_entry(ring, "changes here as the initialisation hardly ever does")
 
 
 def _table(result: ProbeResult, comparison: Comparison | None) -> str:
@@ -237,18 +192,8 @@ def _table(result: ProbeResult, comparison: Comparison | None) -> str:
     caption = "Means over sequences" + (
         "" if comparison is None else "; below each the expected band. Blue: outside the band. Orange: unusual."
     )
-    table = _scrolling("All numbers of each layer", caption, ["layer", *(MEASURES[name].title for name in names)], rows)
+    table = scrolling("All numbers of each layer", caption, ["layer", *(MEASURES[name].title for name in names)], rows)
     return f'<section aria-labelledby="numbers">\n<h2 id="numbers">All numbers</h2>\n{table}\n</section>'
-
-
-def _scrolling(label: str, caption: str, columns: list[str], rows: str) -> str:
-    """Return a table that scrolls within the page, by keyboard too."""
-    header = "".join(f'<th scope="col">{escape(column)}</th>' for column in columns)
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">\n<table>\n'
-        f"<caption><span>{caption}</span></caption>\n"
-        f"<thead><tr>{header}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>\n</div>"
-    )
 
 
 def _weights(result: ProbeResult) -> str:
@@ -262,9 +207,7 @@ def _weights(result: ProbeResult) -> str:
         f'<tr><th scope="row">{escape(name)}</th><td>{norm:.3g}</td></tr>'
         for name, norm in zip(names, norms, strict=True)
     )
-    table = _scrolling(
-        "Gradient norm of each parameter", "Norms over all entries", ["parameter", "gradient norm"], rows
-    )
+    table = scrolling("Gradient norm of each parameter", "Norms over all entries", ["parameter", "gradient norm"], rows)
     return (
         '<section aria-labelledby="of-weights">\n<h2 id="of-weights">Gradients of the parameters</h2>\n'
         f'{note}<div id="weights" class="figure" role="img" aria-label="Plot of the table below"></div>\n'
@@ -292,16 +235,4 @@ def _settings(result: ProbeResult, comparison: Comparison | None) -> str:
     }
     if comparison is not None:
         shown["expected"] = f"{comparison.label}, {comparison.draws} draws"
-    shown |= {"shaped-transformer": __version__, "command": command_line()}
-    items = "\n".join(f"<dt>{escape(name)}</dt><dd>{escape(_word(value))}</dd>" for name, value in shown.items())
-    return (
-        '<section aria-labelledby="settings">\n<h2 id="settings">Settings</h2>\n'
-        f"<dl>\n{items}\n</dl>\n</section>\n</main>"
-    )
-
-
-def _word(value: Any) -> str:
-    """Return a setting as text."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)
+    return settings_section(shown)

@@ -49,6 +49,9 @@ WARM = 0.1
 """Part of the full rate below which warm-up keeps all rehearsed steps where it is said: they tell little about what the
 full rate does."""
 
+MARKS = {"stream_change": STEP, "attention_range": LOGITS, "output_largest": LOGITS}
+"""Lines in pictures, beyond which numbers are too large."""
+
 MOST = 3
 """So many names are given where a finding concerns several."""
 
@@ -105,6 +108,11 @@ def step_changes(result: Rehearsal) -> Floats:
         return np.nan_to_num(np.diff(far, axis=0) / sizes, nan=0.0, posinf=0.0)
 
 
+def rounded(x: float) -> str:
+    """Return a number with two digits, and without exponent below a million."""
+    return f"{float(f'{x:.2g}'):,.10g}" if 1e-4 <= abs(x) < 1e6 else f"{x:.2g}"
+
+
 def _broken(result: Rehearsal) -> Iterator[Finding]:
     """Numbers that become infinite or undefined."""
     ended = result.settings["ended"]
@@ -146,7 +154,7 @@ def _steps(result: Rehearsal) -> Iterator[Finding]:
     yield Finding(
         "large step",
         name,
-        f"Step {update + 1} changes the tokens after {name} by {change[update, layer]:.2g} times their size{least}"
+        f"Step {update + 1} changes the tokens after {name} by {rounded(change[update, layer])} times their size{least}"
         f"{more}.",
         f"Lower the rate, or warm up over {_round_up(change[update, layer])} steps or more.",
     )
@@ -170,9 +178,11 @@ def _attention(result: Rehearsal) -> Iterator[Finding]:
     layer = int(np.argmax(reach[step]))
     name = str(result.data["attention"].values[layer])
     size = f"{min(reach[step, layer], MEASURABLE):.3g}" + (" or more" if reach[step, layer] > MEASURABLE else "")
-    when = "before the first step" if step == 0 else f"at step {step}, {reach[0, layer]:.2g} before the first"
+    when = "before the first step" if step == 0 else f"at step {step}, {rounded(reach[0, layer])} before the first"
     ratio = _faster(result)
-    moves = f"Queries and keys move {ratio:.2g} times as far as values; attention" if ratio > FASTER else "Attention"
+    moves = (
+        f"Queries and keys move {rounded(ratio)} times as far as values; attention" if ratio > FASTER else "Attention"
+    )
     yield Finding(
         "attention logits",
         name,
@@ -203,7 +213,7 @@ def _outputs(result: Rehearsal) -> Iterator[Finding]:
         yield Finding(
             "output logits",
             "",
-            f"The largest output grows from {largest[0]:.2g} to {largest[worst]:.3g} at step {worst}.",
+            f"The largest output grows from {rounded(largest[0])} to {rounded(largest[worst])} at step {worst}.",
             "Lower the rate of the head and of the embeddings, or add a z-loss.",
         )
 
@@ -226,8 +236,8 @@ def _uneven(result: Rehearsal) -> Iterator[Finding]:
         yield Finding(
             "uneven updates",
             high[1],
-            f"Updates are uneven: a step changes what {high[0]} of {high[1]} gives by {sizes[high]:.2g} of its size, "
-            f"and {low[0]} of {low[1]} by {sizes[low]:.2g}, {sizes[high] / sizes[low]:.2g} times less.",
+            f"Updates are uneven: a step changes what {high[0]} of {high[1]} gives by {rounded(sizes[high])} of its "
+            f"size, and {low[0]} of {low[1]} by {rounded(sizes[low])}, {rounded(sizes[high] / sizes[low])} times less.",
             "Give these weights rates of their own, by groups of parameters.",
         )
 
@@ -262,8 +272,9 @@ def _clipping(result: Rehearsal) -> Iterator[Finding]:
     yield Finding(
         "clipping",
         "",
-        f"Clipping divides the gradient by {1 / cut.max():.2g} or more in every step: its norm is {norms.min():.3g} or "
-        f"more, and the limit {result.settings['clip']:g}. With more tokens in a batch it is smaller.",
+        f"Clipping divides the gradient by {rounded(1 / cut.max())} or more in every step: its norm is "
+        f"{norms.min():.3g} or more, and the limit {result.settings['clip']:g}. With more tokens in a batch it is "
+        "smaller.",
         bad=False,
     )
 
