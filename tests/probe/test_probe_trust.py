@@ -254,7 +254,7 @@ def test_damaged_stores(tmp_path: Path) -> None:
         st.probe.ProbeResult.load(tmp_path / "nothing")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "precious").write_text("mine")
-    with pytest.raises(StorageError, match="exists and is no result of the probe"):
+    with pytest.raises(StorageError, match="exists and is no result of a probe"):
         st.probe.run(Stack(), vectors()).save(tmp_path / "other")
     assert (tmp_path / "other" / "precious").read_text() == "mine"
 

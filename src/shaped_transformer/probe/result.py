@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 KNOWN = {"branch": "branch_known", "gradient": "gradient_known"}
 """Beginnings of the names of numbers that some layers lack, and the variables that tell which layers have them."""
 
+OURS = ("probe", "rehearsal")
+"""Beginnings of the kinds of stores that are written here."""
+
 
 @dataclass(frozen=True, eq=False)
 class Stored:
@@ -159,7 +162,7 @@ def write(data: "xarray.Dataset", settings: Mapping[str, Any], kind: str, path: 
     with replacing(place) as temporary:
         if place.exists() and not _is_ours(place):
             raise StorageError(
-                f"{place} exists and is no result of the probe: choose another place, or remove it first"
+                f"{place} exists and is no result of a probe or a rehearsal: choose another place, or remove it first"
             )
         data.assign_attrs(attributes).to_zarr(temporary, mode="w", zarr_format=2)
 
@@ -179,7 +182,7 @@ def read(kind: str, path: str | Path) -> tuple["xarray.Dataset", dict[str, Any]]
 def _is_ours(path: Path) -> bool:
     """Whether a store is one that `write` wrote."""
     try:
-        return str(read_store(path).attrs.get("kind", "")).startswith(ProbeResult.kind)
+        return str(read_store(path).attrs.get("kind", "")).startswith(OURS)
     except StorageError:
         return False
 

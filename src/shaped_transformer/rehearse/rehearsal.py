@@ -39,7 +39,8 @@ class Rehearsal(Stored):
     - `data`: an xarray dataset. `step` s = 0, 1, … is the model after s steps, `update` u = 1, 2, … the step that leads
       to it; `draw` is the network.
       (draw, step): `loss`; `output_size`, root mean square of the outputs about their mean over each token's entries;
-      `output_largest`, their largest absolute value; `output_change`, ‖Y − Y₀‖/‖Y₀‖.
+      `output_norm`, the same about zero; `output_largest`, their largest absolute value; `output_change`,
+      ‖Y − Y₀‖/‖Y₀‖.
       (draw, step, layer): `stream_change`, ‖X − X₀‖/‖X₀‖ on the tokens of the first batch; `branch_change`, the same of
       what a layer adds to the one before it; `token_norm`, `mean_absolute_correlation`, `effective_rank` and
       `gradient_norm` as in a probe, the gradient at steps that were trained from.
@@ -125,6 +126,7 @@ class Course:
             {
                 "loss": seen.loss,
                 "output_size": float((outputs - outputs.mean(-1, keepdim=True)).square().mean().sqrt()),
+                "output_norm": float(outputs.square().mean().sqrt()),
                 "output_largest": float(outputs.abs().max()),
                 "output_change": relative(seen.outputs - first.outputs, first.outputs),
                 "stream_change": changes(seen.streams, first.streams),
@@ -178,7 +180,7 @@ def dataset(courses: Sequence[Course], layers: Sequence[str]) -> "xarray.Dataset
     def add(name: str, dims: tuple[str, ...], rows: Any) -> None:
         variables[name] = (("draw", *dims), np.array(rows, float))
 
-    for name in ("loss", "output_size", "output_largest", "output_change"):
+    for name in ("loss", "output_size", "output_norm", "output_largest", "output_change"):
         add(name, ("step",), [[one[name] for one in course.passes[:steps]] for course in courses])
     for name in ("stream_change", "branch_change", *SHOWN):
         if name in courses[0].passes[0]:
