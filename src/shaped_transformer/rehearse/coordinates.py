@@ -16,7 +16,7 @@ from .parametrisations import Parametrisation, parametrisation_of
 from .rehearsal import Rehearsal
 from .roles import HEAD, KEY, OTHER, QUERY, ROLES, role
 from .scaling import sized
-from .slopes import FALLING, FANNING, UNCLEAR, Slope, fit
+from .slopes import FALLING, FANNING, LEVEL, UNCLEAR, Slope, fit
 from .steps import run
 
 if TYPE_CHECKING:
@@ -125,26 +125,22 @@ class CoordinateCheck(Stored):
             if np.isfinite(slope.value):
                 found.setdefault(slope.word, []).append((quantity, slope))
         factors = self.data["factor"].values[self.data["axis"].values == axis]
-        where = f"over {axis} × {factors.min():g} to {factors.max():g}"
-        parts = []
-        if rising := found.get(FANNING):
-            most = max(rising, key=lambda one: one[1].value)
-            parts.append(
-                f"fanning {where} at step {step}: {_listed(rising)}; most of all {most[0]}, which moves "
-                f"{2 ** most[1].value:.3g} times as far for every doubling"
-            )
+        where = f"over {axis} × {factors.min():g} to {factors.max():g} at step {step}"
+        rising = sorted(found.get(FANNING, []), key=lambda one: -one[1].value)
+        if rising:
+            name, slope = rising[0]
+            text = f"Fanning {where}: {name} most of all, {2**slope.value:.3g} times for each doubling (slope {slope})"
+            text += f"; also {_listed(rising[1:])}" if rising[1:] else ""
         else:
-            parts.append(f"flat {where} at step {step}" if found.keys() - {FALLING, UNCLEAR} else f"{where}: nothing")
-        for word, verb in ((FALLING, "falling"), (UNCLEAR, "unclear, for which more draws are needed")):
-            if some := found.get(word):
-                parts.append(f"{verb}: {_listed(some)}")
-        text = "; ".join(parts)
-        return f"{text[0].upper()}{text[1:]}."
+            text = f"{'Flat' if LEVEL in found else 'Nothing fans'} {where}"
+        for word, shown in ((FALLING, "falling"), (UNCLEAR, "unclear, more draws are needed")):
+            text += f"; {shown}: {_listed(found[word])}" if word in found else ""
+        return f"{text}."
 
 
 def _listed(some: Sequence[tuple[str, Slope]]) -> str:
     """Return quantities with their slopes."""
-    return ", ".join(f"{quantity} (slope {slope})" for quantity, slope in some)
+    return ", ".join(f"{quantity} ({slope.value:.2f})" for quantity, slope in some)
 
 
 def coordinate_check(
