@@ -17,6 +17,7 @@ from .layer_table import as_json as plain
 from .models import find_functions_here
 from .options import Json, Seed
 from .output import RESULTS, Screen, results_folder, say, write_results
+from .sizes import DRAWS, check_sizes, parse_factors
 from .step_table import print_steps
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ PAGE = "report.html"
 """The page with pictures to explore."""
 FILES = (*RESULTS, PAGE)
 """Files that the command writes."""
+TOKENS = 16
+"""Tokens of a sequence by default."""
+LONG = 30.0
+"""Seconds from which on the time is told beforehand."""
 BAD = 1
 """Exit status of `--check` after a bad verdict."""
 INTERRUPTED = 130
@@ -60,8 +65,9 @@ def rehearse_command(
     ] = 3e-4,
     steps: Annotated[int, typer.Option(help="Number of steps.")] = 3,
     tokens: Annotated[
-        int, typer.Option(help="Tokens of the sequence that is trained on: the cost grows with them.")
-    ] = 16,
+        int | None,
+        typer.Option(help="Tokens of the sequence that is trained on: time and memory grow with them. Default: 16."),
+    ] = None,
     warmup: Annotated[
         int, typer.Option(help="Steps of linear warm-up, 0 for none: the rate of step s is lr·min(1, s/warmup).")
     ] = 0,
@@ -76,7 +82,31 @@ def rehearse_command(
             "Default: one rate."
         ),
     ] = None,
-    draws: Annotated[int, typer.Option(help="Number of networks; of several, pictures show the range.")] = 1,
+    draws: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of networks; of several, pictures show the range. Default: 1; with --widths or --depths 3 of "
+            "each size.",
+            show_default=False,
+        ),
+    ] = None,
+    widths: Annotated[
+        str | None,
+        typer.Option(
+            help="Factors of the width, such as 0.25,0.5,1,2: a coordinate check, which tells what the steps move at "
+            "each size, and whether it is flat or fans out. The size of a head stays."
+        ),
+    ] = None,
+    depths: Annotated[str | None, typer.Option(help="The same for the number of layers.")] = None,
+    parametrisation: Annotated[
+        str | None,
+        typer.Option(
+            help="With --widths or --depths: standard (the model's own initialisation, one rate), mup (μP, relative to "
+            "the given width), shaped (st.nn.parameter_groups) or shaped-small-head. Default: standard, and shaped "
+            "with --groups shaped.",
+            show_default=False,
+        ),
+    ] = None,
     text: Annotated[
         Path | None, typer.Option(help="Text file to read the tokens from. Default: a text that comes along.")
     ] = None,
@@ -133,24 +163,44 @@ def rehearse_command(
         "warmup": warmup,
         "clip": clip,
         "weight_decay": weight_decay,
-        "draws": draws,
+        "draws": 1 if draws is None else draws,
         "seed": seed,
         "rounding": round_to,
         "approximate": approximate,
     }
-    with _folder(out) as folder:
+    sizes = parse_factors(widths, "--widths"), parse_factors(depths, "--depths")
+    if parametrisation is not None and not any(sizes):
+        raise InputError("--parametrisation belongs to a coordinate check: give --widths or --depths too")
+
+    def prepare() -> "tuple[Subject, Batch]":
         subject = load(config, init=True, seed=seed)
+        module = subject.draw(seed, approximate=approximate)
         batch = make_batch(
-            subject.draw(seed, approximate=approximate),
+            module,
             subject.tokenizer,
             text=text,
             tokens=tokens,
             input_width=input_width,
             sequences=max(steps, 1) if new_tokens else 1,
+            usual=TOKENS,
             seed=seed,
         )
         for note in _notes(subject, batch, text, steps if new_tokens else 1):
             say(note)
+        if optimizer == "adamw" and steps > 0 and not any(sizes):
+            _say_cost(module, batch, steps, 1 if draws is None else draws)
+        return subject, batch
+
+    if any(sizes):
+        groups_of = settings.pop("groups")
+        settings["draws"] = DRAWS if draws is None else draws
+        rule = parametrisation or ("standard" if groups_of is None else "shaped")
+        good = check_sizes(screen, *prepare(), optimizer, sizes, rule, settings, out)
+        if check and not good:
+            raise typer.Exit(BAD)
+        return
+    with _folder(out) as folder:
+        subject, batch = prepare()
         result = run(subject.source, batch.split(), optimizer, cls=subject.cls, partial=True, **settings)
         verdict = judge(result)
         report = _report(subject, batch, result, verdict)
@@ -188,6 +238,25 @@ def _notes(subject: "Subject", batch: "Batch", text: Path | None, wanted: int) -
         yield f"{subject.name} has no tokenizer: the words of {text} are numbered, and each has a token of its own."
     if (there := batch.shape[0]) < wanted:
         yield f"The text has tokens for {there} of {wanted} steps: they come again from the first on."
+
+
+def _say_cost(module: Any, batch: "Batch", steps: int, draws: int) -> None:
+    """Say about how long it takes and how much memory, if it is long."""
+    from ..rehearse.cost import estimate, tokens_of
+
+    cost = estimate(module, tokens_of(batch.split()[0]), steps)
+    if (seconds := cost.seconds * draws) > LONG:
+        say(
+            f"This takes about {_duration(seconds)} and {cost.gigabytes:.2g} GB of memory. Ctrl-C ends it and shows "
+            "what is known by then."
+        )
+
+
+def _duration(seconds: float) -> str:
+    """Return a time in words."""
+    if seconds < 100:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 6000 else f"{seconds / 3600:.1f} hours"
 
 
 @contextmanager

@@ -62,6 +62,7 @@ def make_batch(
     tokens: int | None = None,
     input_width: int | None = None,
     sequences: int = SEQUENCES,
+    usual: int = TOKENS,
     seed: int = 0,
 ) -> Batch:
     """Return a batch that a model takes: the first tokens of a text, in a few sequences of equal length.
@@ -81,16 +82,17 @@ def make_batch(
     - `model`: a Hugging Face model, or any module. A module with no `torch.nn.Embedding` takes vectors.
     - `tokenizer`: of Hugging Face, default none.
     - `text`: a UTF-8 text file, default a text that comes with the library.
-    - `tokens`: length of a sequence, default 64, or fewer where the model has fewer positions; a text with fewer tokens
-      is one sequence of them all.
+    - `tokens`: length of a sequence, default `usual`, or fewer where the model has fewer positions; a text with fewer
+      tokens is one sequence of them all.
     - `input_width`: gives the module standard normal vectors of so many coordinates, (sequences, tokens, input_width).
     - `sequences`: their number, default 4, or fewer where the text is shorter.
+    - `usual`: the default of `tokens`, default 64.
     - `seed`: of all that is drawn, default 0.
 
     **Raises:** `InputError` for a text without words, more tokens than the model has positions, options that do not go
     with the model, or a model for anything else, such as sound; `StorageError` where the text cannot be read.
     """
-    length = check_count(TOKENS if tokens is None else tokens, "--tokens")
+    length = check_count(usual if tokens is None else tokens, "--tokens")
     generator = torch.Generator().manual_seed(check_seed(seed))
     config: Any = getattr(model, "config", None)
     if input_width is not None:
@@ -114,7 +116,7 @@ def make_batch(
         return Batch({"pixel_values": _images(config, sequences, generator)}, "standard normal images")
     if takes != "input_ids":
         raise InputError(f"the model takes {takes}: probe it from Python, with st.probe.run and a batch of your own")
-    length = _fitting(config, tokens)
+    length = _fitting(config, tokens, usual)
     vocabulary = int(config.get_text_config().vocab_size)
     if tokenizer is None:
         chosen = _words(_read(text), length, sequences, vocabulary, _special(config), seed)
@@ -201,15 +203,15 @@ def _special(config: Any) -> set[int]:
     return {one for value in values for one in (value if isinstance(value, list) else [value]) if isinstance(one, int)}
 
 
-def _fitting(config: Any, tokens: int | None) -> int:
-    """Return the length of a sequence: what was asked for, else `TOKENS`, or fewer where there are fewer positions.
+def _fitting(config: Any, tokens: int | None, usual: int) -> int:
+    """Return the length of a sequence: what was asked for, else what is usual, at most the number of positions.
 
     **Raises:** `InputError` where more was asked for than the model has positions.
     """
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     most = positions if isinstance(positions, int) and positions > 0 else None
     if tokens is None:
-        return TOKENS if most is None else min(TOKENS, most)
+        return usual if most is None else min(usual, most)
     if most is not None and tokens > most:
         raise InputError(f"--tokens must be at most {most}, the number of the model's positions (got {tokens})")
     return tokens

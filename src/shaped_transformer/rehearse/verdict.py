@@ -118,13 +118,20 @@ def _broken(result: Rehearsal) -> Iterator[Finding]:
     ended = result.settings["ended"]
     if ended is None or "interrupted" in ended:
         return
-    place = re.search(r"(?:at|gradient of) (\S+)$", ended)
+    place = re.search(r"step \d+, .*(?:at|of) (\S+)$|step \d+: (\S+)", ended)
     yield Finding(
         "not finite",
-        place[1] if place else "",
+        next(filter(None, place.groups()), "") if place else "",
         f"{ended[0].upper()}{ended[1:]}; what was measured ends before it.",
-        f"Lower the rate{'' if result.settings['warmup'] else ', warm up'} or clip the gradient.",
+        _slower(result),
     )
+
+
+def _slower(result: Rehearsal, change: float = 0.0) -> str:
+    """Return advice for steps that are too large, with a change of so many sizes in the worst."""
+    warmup = max(result.settings["warmup"], 1)
+    steps = f" over {_round_up(change * warmup):,} steps or more" if change else " longer" if warmup > 1 else ""
+    return f"Lower the rate, or warm up{steps}."
 
 
 def _loss(result: Rehearsal) -> Iterator[Finding]:
@@ -137,7 +144,7 @@ def _loss(result: Rehearsal) -> Iterator[Finding]:
             "rising loss",
             "",
             f"The loss rises from {loss[0]:.3g} to {loss[worst]:.3g} at step {worst}{last}.",
-            "Lower the rate, or warm up.",
+            _slower(result),
         )
 
 
@@ -156,7 +163,7 @@ def _steps(result: Rehearsal) -> Iterator[Finding]:
         name,
         f"Step {update + 1} changes the tokens after {name} by {rounded(change[update, layer])} times their size{least}"
         f"{more}.",
-        f"Lower the rate, or warm up over {_round_up(change[update, layer])} steps or more.",
+        _slower(result, change[update, layer]),
     )
 
 
