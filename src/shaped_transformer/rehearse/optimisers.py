@@ -51,6 +51,11 @@ class Plan:
             )
         if not 0 < check_number(self.lr, "lr") < float("inf"):
             raise InputError(f"lr must be a positive number (got {self.lr:g})")
+        if self.groups is not None and not callable(self.groups):
+            raise InputError(
+                "groups must be a function (model, lr) → groups, such as st.nn.parameter_groups (got "
+                f"{self.groups!r:.60})"
+            )
         check_count(self.warmup, "warmup", least=0)
         if self.clip is not None and not check_number(self.clip, "clip") > 0:
             raise InputError(f"clip must be positive (got {self.clip:g})")
@@ -70,6 +75,22 @@ class Plan:
                 raise InputError(f"the optimiser's function must return optimisers (got {made!r:.60})")
             return made
         groups = decayed(model) if self.groups is None else self.groups(model, self.lr)
+        if not any(group["params"] for group in groups):
+            raise InputError("groups must return groups with parameters (got none)")
+        try:
+            return self._named(library, model, groups)
+        except TypeError as error:
+            raise InputError(f"options do not fit {self.optimiser}: {error}") from None
+
+    def _named(self, library: Any, model: nn.Module, groups: Sequence[dict[str, Any]]) -> list[Any]:
+        """Return the optimisers of a name.
+
+        **Arguments:**
+
+        - `library`: where they are from.
+        - `model`: weightless or real.
+        - `groups`: of its parameters.
+        """
         given = {"lr": self.lr, "weight_decay": self.weight_decay}
         if self.optimiser == "muon":
             matrices, others = hidden(model, groups)

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from .. import weightless
 from ..checks import check_count, check_seed
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..io.progress import progress
+from ..numerics.arrays import Floats
 from ..probe.attention import eager
 from ..probe.expectation import source_of
 from ..probe.layers import find_blocks
@@ -89,7 +90,8 @@ def run(
     - `rounding`: `"bfloat16"` rounds what each module returns, and its gradient, as training in that format would, an
       approximation; default none.
     - `cls`, `approximate`, `memory`: as in `st.weightless.from_config`.
-    - `partial`: whether an interrupt returns what is known by then. Default no: it is raised.
+    - `partial`: whether an interrupt returns what is known by then, of the networks that are complete if there is one.
+      Default no: it is raised.
 
     **Returns:** the measurements; where numbers become infinite or undefined, up to the step before.
 
@@ -108,26 +110,30 @@ def run(
     build = _builder(model, cls, real=real, approximate=approximate, memory=memory)
     seeds = [int(np.random.SeedSequence([seed, i]).generate_state(1)[0]) for i in range(draws)]
     courses: list[Course] = []
-    ended, names, about = None, [], {}
+    ended, interrupted, names, about = None, None, [], {}
     with progress("Rehearsing", draws * (steps + 1)) as advance:
         for one in seeds:
-            module = build(one)
-            if not real:
-                check_memory(module, given, steps, memory)
-            course, steps_of = Course(), Steps(module, given, plan, layers, loss, rounding)
-            courses.append(course)
+            course = Course()
             try:
+                module = build(one)
+                if not real:
+                    check_memory(module, given, steps, memory)
+                steps_of = Steps(module, given, plan, layers, loss, rounding)
                 for _ in steps_of.walk(course, steps):
                     advance(1)
             except KeyboardInterrupt:
-                if not partial or not course.passes:
+                if not partial or not (courses or course.passes):
                     raise
-                ended = f"it was interrupted after step {len(course.passes) - 1}"
+                if courses:  # which are complete, and say more without this one
+                    interrupted = f"it was interrupted after {counted(len(courses), 'network')}"
+                    break
+                interrupted = f"it was interrupted after step {len(course.passes) - 1}"
+            courses.append(course)
             names, about = steps_of.layers, steps_of.about()
-            ended = steps_of.ended or ended
+            ended = ended or steps_of.ended
             if not course.passes:
                 raise InputError(f"before the first step {steps_of.ended}: look at the model and the batch")
-            if steps_of.ended is None and ended is not None:
+            if interrupted is not None:
                 break
     settings = {
         **about,
@@ -143,7 +149,7 @@ def run(
         "real": real,
         "rounding": rounding,
         "tokens": "the same in every step" if len(given) == 1 else f"{len(given)} batches in turn",
-        "ended": ended,
+        "ended": ended or interrupted,
     }
     return Rehearsal(dataset(courses, names), settings)
 
@@ -244,7 +250,9 @@ class Steps:
                     with clear("the backward pass fails"):
                         value.backward()
                     del value
-                    gradients = {name: layer.gradient for name, layer in watch.layers.items()}
+                    gradients = {name: watch.layers[name].gradient for name in self.layers if name in watch.layers}
+                    if self._stop(infinite(gradients), step, "in the gradient of"):
+                        return
                     course.add_gradients({name: gradients.get(name, []) for name in self.layers})
                     if self._stop(self._update(course, optimisers, bases, real, step), step, "in the gradient of"):
                         return
@@ -294,19 +302,18 @@ class Steps:
         for one, some in zip(optimisers, bases, strict=True):
             for group, base in zip(one.param_groups, some, strict=True):
                 group["lr"] = rate * base
-        decays = {
-            id(p): 1 - group["lr"] * group.get("weight_decay", 0.0)
-            for one in optimisers
-            if not isinstance(one, torch.optim.SGD)  # whose decay is part of the gradient
-            for group in one.param_groups
-            for p in group["params"]
-        }
-        real.begin()
+        real.begin(optimisers)
         for one in optimisers:
             one.step()
-        moved = weightless_updates(self._model) | real.end(decays)
+        moved = weightless_updates(self._model) | real.end()
         course.add_update({"gradient_total": total, "clipped": clipped, "rate": rate}, norms, moved)
         return None
+
+
+def infinite(gradients: Mapping[str, list[Floats]]) -> str | None:
+    """Return the last layer, the first of the backward pass, with a gradient that is not finite, or `None`."""
+    broken = [name for name, some in gradients.items() if not all(np.isfinite(one).all() for one in some)]
+    return broken[-1] if broken else None
 
 
 def first_output(output: Any) -> Tensor:

@@ -1,10 +1,10 @@
 """What a step of an optimiser changes in each weight, beside the weight, in Frobenius norm and in effect."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,8 @@ class Update:
     **Arguments:**
 
     - `norm`: ‖ΔW‖ over the norm of W at initialisation, in Frobenius norms; `None` where W was 0.
-    - `effect`: ‖x·ΔW‖/‖x·W‖ for the vectors x that met W in this step; `None` where this is not known.
+    - `effect`: ‖x·ΔW‖/‖x·W‖ for the vectors x that met W in this step; `None` where this is not known. A row that is
+      looked up several times counts once.
     """
 
     norm: float | None
@@ -104,13 +105,16 @@ class RealUpdates:
 
     **Arguments:**
 
-    - `model`: with real parameters, some or all.
+    - `model`: at initialisation, with real parameters, some or all.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
+        self._sizes = {name: _norm(p.detach()) for name, p in self._real()}
         self._met: dict[str, list[Met]] = {}
-        self._before: dict[str, Tensor] = {}
+        self._before: dict[int, Tensor] = {}
+        self._descents: dict[int, Tensor] = {}
+        self._buffers: dict[int, Tensor] = {}
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -130,34 +134,51 @@ class RealUpdates:
     def _hook(self, name: str, product: Callable[[Tensor, Tensor], Tensor]) -> Any:
         """Return a hook that records what a module meets."""
 
-        def record(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            bias = getattr(module, "bias", None)
-            image = output.detach() if bias is None else output.detach() - bias.detach()
-            self._met.setdefault(name, []).append(Met(product, args[0].detach(), _norm(image)))
+        def record(module: Any, args: tuple[Any, ...], output: Any) -> None:
+            inputs, image = args[0].detach(), output.detach()
+            if isinstance(module, nn.Embedding):
+                inputs = inputs.unique()  # as rows that are looked up twice meet a weightless table once
+                image = product(inputs, module.weight.detach())
+            elif getattr(module, "bias", None) is not None:
+                image = image - module.bias.detach()
+            self._met.setdefault(name, []).append(Met(product, inputs, _norm(image)))
 
         return record
 
-    def begin(self) -> None:
-        """Copy the parameters that have a gradient."""
-        self._before = {name: p.detach().clone() for name, p in self._real() if p.grad is not None}
+    def begin(self, optimisers: Sequence[torch.optim.Optimizer]) -> None:
+        """Note what the step of optimisers starts from: parameters that have a gradient, after weight decay."""
+        for one in optimisers:
+            for group in one.param_groups:
+                for p in group["params"]:
+                    if p.grad is None:
+                        continue
+                    if isinstance(one, torch.optim.SGD):  # whose decay is part of the gradient
+                        self._descents[id(p)] = self._descent(p, group)
+                    apart = group.get("decoupled_weight_decay", True)
+                    kept = 1 - group["lr"] * group.get("weight_decay", 0.0) if apart else 1.0
+                    self._before[id(p)] = kept * p.detach()
 
-    def end(self, decays: Mapping[int, float]) -> dict[str, Update]:
-        """Return the updates since `begin`.
+    def _descent(self, p: Tensor, group: Mapping[str, Any]) -> Tensor:
+        """Return the step of gradient descent with the gradients alone."""
+        momentum, gradient = group["momentum"], cast(Tensor, p.grad).detach()
+        if momentum:
+            old = self._buffers.get(id(p))
+            buffer = gradient.clone() if old is None else (1 - group["dampening"]) * gradient + momentum * old
+            self._buffers[id(p)] = buffer
+            gradient = gradient + momentum * buffer if group["nesterov"] else buffer
+        return -group["lr"] * gradient
 
-        **Arguments:**
-
-        - `decays`: by `id` of a parameter, by what weight decay multiplied it, which is no part of the update.
-        """
+    def end(self) -> dict[str, Update]:
+        """Return the updates since `begin`."""
         found = {}
         for name, parameter in self._real():
-            if name in self._before:
-                before = self._before[name]
-                change, size = parameter.detach() - decays.get(id(parameter), 1.0) * before, _norm(before)
-                met = self._met.get(name, [])
+            if id(parameter) in self._before:
+                change = self._descents.get(id(parameter), parameter.detach() - self._before[id(parameter)])
+                size, met = self._sizes[name], self._met.get(name, [])
                 image = math.hypot(*(one.image for one in met)) if met else 0.0
                 moved = math.hypot(*(_norm(one.product(one.inputs, change)) for one in met)) if image else 0.0
                 found[name] = Update(_norm(change) / size if size else None, moved / image if image else None)
-        self._before = {}
+        self._before, self._descents = {}, {}
         return found
 
     def _real(self) -> list[tuple[str, Tensor]]:

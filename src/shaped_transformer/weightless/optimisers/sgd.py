@@ -52,6 +52,7 @@ class SGD(WeightlessOptimiser, torch.optim.SGD):
         if nesterov and (momentum <= 0 or dampening != 0):
             raise InputError("nesterov=True needs a positive momentum and no dampening")
         self._buffers: WeakKeyDictionary[Weight, tuple[float, dict[Pair, float]]] = WeakKeyDictionary()
+        self._undecayed: WeakKeyDictionary[Weight, dict[Pair, float]] = WeakKeyDictionary()
         super().__init__(
             params, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov
         )
@@ -78,7 +79,17 @@ class SGD(WeightlessOptimiser, torch.optim.SGD):
                 initial, terms = buffer
         weight.initial -= lr * initial
         weight.terms = combined(weight.terms, 1.0, terms, -lr)
-        weight.last = {pair: -lr * factor for pair, factor in terms.items()}
+        weight.last = combined(self._step_without_decay(weight, group), -lr, {}, 0.0)
+
+    def _step_without_decay(self, weight: Weight, group: dict[str, Any]) -> dict[Pair, float]:
+        """Return the direction of a step of the gradients alone."""
+        terms, momentum = combined(weight.gradient, 1.0, {}, 0.0), group["momentum"]
+        if not momentum:
+            return terms
+        old = self._undecayed.get(weight)
+        buffer = terms if old is None else combined(terms, 1 - group["dampening"], old, momentum)
+        self._undecayed[weight] = buffer
+        return combined(terms, 1.0, buffer, momentum) if group["nesterov"] else buffer
 
 
 def combined(first: dict[Pair, float], c: float, second: dict[Pair, float], d: float) -> dict[Pair, float]:
