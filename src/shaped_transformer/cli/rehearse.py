@@ -13,6 +13,7 @@ import typer
 from ..errors import InputError, MissingExtra
 from ..io.provenance import command_line
 from ..version import __version__
+from .cost import say_cost
 from .layer_table import as_json as plain
 from .models import find_functions_here
 from .options import Json, Seed
@@ -32,8 +33,6 @@ FILES = (*RESULTS, PAGE)
 """Files that the command writes."""
 TOKENS = 16
 """Tokens of a sequence by default."""
-LONG = 30.0
-"""Seconds from which on the time is told beforehand."""
 BAD = 1
 """Exit status of `--check` after a bad verdict."""
 INTERRUPTED = 130
@@ -245,18 +244,7 @@ def _say_cost(module: Any, batch: "Batch", steps: int, draws: int) -> None:
     from ..rehearse.cost import estimate, tokens_of
 
     cost = estimate(module, tokens_of(batch.split()[0]), steps)
-    if (seconds := cost.seconds * draws) > LONG:
-        say(
-            f"This takes about {_duration(seconds)} and {cost.gigabytes:.2g} GB of memory. Ctrl-C ends it and shows "
-            "what is known by then."
-        )
-
-
-def _duration(seconds: float) -> str:
-    """Return a time in words."""
-    if seconds < 100:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 6000 else f"{seconds / 3600:.1f} hours"
+    say_cost(cost.seconds * draws, cost.gigabytes, "Ctrl-C ends it and shows what is known by then.")
 
 
 @contextmanager

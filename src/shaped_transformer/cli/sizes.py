@@ -9,6 +9,7 @@ import numpy as np
 from ..errors import InputError
 from ..io.provenance import command_line
 from ..version import __version__
+from .cost import say_cost
 from .layer_table import as_json as plain
 from .output import RESULTS, Screen, new_table, results_folder, write_results
 
@@ -77,6 +78,8 @@ def check_sizes(
             "st.rehearse.coordinate_check with a function (width, depth) → module"
         )
     widths, depths = sizes
+    if optimizer == "adamw":
+        _say_cost(subject, batch, sizes, settings)
 
     def run() -> "CoordinateCheck":
         return coordinate_check(
@@ -108,6 +111,23 @@ def check_sizes(
         screen.json(report)
     last = found.to_frame()
     return not bool((last["verdict"][last["step"] == last["step"].max()] == FANNING).any())
+
+
+def _say_cost(
+    subject: "Subject", batch: "Batch", sizes: tuple[Sequence[float], Sequence[float]], settings: dict[str, Any]
+) -> None:
+    """Say about how long all sizes take, and how much memory the largest, if it is long."""
+    from .. import weightless
+    from ..rehearse.coordinates import points
+    from ..rehearse.cost import estimate, tokens_of
+    from ..rehearse.scaling import scaled
+
+    costs = []
+    for width, depth in {factors for _, factors in points(*sizes)}:
+        given: dict[str, Any] = {"cls": subject.cls, "approximate": settings["approximate"], "history": True}
+        module = weightless.from_config(scaled(subject.source, width, depth), **given)
+        costs.append(estimate(module, tokens_of(batch.split()[0]), settings["steps"]))
+    say_cost(settings["draws"] * sum(one.seconds for one in costs), max(one.gigabytes for one in costs))
 
 
 def _report(subject: "Subject", batch: "Batch", optimizer: str, found: "CoordinateCheck") -> dict[str, Any]:
