@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import xarray
+from matplotlib.text import Text
 
 from shaped_transformer.plotting import rehearsal as picture
 
@@ -107,7 +108,7 @@ def test_the_legend_names_steps_and_matrices() -> None:
     assert [one.label for one in steps] == ["step 0", "step 1", "step 2", "step 3"]
     assert [one.label for one in roles] == ["embedding", "query", "head"]
     figure = picture.plot(measured(draws=2))
-    texts = [text.get_text() for axes in figure.axes for text in axes.findobj(lambda one: hasattr(one, "get_text"))]
+    texts = [text.get_text() for text in figure.findobj(Text) if isinstance(text, Text)]
     assert {"step 3", "query", "too much above"} & set(texts) == {"step 3", "query"}
     title = figure.get_suptitle()
     assert "AdamW, rate 0.001, warm-up over 20 steps; 2 networks" in title
