@@ -23,13 +23,17 @@ COMMANDS = {
     "sweep": ["sweep", "spec.yaml"],
     "list": ["figure", "--list"],
     "probe": ["probe", "config.json", "--tokens", "8", "--expected", "3"],
+    "rehearse": ["rehearse", "config.json", "--tokens", "8", "--steps", "9", "--warmup", "20", "--clip", "1"],
 }
 GPT2 = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "vocab_size": 60, "n_positions": 32} | {
     "n_embd": 16,
     "n_layer": 12,
     "n_head": 2,
 }
-SENTENCES = ("Verdict", "Advice", "For training", "tau0", "Expected", "Measured", "Probe of")
+SENTENCES = (
+    *("Verdict", "Advice", "For training", "tau0", "Expected", "Measured", "Probe of"),
+    *("Rehearsal of", "Training: ", "Input: ", "Try: "),
+)
 """Beginnings of lines that a terminal wraps."""
 
 
@@ -62,14 +66,14 @@ def on_terminal(arguments: list[str], folder: Path) -> str:
     [
         "predict",
         "sweep",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("compare", "advise", "list", "probe")),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("compare", "advise", "list", "probe", "rehearse")),
     ],
 )
 def test_tables_fit_and_no_number_is_cut(name: str, tmp_path: Path) -> None:
     spec = {"base": {"width": 8, "depth": 2, "samples": 16, "tokens": 3}, "grid": {"gamma": [0.123456, 0.5]}}
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")
     (tmp_path / "config.json").write_text(json.dumps(GPT2), encoding="utf-8")
-    if name == "probe":
+    if name in ("probe", "rehearse"):
         pytest.importorskip("transformers")
     shown = on_terminal(COMMANDS[name], tmp_path)
     tables = [line for line in shown.splitlines() if not line.startswith(SENTENCES)]

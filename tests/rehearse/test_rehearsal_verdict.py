@@ -157,12 +157,23 @@ def test_updates_that_are_uneven_over_blocks() -> None:
     effect = made().data["effective_update"].values[0].copy()
     effect[:, WEIGHTS.index("h.2.mlp.up_proj.weight")] *= 2 * UNEVEN
     finding = only(made(effective_update=effect))
-    assert (finding.name, finding.layer) == ("uneven updates", "h.2")
-    assert "MLP in of h.2 gives by 0.4 of its size" in finding.sentence
-    assert "20 times less" in finding.sentence
+    assert (finding.name, finding.layer, finding.bad) == ("uneven updates", "h.2", True)
+    assert "Updates of MLP in are uneven over depth" in finding.sentence
+    assert "‖xΔW‖/‖xW‖ of a step is 0.4 in h.2 and 0.02 in h.0, 20 times less" in finding.sentence
     effect[:, WEIGHTS.index("h.2.mlp.up_proj.weight")] /= 2.2
     effect[:, WEIGHTS.index("head.weight")] *= 100  # no matrix of a block
-    assert judge(made(effective_update=effect)).good
+    assert judge(made(effective_update=effect)).findings == ()
+
+
+def test_kinds_of_matrices_that_move_differently_are_said_and_are_not_bad() -> None:
+    effect = made().data["effective_update"].values[0].copy()
+    for i, name in enumerate(WEIGHTS):
+        if "down_proj" in name:
+            effect[:, i] *= 1.5 * UNEVEN
+    finding = only(made(effective_update=effect))
+    assert (finding.name, finding.bad) == ("uneven roles", False)
+    assert "is 0.3 for MLP out and 0.02 for " in finding.sentence
+    assert "15 times less" in finding.sentence
 
 
 def test_weights_that_do_not_move() -> None:

@@ -75,7 +75,7 @@ def _print_layers(screen: Screen, result: "Rehearsal", named: "list[str]") -> No
     steps = [1 + i for i in choose(len(changes) - 1, set(), COLUMNS)]
     prefix, names = shorten(result.layers)
     rows = choose(len(names), {result.layers.index(one) for one in named if one in result.layers})
-    title = f"Change of the tokens since step 0, over their size, layers of {prefix or 'the model'}"
+    title = f"Change of the tokens since step 0, over their size: layers of {prefix}" if prefix else "Change of layers"
     table = new_table("layer", title=title, numbers=[f"step {i}" for i in steps])
     table.columns[0].no_wrap = True
     for i in rows:
