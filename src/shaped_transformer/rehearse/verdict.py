@@ -246,8 +246,8 @@ def _uneven(result: Rehearsal) -> Iterator[Finding]:
             yield Finding(
                 "uneven updates",
                 high,
-                f"Updates of {role} are uneven over depth: ‖xΔW‖/‖xW‖ of a step is {rounded(sizes[high])} in {high} and "
-                f"{rounded(sizes[low])} in {low}, {rounded(sizes[high] / sizes[low])} times less.",
+                f"Updates of {role} are uneven over depth: ‖xΔW‖/‖xW‖ of a step is {rounded(sizes[high])} in {high} "
+                f"and {rounded(sizes[low])} in {low}, {rounded(sizes[high] / sizes[low])} times less.",
                 "Give these weights rates of their own, by groups of parameters.",
             )
     if not kinds:
@@ -258,8 +258,8 @@ def _uneven(result: Rehearsal) -> Iterator[Finding]:
             "uneven roles",
             "",
             f"Updates differ by kind: ‖xΔW‖/‖xW‖ of a step is {rounded(kinds[most])} for {most} and "
-            f"{rounded(kinds[least])} for {least}, {rounded(kinds[most] / kinds[least])} times less. Matrices that start "
-            "small do so by design.",
+            f"{rounded(kinds[least])} for {least}, {rounded(kinds[most] / kinds[least])} times less. Matrices that "
+            "start small do so by design.",
             bad=False,
         )
 
