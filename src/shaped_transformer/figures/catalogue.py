@@ -34,6 +34,7 @@ FIGURES = (
     "gradients",
     "weightless",
     "zoo",
+    "rehearsal",
     "training",
 )
 """Names of the figures. Each is a module with `compute`, `headline` and `plot`, and a file of settings."""
