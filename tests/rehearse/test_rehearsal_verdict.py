@@ -13,7 +13,7 @@ from torch import nn
 import shaped_transformer as st
 from shaped_transformer.probe.verdict import Finding, Verdict
 from shaped_transformer.rehearse import Rehearsal
-from shaped_transformer.rehearse.verdict import CLIPPED, LOGITS, RISE, STEP, UNEVEN, judge, rounded, step_changes
+from shaped_transformer.rehearse.verdict import CLIPPED, LOGITS, RISE, STEP, UNEVEN, WARM, judge, rounded, step_changes
 
 LAYERS = ["h.input", "h.0", "h.1", "h.2"]
 PARTS = ("attn.q_proj", "attn.k_proj", "attn.v_proj", "attn.o_proj", "mlp.up_proj", "mlp.down_proj")
@@ -107,6 +107,7 @@ def test_a_rising_loss() -> None:
     assert finding.name == "rising loss"
     assert "from 7 to 9 at step 2, and is 8.5 at the last" in finding.sentence
     assert judge(made(loss=7 + np.array([0, 0.9, 0.5, 0]) * RISE * 7)).good
+    assert not judge(made(loss=7 + np.array([0, 1.1, 0.5, 0]) * RISE * 7)).good
 
 
 def test_tokens_that_change_by_more_than_their_size_in_one_step() -> None:
@@ -197,6 +198,7 @@ def test_clipping_and_warm_up_are_said_and_are_not_bad() -> None:
     verdict = judge(made({"warmup": 1000}, rate=np.array([0.001, 0.002, 0.003])))
     assert verdict.good
     assert "Warm-up keeps these steps at 0.3 % of the rate or less" in verdict.sentence
+    assert judge(made({"warmup": 10}, rate=WARM * np.array([0.9, 1.1, 1.3]))).findings == ()
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def _require_transformers() -> None:
     try:
         import transformers  # noqa: F401
     except ImportError:
-        raise MissingExtra("hf", "probing a model of Hugging Face") from None
+        raise MissingExtra("hf", "a model of Hugging Face") from None
 
 
 def _initialisation(name: str, config: Path, folder: Path | None) -> Subject:
