@@ -50,17 +50,22 @@ def estimate(model: nn.Module, tokens: int, steps: int) -> Estimate:
     - `tokens`: of a batch.
     - `steps`: of the optimiser.
     """
-    tables = {id(one.weight) for one in model.modules() if isinstance(one, nn.Embedding)}
-    heads = {id(getattr(one, "weight", None)) for one in model.modules() if not isinstance(one, nn.Embedding)}
-    entries = sum(  # of a table that is no head, only rows that were looked up change
-        p.numel()
-        for p in model.parameters()
-        if isinstance(p, WeightlessTensor) and p.numel() > KEPT_ENTRIES and (id(p) not in tables or id(p) in heads)
-    )
+    entries = streamed_entries(model)
     passes = [3 if step < steps else 2 for step in range(1, steps + 1)]  # size of the update, forward, backward
     each = _seconds(tokens, steps) if entries else [0.0] * steps
     seconds = entries * sum(count * one for count, one in zip(passes, each, strict=True))
     return Estimate(seconds, bytes_per_token(model, steps) * tokens / 1e9)
+
+
+def streamed_entries(model: nn.Module) -> int:
+    """Return the number of entries of the matrices whose updates are made in each pass and dropped."""
+    tables = {id(one.weight) for one in model.modules() if isinstance(one, nn.Embedding)}
+    heads = {id(getattr(one, "weight", None)) for one in model.modules() if not isinstance(one, nn.Embedding)}
+    return sum(  # of a table that is no head, only rows that were looked up change
+        p.numel()
+        for p in model.parameters()
+        if isinstance(p, WeightlessTensor) and p.numel() > KEPT_ENTRIES and (id(p) not in tables or id(p) in heads)
+    )
 
 
 def _seconds(tokens: int, steps: int) -> list[float]:
@@ -70,7 +75,8 @@ def _seconds(tokens: int, steps: int) -> list[float]:
     some = AdamSum("trial", TRIAL, ledger, Settings((0.9, 0.999), 1e-8))
     found = []
     for _ in range(min(steps, 2)):
-        some.step({Pair(*(torch.linspace(-1, 1, tokens * n).view(tokens, n) for n in TRIAL)): 1.0}, 1.0)
+        left, right = (torch.linspace(-1, 1, tokens * n).view(tokens, n) for n in TRIAL)
+        some.step({Pair(left, right): 1.0}, 1.0)
         times = []
         for _ in range(2):
             start = time.perf_counter()

@@ -22,8 +22,9 @@ from ..probe.passes import call, clear, loss_of, unchanged
 from ..probe.tokens import Tokens, first_tensor, padding_masks
 from ..weightless.matrices.factor import NotFiniteError
 from ..weightless.network import network_of
-from .cost import check_memory
+from .cost import check_memory, streamed_entries
 from .optimisers import Groups, Plan
+from .pace import Pace
 from .rehearsal import Course, Rehearsal, dataset
 from .rounding import rounded
 from .updates import RealUpdates, weightless_updates
@@ -118,9 +119,12 @@ def run(
                 module = build(one)
                 if not real:
                     check_memory(module, given, steps, memory)
+                pace = Pace(advance, 0 if real else streamed_entries(module), steps)
+                if not real:
+                    network_of(module).ledger.report = pace.made
                 steps_of = Steps(module, given, plan, layers, loss, rounding)
                 for _ in steps_of.walk(course, steps):
-                    advance(1)
+                    pace.finish_step()
             except KeyboardInterrupt:
                 if not partial or not (courses or course.passes):
                     raise

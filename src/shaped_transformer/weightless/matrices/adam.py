@@ -115,6 +115,7 @@ class AdamSum:
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             tiles = pool.map(lambda i: kernels.add_product(*given, lows[i], out.numpy(), squares[i]), range(len(lows)))
             list(tiles)
+        self.ledger.report(left.shape[1] * width * len(self.steps))
         return out, float(np.sqrt(squares.sum()))
 
 

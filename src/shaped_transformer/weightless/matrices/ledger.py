@@ -2,6 +2,7 @@
 
 import os
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -63,6 +64,7 @@ class Ledger:
     - `history`: whether the vectors of backward passes are kept for later passes; `None` means while they take at most
       `BACKWARD_BYTES`.
     - `whole`: whether a matrix may be drawn whole where that is cheaper.
+    - `report`: called with the number of entries times steps whenever updates of Adam were made; default nothing.
     - `real_bytes`: what real parameters take so far.
     - `generation`: how many networks there were before.
     """
@@ -72,6 +74,7 @@ class Ledger:
     limit: float
     history: bool | None = None
     whole: bool = True
+    report: Callable[[float], None] = lambda _: None
     real_bytes: int = 0
     generation: int = 0
     _moment_bytes: int = 0
