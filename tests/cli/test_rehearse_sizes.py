@@ -107,6 +107,31 @@ def test_bad_input_is_one_line(run: Any, llama: str, tmp_path: Path, options: tu
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.parametrize("sizes", [1, 2])
+def test_an_interrupt_shows_what_is_known(
+    run: Any, llama: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: int
+) -> None:
+    calls, measure = [], st.rehearse.run
+
+    def interrupted(*arguments: Any, **settings: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) > sizes:
+            raise KeyboardInterrupt
+        return measure(*arguments, **settings)
+
+    monkeypatch.setattr("shaped_transformer.rehearse.coordinates.run", interrupted)
+    code, out, _ = run("rehearse", llama, "--widths", "0.5,1,2", "--draws", "2", *SHORT, "--out", "results")
+    assert code == 130
+    if sizes < 2:
+        assert out == ""
+        assert not (tmp_path / "results").exists()
+        return
+    assert "Not all sizes: it was interrupted after 2 of 3 sizes." in out
+    assert "over width × 0.5 to 1 " in out
+    check = st.rehearse.CoordinateCheck.load(tmp_path / "results" / "dataset.zarr")
+    assert check.data["factor"].values.tolist() == [0.5, 1.0]
+
+
 def test_a_function_is_refused(run: Any) -> None:
     code, _, err = run("rehearse", "torch.nn:Identity", "--widths", "1,2", "--input-width", "4")
     assert code == 2

@@ -51,8 +51,8 @@ def rehearse_command(
     optimizer: Annotated[
         str,
         typer.Option(
-            help="adamw, muon (for the matrices in the blocks, with AdamW for the rest) or sgd, all with PyTorch's "
-            "defaults."
+            help="adamw, muon (for the matrices in the blocks, with AdamW for the rest) or sgd, all with "
+            "PyTorch's other defaults."
         ),
     ] = "adamw",
     lr: Annotated[
@@ -195,6 +195,8 @@ def rehearse_command(
         settings["draws"] = DRAWS if draws is None else draws
         rule = parametrisation or ("standard" if groups_of is None else "shaped")
         good = check_sizes(screen, *prepare(), optimizer, sizes, rule, settings, out)
+        if good is None:
+            raise typer.Exit(INTERRUPTED)
         if check and not good:
             raise typer.Exit(BAD)
         return

@@ -22,6 +22,8 @@ KIND = "coordinate check"
 """Kind of the results."""
 DRAWS = 3
 """Number of networks of each size, unless the user says otherwise."""
+ENDING = "Ctrl-C ends it and shows what is known by then, of two sizes at least."
+"""What to do about a long check."""
 HEADS = {"standard": "the model's own initialisation, one rate", "mup": "μP", "shaped": "rates by groups"}
 """Parametrisations in words."""
 
@@ -53,7 +55,7 @@ def check_sizes(
     parametrisation: str,
     settings: dict[str, Any],
     out: Path | None,
-) -> bool:
+) -> bool | None:
     """Rehearse a configuration at several sizes, and print the slopes.
 
     **Arguments:**
@@ -65,7 +67,7 @@ def check_sizes(
     - `sizes`: factors of width and of depth.
     - `out`: folder for the results, or `None`.
 
-    **Returns:** whether nothing fans.
+    **Returns:** whether nothing fans; `None` after an interrupt.
 
     **Raises:** `InputError` for a model that is no configuration, or sizes that do not fit.
     """
@@ -90,6 +92,7 @@ def check_sizes(
             widths=widths,
             depths=depths,
             parametrisation=parametrisation,
+            partial=True,
             **settings,
         )
 
@@ -109,6 +112,8 @@ def check_sizes(
         screen.report(out, report, RESULTS)
     else:
         screen.json(report)
+    if found.settings["ended"]:
+        return None
     last = found.to_frame()
     return not bool((last["verdict"][last["step"] == last["step"].max()] == FANNING).any())
 
@@ -127,7 +132,7 @@ def _say_cost(
         given: dict[str, Any] = {"cls": subject.cls, "approximate": settings["approximate"], "history": True}
         module = weightless.from_config(scaled(subject.source, width, depth), **given)
         costs.append(estimate(module, tokens_of(batch.split()[0]), settings["steps"]))
-    say_cost(settings["draws"] * sum(one.seconds for one in costs), max(one.gigabytes for one in costs))
+    say_cost(settings["draws"] * sum(one.seconds for one in costs), max(one.gigabytes for one in costs), ENDING)
 
 
 def _report(subject: "Subject", batch: "Batch", optimizer: str, found: "CoordinateCheck") -> dict[str, Any]:
@@ -166,6 +171,8 @@ def _print(screen: Screen, found: "CoordinateCheck", report: dict[str, Any]) -> 
         f"{settings['draws']} networks of each size. Input: {report['input']}, "
         f"{' × '.join(map(str, report['shape']))}. No weights are made or read."
     )
+    if settings["ended"]:
+        screen.line(f"Not all sizes: {settings['ended']}.")
     screen.line(f"Verdict: {found.sentence}")
     screen.line("")
     data = found.data

@@ -73,7 +73,7 @@ class CoordinateCheck(Stored):
     - `data`: an xarray dataset. `value` (point, draw, step, quantity): the numbers of `quantities`; a point is a size,
       with the coordinates `axis`, `"width"` or `"depth"`, and `factor`. `slope` (along, quantity, step, bound): of
       log₂(value) against log₂(factor) along an axis, with its 95 % interval over draws.
-    - `settings`: how it was made.
+    - `settings`: how it was made, and what ended it: `ended` is `None`, or a sentence.
     """
 
     kind = "rehearsal coordinate check"
@@ -155,6 +155,7 @@ def coordinate_check(
     steps: int = 3,
     draws: int = 3,
     cls: Any = None,
+    partial: bool = False,
     **options: Any,
 ) -> CoordinateCheck:
     """Return whether what the first steps move depends on width or depth, at true sizes and without weights.
@@ -187,6 +188,8 @@ def coordinate_check(
       head that starts as in μP; or a function (model, base, class) → `Parametrised`.
     - `draws`: networks of each size, default 3; intervals need two.
     - `cls`: class for configurations, default `AutoModelForCausalLM`.
+    - `partial`: whether an interrupt returns what is known of the sizes before, if these are two at least. Default no:
+      it is raised.
     - `options`: further arguments of `st.rehearse.run`, such as `warmup`, `clip`, `seed`.
 
     **Raises:** `InputError` for sizes that do not fit, fewer than two sizes on each axis, or training that numbers end
@@ -195,32 +198,33 @@ def coordinate_check(
     check_count(draws, "draws")
     sizes = points(widths, depths)
     make = parametrisation_of(parametrisation)
-    values, done = [], {}
     if "groups" in options:
         raise InputError("groups follow from the parametrisation: give a function (model, base, class) there instead")
-    with progress("Sizes", len({size for _, size in sizes})) as advance:
-        for _, (width, depth) in sizes:
-            if (width, depth) not in done:
-                one = make(sized(model, width, depth), sized(model, 1.0, depth), cls)
-                given = batches(width, depth) if callable(batches) else batches
-                result = run(
-                    one.model,
-                    given,
-                    optimiser,
-                    lr=lr,
-                    steps=steps,
-                    groups=one.groups,
-                    draws=draws,
-                    cls=cls,
-                    **options,
-                )
-                if result.settings["ended"]:
-                    raise InputError(
-                        f"at width × {width:g} and depth × {depth:g} {result.settings['ended']}: take a smaller rate"
-                    )
-                done[width, depth] = quantities(result, width**one.logits)
-                advance(1)
-            values.append(done[width, depth])
+
+    def measure(width: float, depth: float) -> dict[str, Floats]:
+        one = make(sized(model, width, depth), sized(model, 1.0, depth), cls)
+        given = batches(width, depth) if callable(batches) else batches
+        settings = {"lr": lr, "steps": steps, "groups": one.groups, "draws": draws, "cls": cls}
+        result = run(one.model, given, optimiser, **settings, **options)
+        if result.settings["ended"]:
+            raise InputError(
+                f"at width × {width:g} and depth × {depth:g} {result.settings['ended']}: take a smaller rate"
+            )
+        return quantities(result, width**one.logits)
+
+    done: dict[tuple[float, float], dict[str, Floats]] = {}
+    wanted, ended = list(dict.fromkeys(factors for _, factors in sizes)), None
+    with progress("Sizes", len(wanted)) as advance:
+        for factors in wanted:
+            try:
+                done[factors] = measure(*factors)
+            except KeyboardInterrupt:
+                if not partial or len(done) < 2:
+                    raise
+                ended = f"it was interrupted after {len(done)} of {len(wanted)} sizes"
+                break
+            advance(1)
+    known = [(axis, factors) for axis, factors in sizes if factors in done]
     settings = {
         "parametrisation": parametrisation
         if isinstance(parametrisation, str)
@@ -231,8 +235,9 @@ def coordinate_check(
         "widths": list(map(float, widths)),
         "depths": list(map(float, depths)),
         **{name: value for name, value in options.items() if isinstance(value, (str, int, float, bool, type(None)))},
+        "ended": ended,
     }
-    return CoordinateCheck(dataset(sizes, values), settings)
+    return CoordinateCheck(dataset(known, [done[factors] for _, factors in known]), settings)
 
 
 def points(widths: Sequence[float], depths: Sequence[float]) -> list[tuple[str, tuple[float, float]]]:
