@@ -284,8 +284,20 @@ def test_kinds_of_models(name: str, real: bool) -> None:
     assert data["loss"].values[0, -1] < data["loss"].values[0, 0]
 
 
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_groups_have_rates_of_their_own(optimiser: str) -> None:
+    def groups(model: Any, lr: float) -> Any:
+        yield {"params": (p for name, p in model.named_parameters() if "mlp" in name), "lr": 2 * lr}
+        yield {"params": (p for name, p in model.named_parameters() if "mlp" not in name), "lr": lr}
+
+    usual, ours = (rehearsed(optimiser=optimiser, groups=one, steps=1).data for one in (None, groups))
+    ratio = ours["weight_update"] / usual["weight_update"]
+    for name in ratio.weight.values:
+        np.testing.assert_allclose(ratio.sel(weight=name), 2 if "mlp" in str(name) else 1, rtol=1e-5)
+
+
 @pytest.mark.parametrize("real", [False, True])
-def test_sums_of_optimisers(real: bool) -> None:
+def test_several_optimisers(real: bool) -> None:
     library: Any = torch.optim if real else st.weightless
 
     def two(model: Any) -> list[Any]:
@@ -313,6 +325,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "options": ({"options": {"momentums": 0.9}}, "options do not fit adamw: .*momentums"),
     "a value of options": ({"options": {"betas": (0.9, 1.5)}}, "betas must be at least 0 and below 1"),
     "groups": ({"groups": "all"}, "groups must be a function"),
+    "parameters": ({"groups": lambda model, _: list(model.parameters())}, "groups must return dictionaries"),
     "no groups": ({"groups": lambda *_: []}, "groups must return groups with parameters"),
     "layers": ({"layers": "nothing"}, "no module is named 'nothing'"),
     "no batch": ({"batches": []}, "batches must hold a batch at least"),

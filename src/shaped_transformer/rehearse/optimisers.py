@@ -1,11 +1,11 @@
 """The optimiser of a rehearsal: by name or the user's own, with groups, warm-up and clipping."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .. import weightless
 from ..checks import check_count, check_number
@@ -65,7 +65,7 @@ class Plan:
     def make(self, model: nn.Module) -> list[Any]:
         """Return the optimisers of a model, weightless or real.
 
-        **Raises:** `InputError` where the user's function gives none.
+        **Raises:** `InputError` where the user's functions give none, or options do not fit.
         """
         library: Any = weightless if hasattr(model, "weightless") else torch.optim
         if callable(self.optimiser):
@@ -74,9 +74,7 @@ class Plan:
             if not made or not all(isinstance(one, torch.optim.Optimizer) for one in made):
                 raise InputError(f"the optimiser's function must return optimisers (got {made!r:.60})")
             return made
-        groups = decayed(model) if self.groups is None else self.groups(model, self.lr)
-        if not any(group["params"] for group in groups):
-            raise InputError("groups must return groups with parameters (got none)")
+        groups = decayed(model) if self.groups is None else listed(self.groups(model, self.lr))
         try:
             return self._named(library, model, groups)
         except TypeError as error:
@@ -112,6 +110,23 @@ def decayed(model: nn.Module) -> list[dict[str, Any]]:
     parameters = [p for p in model.parameters() if p.requires_grad]
     matrices, others = [p for p in parameters if p.dim() > 1], [p for p in parameters if p.dim() <= 1]
     return [{"params": matrices}, *([{"params": others, "weight_decay": 0.0}] if others else [])]
+
+
+def listed(groups: Any) -> list[dict[str, Any]]:
+    """Return groups of parameters that a user's function has made, each with a list.
+
+    **Raises:** `InputError` where they are no groups, or hold no parameters.
+    """
+    groups = list(groups) if isinstance(groups, Iterable) else [groups]
+    if not all(isinstance(group, Mapping) and isinstance(group.get("params"), Iterable) for group in groups):
+        raise InputError(f"groups must return dictionaries, each with a list of params (got {groups!r:.60})")
+    found = [
+        {**group, "params": [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])}
+        for group in groups
+    ]
+    if not any(group["params"] for group in found):
+        raise InputError("groups must return groups with parameters (got none)")
+    return found
 
 
 def hidden(model: nn.Module, groups: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -38,16 +38,17 @@ class Rehearsal(Stored):
 
     - `data`: an xarray dataset. `step` s = 0, 1, … is the model after s steps, `update` u = 1, 2, … the step that leads
       to it; `draw` is the network.
-      (draw, step): `loss`; `output_size`, root mean square of the outputs about their mean over each token's entries;
-      `output_norm`, the same about zero; `output_largest`, their largest absolute value; `output_change`,
-      ‖Y − Y₀‖/‖Y₀‖.
+      (draw, step): `loss` of the first batch; `output_size`, root mean square of its outputs about their mean over each
+      token's entries; `output_norm`, the same about zero; `output_largest`, their largest absolute value;
+      `output_change`, ‖Y − Y₀‖/‖Y₀‖.
       (draw, step, layer): `stream_change`, ‖X − X₀‖/‖X₀‖ on the tokens of the first batch; `branch_change`, the same of
       what a layer adds to the one before it; `token_norm`, `mean_absolute_correlation`, `effective_rank` and
       `gradient_norm` as in a probe, the gradient at steps that were trained from.
       (draw, step, attention): `attention_entropy`, `attention_spread`, `attention_range`, of the heads their mean, and
       of the range their largest.
-      (draw, update, weight): `weight_gradient`; `weight_update`, ‖ΔW‖/‖W₀‖ in Frobenius norms; `effective_update`,
-      ‖xΔW‖/‖xW‖ for the vectors x that met W. Weight decay is no part of ΔW. What has no value (W₀ = 0) is missing.
+      (draw, update, weight): `weight_gradient`; `weight_update`, ‖ΔW‖/‖W₀‖ in Frobenius norms, of a weightless matrix
+      with the root mean square of ‖W₀‖; `effective_update`, ‖xΔW‖/‖xW‖ for the vectors x that met W. Weight decay is no
+      part of ΔW. What has no value (W₀ = 0) is missing.
       (draw, update): `gradient_total`, the global norm, and `clipped`, by what it was multiplied; `rate`, by what
       warm-up multiplied the learning rates.
     - `settings`: how it was made, and what ended it: `ended` is `None`, or a sentence.
