@@ -56,7 +56,7 @@ def test_dir_of_a_part_shows_its_public_names(name: str) -> None:
 def public_callables() -> list[Any]:
     """Return the public functions and classes of the parts that are installed, each under its full name."""
     found = [("st", st)]
-    for name in ("chain", "hf", "inputs", "network", "nn", "probe", "sde", "statistics", "weightless"):
+    for name in ("chain", "hf", "inputs", "network", "nn", "probe", "rehearse", "sde", "statistics", "weightless"):
         try:
             found.append((f"st.{name}", getattr(st, name)))
         except st.MissingExtra:
