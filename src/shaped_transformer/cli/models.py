@@ -2,6 +2,31 @@
 
 import sys
 from pathlib import Path
+from typing import Annotated
+
+import typer
+
+TextFile = Annotated[
+    Path | None,
+    typer.Option("--text", help="Text file to read the tokens from. Default: a text that comes along."),
+]
+
+InputWidth = Annotated[
+    int | None,
+    typer.Option(help="For a module that takes vectors: their number of coordinates. They are standard normal."),
+]
+
+Approximate = Annotated[
+    bool,
+    typer.Option(
+        "--approximate",
+        help="Let Gaussian weights of equal variance stand for others, such as PyTorch's uniform default.",
+    ),
+]
+
+Check = Annotated[
+    bool, typer.Option("--check", help="Exit with status 1 if the verdict is bad, for continuous integration.")
+]
 
 
 def find_functions_here(model: str | None) -> None:

@@ -16,7 +16,7 @@ from ..io.provenance import command_line
 from ..version import __version__
 from .layer_table import as_json as plain
 from .layer_table import print_layers
-from .models import find_functions_here
+from .models import Approximate, Check, InputWidth, TextFile, find_functions_here
 from .options import Json, Seed
 from .output import RESULTS, Screen, results_folder, say, write_results
 
@@ -58,16 +58,11 @@ def probe_command(
             "a billion parameters, else 20."
         ),
     ] = None,
-    text: Annotated[
-        Path | None, typer.Option(help="Text file to read the tokens from. Default: a text that comes along.")
-    ] = None,
+    text: TextFile = None,
     tokens: Annotated[
         int | None, typer.Option(help="Tokens of a sequence; there are up to four sequences. Default: 64.")
     ] = None,
-    input_width: Annotated[
-        int | None,
-        typer.Option(help="For a module that takes vectors: their number of coordinates. They are standard normal."),
-    ] = None,
+    input_width: InputWidth = None,
     layers: Annotated[
         list[str] | None,
         typer.Option(
@@ -75,13 +70,7 @@ def probe_command(
             "Default: the blocks of the residual stream."
         ),
     ] = None,
-    approximate: Annotated[
-        bool,
-        typer.Option(
-            "--approximate",
-            help="Let Gaussian weights of equal variance stand for others, such as PyTorch's uniform default.",
-        ),
-    ] = False,
+    approximate: Approximate = False,
     seed: Seed = 0,
     out: Annotated[
         Path | None,
@@ -89,9 +78,7 @@ def probe_command(
             help="Folder for the results: datasets, picture, report.html and run.json. Default: nothing is written."
         ),
     ] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Exit with status 1 if the verdict is bad, for continuous integration.")
-    ] = False,
+    check: Check = False,
     as_json: Json = False,
 ) -> None:
     """Say whether a model's signal is sane, where it goes wrong, and whether design or training did it."""

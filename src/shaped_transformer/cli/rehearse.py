@@ -15,7 +15,7 @@ from ..io.provenance import command_line
 from ..version import __version__
 from .cost import say_cost
 from .layer_table import as_json as plain
-from .models import find_functions_here
+from .models import Approximate, Check, InputWidth, TextFile, find_functions_here
 from .options import Json, Seed
 from .output import RESULTS, Screen, results_folder, say, write_results
 from .sizes import DRAWS, check_sizes, parse_factors
@@ -106,19 +106,14 @@ def rehearse_command(
             show_default=False,
         ),
     ] = None,
-    text: Annotated[
-        Path | None, typer.Option(help="Text file to read the tokens from. Default: a text that comes along.")
-    ] = None,
+    text: TextFile = None,
     new_tokens: Annotated[
         bool,
         typer.Option(
             "--new-tokens", help="Train each step on the next tokens of the text. Default: the same in every step."
         ),
     ] = False,
-    input_width: Annotated[
-        int | None,
-        typer.Option(help="For a module that takes vectors: their number of coordinates. They are standard normal."),
-    ] = None,
+    input_width: InputWidth = None,
     round_to: Annotated[
         str | None,
         typer.Option(
@@ -127,13 +122,7 @@ def rehearse_command(
             "approximation. Default: single precision.",
         ),
     ] = None,
-    approximate: Annotated[
-        bool,
-        typer.Option(
-            "--approximate",
-            help="Let Gaussian weights of equal variance stand for others, such as PyTorch's uniform default.",
-        ),
-    ] = False,
+    approximate: Approximate = False,
     seed: Seed = 0,
     out: Annotated[
         Path | None,
@@ -141,9 +130,7 @@ def rehearse_command(
             help="Folder for the results: dataset, picture, report.html and run.json. Default: nothing is written."
         ),
     ] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Exit with status 1 if the verdict is bad, for continuous integration.")
-    ] = False,
+    check: Check = False,
     as_json: Json = False,
 ) -> None:
     """Train a model for a few steps without its weights: what each step moves, and what would run away."""
