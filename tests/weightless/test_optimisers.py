@@ -207,8 +207,29 @@ ERRORS: dict[str, tuple[Any, str]] = {
     "real model": (lambda _: LIBRARY.AdamW(nn.Linear(3, 3)), "st.weightless.build"),
     "a vector for Muon": (lambda m: LIBRARY.Muon(m), "Muon is for matrices"),
     "adjustment": (lambda m: LIBRARY.Muon([m.net[0].weight], adjust_lr_fn="none"), "adjust_lr_fn must be"),
+    "adjustment of a group": (lambda m: LIBRARY.Muon([group(m, adjust_lr_fn="none")]), "adjust_lr_fn must be"),
+    "coefficients": (lambda m: LIBRARY.Muon([group(m, ns_coefficients=(1, 2))]), "ns_coefficients must be three"),
+    "coefficients in words": (lambda m: LIBRARY.Muon([group(m, ns_coefficients="abc")]), "must be a number"),
+    "half a step": (lambda m: LIBRARY.Muon([m.net[0].weight], ns_steps=2.5), "ns_steps must be a whole number"),
+    "many steps": (lambda m: LIBRARY.Muon([m.net[0].weight], ns_steps=100), "ns_steps must be below 100"),
     "nesterov": (lambda m: LIBRARY.SGD(m, nesterov=True), "needs a positive momentum"),
+    "nothing": (lambda _: LIBRARY.AdamW([]), "has no parameters"),
+    "empty groups": (lambda _: LIBRARY.SGD([{"params": []}]), "has no parameters"),
+    "twice in a group": (lambda m: LIBRARY.AdamW([m.net[0].weight] * 2), "got net.0.weight twice"),
+    "twice in groups": (lambda m: LIBRARY.Muon([group(m), group(m)]), "got net.0.weight twice"),
+    "a real one twice": (lambda m: LIBRARY.SGD([{"params": bias(m)}, {"params": bias(m)}]), "one of shape .* twice"),
+    "a late group": (lambda m: LIBRARY.AdamW([group(m)]).add_param_group({"params": bias(m)}), "cannot be added later"),
 }
+
+
+def group(model: Any, **settings: Any) -> dict[str, Any]:
+    """Return a group with a matrix."""
+    return {"params": [model.net[0].weight], **settings}
+
+
+def bias(model: Any) -> list[Any]:
+    """Return a parameter with values."""
+    return [next(p for p in model.parameters() if p.dim() == 1)]
 
 
 @pytest.mark.parametrize("name", ERRORS)

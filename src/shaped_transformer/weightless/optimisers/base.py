@@ -28,9 +28,11 @@ class WeightlessOptimiser(torch.optim.Optimizer):
     def __init__(self, params: Parameters, **settings: Any) -> None:
         """Make groups of real parameters for PyTorch, and beside each the parameters without values.
 
-        **Raises:** `InputError` for parameters of another model, or whose backward pass was not kept.
+        **Raises:** `InputError` for parameters of another model, the same one twice, or none, and those whose backward
+        pass was not kept.
         """
         groups = as_groups(params)
+        check_once(groups)
         for group in groups:
             check_settings({name: value for name, value in (settings | group).items() if name != "params"})
         self._sources = [[p.source for p in one["params"] if isinstance(p, WeightlessTensor)] for one in groups]
@@ -51,6 +53,16 @@ class WeightlessOptimiser(torch.optim.Optimizer):
             for one in groups
         ]
         super().__init__(reals, **settings)
+        self._complete = True
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Refuse groups that come after the optimiser was made.
+
+        **Raises:** `InputError`.
+        """
+        if getattr(self, "_complete", False):  # PyTorch calls it for each group while the optimiser is made
+            raise InputError("groups of parameters cannot be added later: make the optimiser with all of them")
+        super().add_param_group(param_group)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear all gradients."""
@@ -122,6 +134,20 @@ def check_settings(settings: dict[str, Any]) -> None:
             raise InputError(f"betas must be two numbers (got {settings['betas']!r})") from None
         if not (0 <= check_number(first, "betas") < 1 and 0 <= check_number(second, "betas") < 1):
             raise InputError(f"betas must be at least 0 and below 1 (got {first:g}, {second:g})")
+
+
+def check_once(groups: list[dict[str, Any]]) -> None:
+    """Check that there are parameters, each once.
+
+    **Raises:** `InputError` otherwise.
+    """
+    every = [p for group in groups for p in group["params"]]
+    if not every:
+        raise InputError("the optimiser has no parameters: give a weightless model, or a list (an iterator is used up)")
+    if len({id(p) for p in every}) < len(every):
+        twice = next(p for i, p in enumerate(every) if any(p is other for other in every[:i]))
+        name = twice.source.name if isinstance(twice, WeightlessTensor) else f"one of shape {tuple(twice.shape)}"
+        raise InputError(f"each parameter must be in one group, once (got {name} twice)")
 
 
 def as_groups(params: Any) -> list[dict[str, Any]]:

@@ -1,12 +1,14 @@
 """Muon of weightless models: the Newton–Schulz iteration runs on a small core."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
+from ...checks import check_count, check_number
 from ...errors import InputError
 from ..matrices.factor import factorise, tolerance
 from ..matrices.pair import Pair
@@ -15,6 +17,9 @@ from ..matrices.weight import Weight
 from ..parameters.tensor import WeightlessTensor
 from .base import Parameters, WeightlessOptimiser, as_groups
 from .sgd import combined
+
+MOST_STEPS = 100
+"""Number of iterations from which on PyTorch refuses them."""
 
 
 class Muon(WeightlessOptimiser, torch.optim.Muon):
@@ -65,12 +70,13 @@ class Muon(WeightlessOptimiser, torch.optim.Muon):
     ) -> None:
         groups = as_groups(params)
         for one in (p for group in groups for p in group["params"] if p.dim() != 2):
-            name = one.source.name if isinstance(one, WeightlessTensor) else "one"
+            name = one.source.name if isinstance(one, WeightlessTensor) else "a parameter"
             raise InputError(
                 f"Muon is for matrices, and {name} has the shape {tuple(one.shape)}: give it to AdamW instead"
             )
-        if adjust_lr_fn not in (None, "original", "match_rms_adamw"):
-            raise InputError(f'adjust_lr_fn must be "original" or "match_rms_adamw" (got {adjust_lr_fn!r})')
+        given = {"ns_coefficients": ns_coefficients, "ns_steps": ns_steps, "adjust_lr_fn": adjust_lr_fn}
+        for group in groups:
+            check_iteration(given | group)
         self._buffers: WeakKeyDictionary[Weight, dict[Pair, float]] = WeakKeyDictionary()
         super().__init__(
             groups,
@@ -97,6 +103,22 @@ class Muon(WeightlessOptimiser, torch.optim.Muon):
                 pair.check(weight.name)
             weight.last = {orthogonalised(update, weight.ledger.dtype, group): rate}
         weight.terms = combined(weight.terms, 1.0, weight.last, 1.0)
+
+
+def check_iteration(settings: dict[str, Any]) -> None:
+    """Check what a group says about the iteration, and about the factor of its rate.
+
+    **Raises:** `InputError` for what does not fit.
+    """
+    kind, coefficients = settings["adjust_lr_fn"], settings["ns_coefficients"]
+    if kind not in (None, "original", "match_rms_adamw"):
+        raise InputError(f'adjust_lr_fn must be "original" or "match_rms_adamw" (got {kind!r})')
+    if not isinstance(coefficients, Sequence) or len(coefficients) != 3:
+        raise InputError(f"ns_coefficients must be three numbers (got {coefficients!r})")
+    for one in coefficients:
+        check_number(one, "ns_coefficients")
+    if check_count(settings["ns_steps"], "ns_steps", least=0) >= MOST_STEPS:
+        raise InputError(f"ns_steps must be below {MOST_STEPS}, as in PyTorch (got {settings['ns_steps']})")
 
 
 def orthogonalised(terms: dict[Pair, float], dtype: torch.dtype, group: dict[str, Any]) -> Pair:
