@@ -158,6 +158,7 @@ def test_a_function_of_both_factors_is_checked() -> None:
         build, batch, lr=1e-3, widths=(1, 2), depths=(2, 4), parametrisation="shaped", draws=2, steps=1
     )
     assert {"stream", "update of query"} <= set(check.data["quantity"].values)
+    assert check.settings["optimiser"] == "adamw"
 
 
 @pytest.mark.parametrize(
@@ -171,6 +172,8 @@ def test_a_function_of_both_factors_is_checked() -> None:
         ({"parametrisation": "ntp"}, "parametrisation must be 'standard'"),
         ({"groups": st.nn.parameter_groups}, "groups follow from the parametrisation"),
         ({"parametrisation": "shaped"}, "has no ShapedBlock"),
+        ({"parametrisation": "mup", "optimiser": "muon"}, "the rates of 'mup' are those of Adam"),
+        ({"parametrisation": "mup", "optimiser": st.weightless.AdamW}, "give the optimiser by its name"),
         ({"lr": 1e30}, "width × 0.5 and depth × 1 numbers become infinite or undefined at step .*smaller rate"),
     ],
 )

@@ -98,13 +98,13 @@ def check_sizes(
 
     if out is None:
         found = run()
-        report = _report(subject, batch, optimizer, found)
+        report = _report(subject, batch, found)
     else:
         from ..plotting.coordinates import plot
 
         with results_folder(out, KIND) as folder:
             found = run()
-            report = _report(subject, batch, optimizer, found)
+            report = _report(subject, batch, found)
             found.save(folder / "dataset.zarr")
             write_results(folder, None, plot(found), report)
     _print(screen, found, report)
@@ -135,7 +135,7 @@ def _say_cost(
     say_cost(settings["draws"] * sum(one.seconds for one in costs), max(one.gigabytes for one in costs), ENDING)
 
 
-def _report(subject: "Subject", batch: "Batch", optimizer: str, found: "CoordinateCheck") -> dict[str, Any]:
+def _report(subject: "Subject", batch: "Batch", found: "CoordinateCheck") -> dict[str, Any]:
     """Return model, input, slopes and origin as JSON values."""
     report = {
         "kind": KIND,
@@ -146,7 +146,7 @@ def _report(subject: "Subject", batch: "Batch", optimizer: str, found: "Coordina
         "notes": list(subject.notes),
         "input": batch.what,
         "shape": [1, *batch.shape[1:]],
-        "settings": {"optimiser": optimizer, **found.settings},
+        "settings": found.settings,
         "sentence": found.sentence,
         "slopes": found.to_frame().to_dict("records"),
         "values": {

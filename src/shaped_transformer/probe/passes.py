@@ -76,7 +76,7 @@ def run(
     batch, or hooks do not run.
     """
     model = _observable(model)
-    _check_batch(batch)
+    check_batch(batch)
     blocks = find_blocks(model, layers)
     tokens = Tokens(
         padding_masks(batch),
@@ -98,7 +98,7 @@ def run(
     return _result(model, seen.layers, seen.attention, weights, value, tokens, words=words, seed=seed)
 
 
-def _check_batch(batch: Any) -> None:
+def check_batch(batch: Any) -> None:
     """Check that a batch is not made of plain Python values alone, such as lists of numbers.
 
     **Raises:** `InputError` where it is.
@@ -181,9 +181,12 @@ def _with_gradient(batch: Any) -> Any:
 def loss_of(output: Any, loss: Loss | None) -> Tensor:
     """Return the number whose gradient is measured.
 
-    **Raises:** `InputError` where the output has no floating tensor, or `loss` gives no single number.
+    **Raises:** `InputError` where the output has no floating tensor, or `loss` is no function or gives
+    no single number.
     """
     if loss is not None:
+        if not callable(loss):
+            raise InputError(f"loss must be a function of the model's output (got {loss!r:.60})")
         value = loss(output)
     elif isinstance(getattr(output, "loss", None), Tensor):
         value = output.loss

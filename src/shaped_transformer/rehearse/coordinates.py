@@ -184,8 +184,8 @@ def coordinate_check(
     - `widths`, `depths`: factors of the model's size; default ¼ to twice the width. Each axis is left at 1 while the
       other varies.
     - `parametrisation`: `"standard"` (default), the model's own initialisation and one rate; `"mup"`, μP relative to
-      the model at width factor 1; `"shaped"`, our rates for shaped Transformers; `"shaped-small-head"`, these with a
-      head that starts as in μP; or a function (model, base, class) → `Parametrised`.
+      the model at width factor 1, for AdamW; `"shaped"`, our rates for shaped Transformers; `"shaped-small-head"`,
+      these with a head that starts as in μP; or a function (model, base, class) → `Parametrised`.
     - `draws`: networks of each size, default 3; intervals need two.
     - `cls`: class for configurations, default `AutoModelForCausalLM`.
     - `partial`: whether an interrupt returns what is known of the sizes before, if these are two at least. Default no:
@@ -198,11 +198,18 @@ def coordinate_check(
     check_count(draws, "draws")
     sizes = points(widths, depths)
     make = parametrisation_of(parametrisation)
+    if parametrisation == "mup" and optimiser in ("muon", "sgd"):
+        raise InputError(
+            f"the rates of 'mup' are those of Adam (got the optimiser {optimiser!r}): take 'adamw', or a function "
+            "(model, base, class) → st.rehearse.Parametrised with rates that suit it"
+        )
     if "groups" in options:
         raise InputError("groups follow from the parametrisation: give a function (model, base, class) there instead")
 
     def measure(width: float, depth: float) -> dict[str, Floats]:
         one = make(sized(model, width, depth), sized(model, 1.0, depth), cls)
+        if one.groups is not None and callable(optimiser):
+            raise InputError("the rates of this parametrisation come in groups: give the optimiser by its name")
         given = batches(width, depth) if callable(batches) else batches
         settings = {"lr": lr, "steps": steps, "groups": one.groups, "draws": draws, "cls": cls}
         result = run(one.model, given, optimiser, **settings, **options)
@@ -226,6 +233,7 @@ def coordinate_check(
             advance(1)
     known = [(axis, factors) for axis, factors in sizes if factors in done]
     settings = {
+        "optimiser": optimiser if isinstance(optimiser, str) else getattr(optimiser, "__name__", "a function"),
         "parametrisation": parametrisation
         if isinstance(parametrisation, str)
         else getattr(parametrisation, "__name__", "a function"),

@@ -87,7 +87,7 @@ def _seconds(tokens: int, steps: int) -> list[float]:
 
 def tokens_of(batch: Any) -> int:
     """Return the number of tokens of a batch."""
-    first = next(iter(batch.values())) if isinstance(batch, Mapping) else batch
+    first = next(iter(batch.values()), None) if isinstance(batch, Mapping) else batch
     return int(first.shape[0] * first.shape[1]) if isinstance(first, Tensor) and first.dim() > 1 else 1
 
 

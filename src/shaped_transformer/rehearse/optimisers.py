@@ -40,7 +40,7 @@ class Plan:
     warmup: int = 0
     clip: float | None = None
     weight_decay: float = 0.1
-    options: dict[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -56,6 +56,10 @@ class Plan:
                 "groups must be a function (model, lr) → groups, such as st.nn.parameter_groups (got "
                 f"{self.groups!r:.60})"
             )
+        if not isinstance(self.options, Mapping):
+            raise InputError(f"options must be a dictionary of the optimiser's arguments (got {self.options!r:.60})")
+        if callable(self.optimiser) and (self.groups is not None or self.options):
+            raise InputError("groups and options are for optimisers by name: a function makes its optimiser with them")
         check_count(self.warmup, "warmup", least=0)
         if self.clip is not None and not check_number(self.clip, "clip") > 0:
             raise InputError(f"clip must be positive (got {self.clip:g})")
@@ -77,7 +81,9 @@ class Plan:
         groups = decayed(model) if self.groups is None else listed(self.groups(model, self.lr))
         try:
             return self._named(library, model, groups)
-        except TypeError as error:
+        except InputError:
+            raise
+        except (TypeError, ValueError) as error:
             raise InputError(f"options do not fit {self.optimiser}: {error}") from None
 
     def _named(self, library: Any, model: nn.Module, groups: Sequence[dict[str, Any]]) -> list[Any]:
@@ -92,7 +98,7 @@ class Plan:
         given = {"lr": self.lr, "weight_decay": self.weight_decay}
         if self.optimiser == "muon":
             matrices, others = hidden(model, groups)
-            options = {"adjust_lr_fn": "match_rms_adamw"} | self.options
+            options = {"adjust_lr_fn": "match_rms_adamw", **self.options}
             return [
                 *([library.Muon(matrices, **given, **options)] if matrices else []),
                 *([library.AdamW(others, **given)] if others else []),

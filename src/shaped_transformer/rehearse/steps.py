@@ -18,7 +18,7 @@ from ..probe.attention import eager
 from ..probe.expectation import source_of
 from ..probe.layers import find_blocks
 from ..probe.observation import observed
-from ..probe.passes import call, clear, loss_of, unchanged
+from ..probe.passes import call, check_batch, clear, loss_of, unchanged
 from ..probe.tokens import Tokens, first_tensor, padding_masks
 from ..weightless.matrices.factor import NotFiniteError
 from ..weightless.network import network_of
@@ -76,7 +76,8 @@ def run(
       changes are measured on the tokens of its first batch.
     - `optimiser`: `"adamw"` (default), `"muon"` for the matrices in the blocks with AdamW for the rest, `"sgd"`, or a
       function model → optimiser of `st.weightless`, or a list of them.
-    - `lr`: learning rate. Muon's is scaled to that of AdamW (`adjust_lr_fn="match_rms_adamw"`).
+    - `lr`: learning rate. Muon's is scaled to that of AdamW (`adjust_lr_fn="match_rms_adamw"`). A function has its own,
+      and its own weight decay.
     - `steps`: number of steps, default 3.
     - `groups`: function (model, lr) → groups of parameters, such as `st.nn.parameter_groups`; default: one rate for
       all, and no decay of biases and gains.
@@ -99,7 +100,7 @@ def run(
     **Raises:** `InputError` for settings that do not fit, a model that cannot be simulated, a batch that it does not
     take, more tokens than memory holds, or numbers that are infinite before the first step.
     """
-    plan = Plan(optimiser, lr, groups, warmup, clip, weight_decay, dict(options or {}))
+    plan = Plan(optimiser, lr, groups, warmup, clip, weight_decay, {} if options is None else options)
     check_count(steps, "steps")
     check_count(draws, "draws")
     check_seed(seed)
@@ -108,6 +109,8 @@ def run(
     given = batches if isinstance(batches, (list, tuple)) else [batches]
     if not given:
         raise InputError("batches must hold a batch at least (got an empty list)")
+    for batch in given:
+        check_batch(batch)
     build = _builder(model, cls, real=real, approximate=approximate, memory=memory)
     seeds = [int(np.random.SeedSequence([seed, i]).generate_state(1)[0]) for i in range(draws)]
     courses: list[Course] = []
