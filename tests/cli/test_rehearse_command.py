@@ -225,7 +225,7 @@ def test_weights_beside_a_configuration_are_not_read(rehearsing: Any, tmp_path: 
         (["gpt2", "--warmup", "-1"], "warmup must be"),
         (["gpt2", "--clip", "0"], "clip must be positive"),
         (["gpt2", "--weight-decay", "-1"], "weight_decay must be"),
-        (["gpt2", "--round", "fp8"], "rounding must be"),
+        (["gpt2", "--round", "fp8"], "--round must be bfloat16"),
         (["gpt2", "--groups", "mine"], "--groups must be shaped"),
         (["gpt2", "--groups", "shaped"], "has no ShapedBlock"),
         (["gpt2", "--text", "nosuch.txt"], "cannot read nosuch.txt"),

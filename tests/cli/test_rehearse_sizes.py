@@ -95,6 +95,7 @@ def test_rates_by_groups_are_ours(run: Any, tmp_path: Path) -> None:
         (("--widths", "1,2", "--parametrisation", "ntp"), "parametrisation must be 'standard', 'mup'"),
         (("--widths", "1,2", "--groups", "shaped"), "has no ShapedBlock"),
         (("--parametrisation", "mup"), "give --widths or --depths too"),
+        (("--widths", "1,2", "--groups", "shaped", "--parametrisation", "mup"), "are different rates: give one"),
         (("--widths", "1,2", "--lr", "1e30"), "numbers become infinite or undefined"),
     ],
 )

@@ -124,6 +124,7 @@ def test_tokens_that_change_by_more_than_their_size_in_one_step() -> None:
     assert finding.advice == "Lower the rate, or warm up over 100 steps or more."
     warm = only(made({"warmup": 50}, stream_change=change, token_norm=norms))
     assert "5,000 steps" in warm.advice
+    assert only(made(stream_change=1e6 * change)).advice == "Lower the rate."
     steady = STEP * np.arange(4)[:, None] * np.ones(4)  # each step changes the tokens by their size
     assert judge(made(stream_change=0.99 * steady)).good
 

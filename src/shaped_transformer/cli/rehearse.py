@@ -154,9 +154,13 @@ def rehearse_command(
         "rounding": round_to,
         "approximate": approximate,
     }
+    if round_to not in (None, "bfloat16"):
+        raise InputError(f"--round must be bfloat16, or be left out for single precision (got {round_to!r})")
     sizes = parse_factors(widths, "--widths"), parse_factors(depths, "--depths")
     if parametrisation is not None and not any(sizes):
         raise InputError("--parametrisation belongs to a coordinate check: give --widths or --depths too")
+    if groups is not None and parametrisation in ("standard", "mup"):
+        raise InputError(f"--groups {groups} and --parametrisation {parametrisation} are different rates: give one")
 
     def prepare() -> "tuple[Subject, Batch]":
         subject = load(config, init=True, seed=seed)

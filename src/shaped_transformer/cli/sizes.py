@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..io.provenance import command_line
 from ..version import __version__
 from .cost import say_cost
@@ -24,7 +24,12 @@ DRAWS = 3
 """Number of networks of each size, unless the user says otherwise."""
 ENDING = "Ctrl-C ends it and shows what is known by then, of two sizes at least."
 """What to do about a long check."""
-HEADS = {"standard": "the model's own initialisation, one rate", "mup": "μP", "shaped": "rates by groups"}
+HEADS = {
+    "standard": "the model's own initialisation, one rate",
+    "mup": "μP",
+    "shaped": "rates by groups",
+    "shaped-small-head": "rates by groups, a small head",
+}
 """Parametrisations in words."""
 
 
@@ -168,7 +173,7 @@ def _print(screen: Screen, found: "CoordinateCheck", report: dict[str, Any]) -> 
     screen.line(f"Coordinate check of {report['model']}: {report['class']}, {how}.")
     screen.line(
         f"Training: {names.get(settings['optimiser'], settings['optimiser'])}, rate {settings['lr']:g}, "
-        f"{settings['draws']} networks of each size. Input: {report['input']}, "
+        f"{counted(settings['draws'], 'network')} of each size. Input: {report['input']}, "
         f"{' × '.join(map(str, report['shape']))}. No weights are made or read."
     )
     if settings["ended"]:

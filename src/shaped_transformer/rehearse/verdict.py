@@ -50,6 +50,9 @@ WARM = 0.1
 """Part of the full rate below which warm-up keeps all rehearsed steps where it is said: they tell little about what the
 full rate does."""
 
+LONGEST = 100_000
+"""Number of steps up to which a warm-up is advised: about as many as whole trainings have."""
+
 MARKS = {"stream_change": STEP, "attention_range": LOGITS, "output_largest": LOGITS}
 """Lines in pictures, beyond which numbers are too large."""
 
@@ -131,7 +134,10 @@ def _broken(result: Rehearsal) -> Iterator[Finding]:
 def _slower(result: Rehearsal, change: float = 0.0) -> str:
     """Return advice for steps that are too large, with a change of so many sizes in the worst."""
     warmup = max(result.settings["warmup"], 1)
-    steps = f" over {_round_up(change * warmup):,} steps or more" if change else " longer" if warmup > 1 else ""
+    needed = _round_up(change * warmup) if change else 0
+    if needed > LONGEST:
+        return "Lower the rate."
+    steps = f" over {needed:,} steps or more" if change else " longer" if warmup > 1 else ""
     return f"Lower the rate, or warm up{steps}."
 
 
