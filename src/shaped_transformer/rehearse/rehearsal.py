@@ -110,14 +110,13 @@ class Course:
     passes: list[dict[str, Any]] = field(default_factory=list)
     updates: list[dict[str, Any]] = field(default_factory=list)
 
-    def add_pass(self, seen: Pass, first: Pass, gradients: Mapping[str, Any] | None) -> None:
-        """Reduce a pass to numbers.
+    def add_pass(self, seen: Pass, first: Pass) -> None:
+        """Reduce a pass to numbers; gradients come later.
 
         **Arguments:**
 
         - `seen`: the pass, on the tokens of the first batch.
         - `first`: the same before the first step.
-        - `gradients`: layer → gradients of its sequences, where it was a training step; they come later.
         """
         rows = {name: [of_tokens(one) for one in layer.covariance] for name, layer in seen.layers.items()}
         names = list(first.streams)
@@ -142,8 +141,6 @@ class Course:
                 "attention": {name: _heads(row) for name, row in seen.attention.items()},
             }
         )
-        if gradients is not None:
-            self.add_gradients(gradients)
 
     def add_gradients(self, layers: Mapping[str, Any]) -> None:
         """Add the gradients of the last pass, layer → Gram matrices of its sequences."""

@@ -1,6 +1,5 @@
 """The first steps of an optimiser, measured: `run`."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -27,7 +26,7 @@ from .optimisers import Groups, Plan
 from .pace import Pace
 from .rehearsal import Course, Rehearsal, dataset
 from .rounding import rounded
-from .updates import RealUpdates, weightless_updates
+from .trainer import Trainer
 from .watching import Pass, Watch
 
 TOKENS = 512
@@ -215,6 +214,7 @@ class Steps:
     ) -> None:
         self._model, self._batches, self._plan, self._loss = model, batches, plan, loss
         self._rounding, self._blocks = rounding, find_blocks(model, layers)
+        self._first: Pass | None = None
         self.layers: list[str] = []
         self.ended: str | None = None
 
@@ -225,59 +225,53 @@ class Steps:
 
     def walk(self, course: Course, steps: int) -> Iterator[int]:
         """Make steps and add what is measured to the course; yield the number of each step once it is measured."""
-        first: Pass | None = None
-        real = RealUpdates(self._model)
-        optimisers = self._plan.make(self._model)
-        bases = [[group["lr"] for group in one.param_groups] for one in optimisers]
+        trainer = Trainer(self._model, self._plan)
         with ExitStack() as stack:
             stack.enter_context(unchanged(self._model))
             stack.enter_context(eager(self._model))
             if self._rounding is not None:
                 stack.enter_context(rounded(self._model, self._rounding))
             for step in range(steps + 1):
-                batch = self._batches[step % len(self._batches)]
-                last, same = step == steps, batch is self._batches[0]
                 try:
-                    seen = None if same and not last else self._look(self._batches[0])
-                    if not last:
-                        for one in optimisers:
-                            one.zero_grad()
-                        with real.watching():
-                            watch, value, trained = self._forward(batch)
-                        seen = trained if seen is None else seen
-                    assert seen is not None
-                    first = first or seen
-                    self.layers = list(first.streams)
-                    if self._stop(seen.broken, step, "in the forward pass, first at"):
-                        return
-                    course.add_pass(seen, first, None)
-                    if last:
-                        yield step
-                        return
-                    with clear("the backward pass fails"):
-                        value.backward()
-                    del value
-                    gradients = {name: watch.layers[name].gradient for name in self.layers if name in watch.layers}
-                    if self._stop(infinite(gradients), step, "in the gradient of"):
-                        return
-                    course.add_gradients({name: gradients.get(name, []) for name in self.layers})
-                    if self._stop(self._update(course, optimisers, bases, real, step), step, "in the gradient of"):
-                        return
+                    broken = self._measure(course) if step == steps else self._train(course, trainer, step)
                 except NotFiniteError as error:
-                    self.ended = f"numbers become infinite or undefined at step {step}: {error}"
+                    broken = f": {error}"
+                if broken is not None:
+                    self.ended = f"numbers become infinite or undefined at step {step}{broken}"
                     return
                 yield step
 
-    def _stop(self, broken: str | None, step: int, where: str) -> bool:
-        """Note what ends the rehearsal, if anything does."""
-        if broken is not None:
-            self.ended = f"numbers become infinite or undefined at step {step}, {where} {broken}"
-        return broken is not None
-
-    def _look(self, batch: Any) -> Pass:
-        """Return what a pass without gradients shows."""
+    def _measure(self, course: Course) -> str | None:
+        """Measure the model on the first batch; return where numbers are not finite, if anywhere."""
         with torch.no_grad():
-            return self._forward(batch)[2]
+            return self._add(course, self._forward(self._batches[0])[2])
+
+    def _train(self, course: Course, trainer: Trainer, step: int) -> str | None:
+        """Measure the model and make a step; return where numbers are not finite, if anywhere."""
+        batch = self._batches[step % len(self._batches)]
+        if batch is not self._batches[0] and (broken := self._measure(course)):
+            return broken
+        with trainer.watching():
+            watch, value, seen = self._forward(batch)
+        if batch is self._batches[0] and (broken := self._add(course, seen)):
+            return broken
+        with clear("the backward pass fails"):
+            value.backward()
+        del value
+        gradients = {name: watch.layers[name].gradient for name in self.layers if name in watch.layers}
+        if broken := infinite(gradients):
+            return f", in the gradient of {broken}"
+        course.add_gradients({name: gradients.get(name, []) for name in self.layers})
+        return trainer.step(course, step)
+
+    def _add(self, course: Course, seen: Pass) -> str | None:
+        """Add a pass on the first batch to the course, unless it has numbers that are not finite; return where."""
+        self._first = self._first or seen
+        self.layers = list(self._first.streams)
+        if seen.broken is not None:
+            return f", in the forward pass, first at {seen.broken}"
+        course.add_pass(seen, self._first)
+        return None
 
     def _forward(self, batch: Any) -> tuple[Watch, Tensor, Pass]:
         """Return what is watched, the loss, and what the forward pass shows."""
@@ -295,27 +289,6 @@ class Steps:
         seen = Pass(float(value.detach()), watch.layers, watch.streams, watch.attention, outputs)
         return watch, value, seen
 
-    def _update(
-        self, course: Course, optimisers: list[Any], bases: list[list[float]], real: RealUpdates, step: int
-    ) -> str | None:
-        """Make a step of the optimisers and measure it; return the first weight with a gradient that is not finite."""
-        norms = gradient_norms(self._model)
-        if bad := next((name for name, norm in norms.items() if not math.isfinite(norm)), None):
-            return bad
-        total, clipped, rate = math.hypot(*norms.values()), 1.0, self._plan.rate(step)
-        if self._plan.clip is not None:
-            clipped = min(1.0, self._plan.clip / (total + 1e-6))
-            clip(self._model, self._plan.clip)
-        for one, some in zip(optimisers, bases, strict=True):
-            for group, base in zip(one.param_groups, some, strict=True):
-                group["lr"] = rate * base
-        real.begin(optimisers)
-        for one in optimisers:
-            one.step()
-        moved = weightless_updates(self._model) | real.end()
-        course.add_update({"gradient_total": total, "clipped": clipped, "rate": rate}, norms, moved)
-        return None
-
 
 def infinite(gradients: Mapping[str, list[Floats]]) -> str | None:
     """Return the last layer, the first of the backward pass, with a gradient that is not finite, or `None`."""
@@ -330,19 +303,3 @@ def first_output(output: Any) -> Tensor:
     if found is None:
         raise InputError("the model returns no floating tensor: give a model whose first output is one")
     return found.detach().reshape(-1, found.shape[-1] if found.dim() else 1)
-
-
-def gradient_norms(model: nn.Module) -> dict[str, float]:
-    """Return the norm of the gradient of each parameter, real or not."""
-    if hasattr(model, "weightless"):
-        return dict(weightless.gradient_norms(model))
-    named = [(name, p.grad) for name, p in model.named_parameters() if p.grad is not None]
-    return {name: float(torch.linalg.vector_norm(grad, dtype=torch.float64)) for name, grad in named}
-
-
-def clip(model: nn.Module, norm: float) -> None:
-    """Clip the gradients of all parameters by their global norm."""
-    if hasattr(model, "weightless"):
-        weightless.clip_grad_norm_(model, norm)
-    else:
-        nn.utils.clip_grad_norm_(model.parameters(), norm)
