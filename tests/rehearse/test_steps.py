@@ -364,6 +364,25 @@ def test_what_does_not_fit_is_refused(name: str) -> None:
         rehearsed(**settings)
 
 
+def test_the_network_that_ends_first_says_why() -> None:
+    passes = iter(range(8))  # four of each network: the first ends at step 3, the second at step 1
+
+    def loss(output: Any) -> Any:
+        return output.logits.square().mean() * (float("nan") if next(passes) in (3, 5) else 1.0)
+
+    result = rehearsed(loss=loss, draws=2, steps=3)
+    assert result.data.sizes["step"] == 1
+    assert "at step 1, in the forward pass, first at loss" in result.settings["ended"]
+
+
+def test_tokens_of_images_are_their_patches() -> None:
+    sizes = {name: size for name, size in SIZES.items() if name != "vocab_size"}
+    config = transformers.ViTConfig(image_size=32, patch_size=8, **sizes)
+    images = {"pixel_values": torch.randn(2, 3, 32, 32), "labels": torch.tensor([0, 1])}
+    with pytest.raises(st.InputError, match="34 tokens and 2 steps need"):
+        rehearsed(config, images, cls=transformers.AutoModelForImageClassification, memory=1e-3)
+
+
 @pytest.mark.parametrize("real", [False, True])
 def test_a_tensor_is_a_batch(real: bool) -> None:
     assert_known(rehearsed(batches=tokens()["input_ids"], real=real))

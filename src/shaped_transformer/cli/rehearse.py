@@ -236,7 +236,7 @@ def _say_cost(module: Any, batch: "Batch", steps: int, draws: int) -> None:
     """Say about how long it takes and how much memory, if it is long."""
     from ..rehearse.cost import estimate, tokens_of
 
-    cost = estimate(module, tokens_of(batch.split()[0]), steps)
+    cost = estimate(module, tokens_of(batch.split()[0], module), steps)
     say_cost(cost.seconds * draws, cost.gigabytes, "Ctrl-C ends it and shows what is known by then.")
 
 

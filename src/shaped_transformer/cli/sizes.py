@@ -136,7 +136,7 @@ def _say_cost(
     for width, depth in {factors for _, factors in points(*sizes)}:
         given: dict[str, Any] = {"cls": subject.cls, "approximate": settings["approximate"], "history": True}
         module = weightless.from_config(scaled(subject.source, width, depth), **given)
-        costs.append(estimate(module, tokens_of(batch.split()[0]), settings["steps"]))
+        costs.append(estimate(module, tokens_of(batch.split()[0], module), settings["steps"]))
     say_cost(settings["draws"] * sum(one.seconds for one in costs), max(one.gigabytes for one in costs), ENDING)
 
 

@@ -85,9 +85,12 @@ def _seconds(tokens: int, steps: int) -> list[float]:
     return [once * (1 + FURTHER * step) for step in range(steps)]
 
 
-def tokens_of(batch: Any) -> int:
-    """Return the number of tokens of a batch."""
+def tokens_of(batch: Any, model: nn.Module) -> int:
+    """Return the number of tokens of a batch; of images, those of their patches and one more for each image."""
     first = next(iter(batch.values()), None) if isinstance(batch, Mapping) else batch
+    patch = getattr(getattr(model, "config", None), "patch_size", None)
+    if isinstance(first, Tensor) and first.dim() == 4 and isinstance(patch, int):
+        return int(first.shape[0] * ((first.shape[2] // patch) * (first.shape[3] // patch) + 1))
     return int(first.shape[0] * first.shape[1]) if isinstance(first, Tensor) and first.dim() > 1 else 1
 
 
@@ -115,7 +118,7 @@ def check_memory(model: nn.Module, batches: Sequence[Any], steps: int, memory: f
     **Raises:** `InputError` with the number of tokens that fits otherwise.
     """
     limit = USABLE * machine_memory() if memory is None else memory * 1e9
-    each, tokens = bytes_per_token(model, steps), max(map(tokens_of, batches))
+    each, tokens = bytes_per_token(model, steps), max(tokens_of(batch, model) for batch in batches)
     if each * tokens > limit:
         fitting = int(limit / each)
         way_out = f"at most {fitting:,} tokens fit, or take fewer steps" if fitting else "take fewer steps"

@@ -113,7 +113,8 @@ def run(
     build = _builder(model, cls, real=real, approximate=approximate, memory=memory)
     seeds = [int(np.random.SeedSequence([seed, i]).generate_state(1)[0]) for i in range(draws)]
     courses: list[Course] = []
-    ended, interrupted, names, about = None, None, [], {}
+    ends: list[tuple[int, str]] = []
+    interrupted, names, about = None, [], {}
     with progress("Rehearsing", draws * (steps + 1)) as advance:
         for one in seeds:
             course = Course()
@@ -136,7 +137,8 @@ def run(
                 interrupted = f"it was interrupted after step {len(course.passes) - 1}"
             courses.append(course)
             names, about = steps_of.layers, steps_of.about()
-            ended = ended or steps_of.ended
+            if steps_of.ended is not None:
+                ends.append((len(course.passes), steps_of.ended))
             if not course.passes:
                 raise InputError(f"before the first step {steps_of.ended}: look at the model and the batch")
             if interrupted is not None:
@@ -155,7 +157,7 @@ def run(
         "real": real,
         "rounding": rounding,
         "tokens": "the same in every step" if len(given) == 1 else f"{len(given)} batches in turn",
-        "ended": ended or interrupted,
+        "ended": min(ends)[1] if ends else interrupted,  # what all networks have is known up to the first end
     }
     return Rehearsal(dataset(courses, names), settings)
 
