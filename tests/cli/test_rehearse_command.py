@@ -37,6 +37,9 @@ import shaped_transformer as st
 def vectors():
     return st.nn.ShapedTransformer(width=16, depth=2, heads=2)
 
+def plain():
+    return torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.Tanh(), torch.nn.Linear(16, 4))
+
 def fails():
     raise KeyError("two\\nlines")
 """
@@ -162,6 +165,16 @@ def test_a_module_that_takes_vectors_with_rates_by_groups(rehearsing: Any) -> No
     assert code == 0
     assert "rates by groups" in out
     assert "standard normal vectors, 1 × 16 × 16" in out
+
+
+def test_a_module_without_blocks_needs_names_of_layers(rehearsing: Any) -> None:
+    options = ("rehearsed:plain", "--input-width", 16, "--steps", 1)
+    code, _, err = rehearsing(*options)
+    assert code == 2
+    assert "layers=" in err
+    code, out, _ = rehearsing(*options, "--layers", "0", "--layers", "2", "--json")
+    assert code == 0
+    assert json.loads(out)["coordinates"]["layer"] == ["input", "0", "2"]
 
 
 def test_a_model_for_images(rehearsing: Any) -> None:

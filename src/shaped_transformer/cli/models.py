@@ -16,6 +16,14 @@ InputWidth = Annotated[
     typer.Option(help="For a module that takes vectors: their number of coordinates. They are standard normal."),
 ]
 
+Layers = Annotated[
+    list[str] | None,
+    typer.Option(
+        help='Layers to look at, as a glob of names of modules such as "encoder.layer.*"; may be repeated. '
+        "Default: the blocks of the residual stream."
+    ),
+]
+
 Approximate = Annotated[
     bool,
     typer.Option(

@@ -16,7 +16,7 @@ from ..io.provenance import command_line
 from ..version import __version__
 from .layer_table import as_json as plain
 from .layer_table import print_layers
-from .models import Approximate, Check, InputWidth, TextFile, find_functions_here
+from .models import Approximate, Check, InputWidth, Layers, TextFile, find_functions_here
 from .options import Json, Seed
 from .output import RESULTS, Screen, results_folder, say, write_results
 
@@ -63,13 +63,7 @@ def probe_command(
         int | None, typer.Option(help="Tokens of a sequence; there are up to four sequences. Default: 64.")
     ] = None,
     input_width: InputWidth = None,
-    layers: Annotated[
-        list[str] | None,
-        typer.Option(
-            help='Layers to look at, as a glob of names of modules such as "encoder.layer.*"; may be repeated. '
-            "Default: the blocks of the residual stream."
-        ),
-    ] = None,
+    layers: Layers = None,
     approximate: Approximate = False,
     seed: Seed = 0,
     out: Annotated[

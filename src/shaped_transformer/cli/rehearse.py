@@ -15,7 +15,7 @@ from ..io.provenance import command_line
 from ..version import __version__
 from .cost import say_cost
 from .layer_table import as_json as plain
-from .models import Approximate, Check, InputWidth, TextFile, find_functions_here
+from .models import Approximate, Check, InputWidth, Layers, TextFile, find_functions_here
 from .options import Json, Seed
 from .output import RESULTS, Screen, results_folder, say, write_results
 from .sizes import DRAWS, check_sizes, parse_factors
@@ -114,6 +114,7 @@ def rehearse_command(
         ),
     ] = False,
     input_width: InputWidth = None,
+    layers: Layers = None,
     round_to: Annotated[
         str | None,
         typer.Option(
@@ -151,6 +152,7 @@ def rehearse_command(
         "weight_decay": weight_decay,
         "draws": 1 if draws is None else draws,
         "seed": seed,
+        "layers": layers,
         "rounding": round_to,
         "approximate": approximate,
     }
