@@ -146,8 +146,11 @@ def test_check_fails_on_a_bad_verdict_only(rehearsing: Any) -> None:
     code, out, _ = rehearsing("gpt2", "--lr", 10, "--check")
     assert code == 1
     assert "times their size" in out
-    assert "Try: Lower the rate, or warm up over " in out
+    assert "Try: Lower the rate.\n" in out  # no warm-up is long enough
     assert rehearsing("gpt2", "--lr", 10)[0] == 0
+    code, out, _ = rehearsing("gpt2", "--lr", 0.1, "--check")
+    assert code == 1
+    assert "Try: Lower the rate, or warm up over " in out
 
 
 def test_a_rate_that_overflows_is_told_with_step_and_layer(rehearsing: Any) -> None:

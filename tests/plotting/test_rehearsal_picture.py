@@ -109,9 +109,9 @@ def test_the_legend_names_steps_and_matrices() -> None:
     assert [one.label for one in roles] == ["embedding", "query", "head"]
     figure = picture.plot(measured(draws=2))
     texts = [text.get_text() for text in figure.findobj(Text) if isinstance(text, Text)]
-    assert {"step 3", "query", "too much above"} & set(texts) == {"step 3", "query"}
+    assert {"step 3", "query", "too much above it"} & set(texts) == {"step 3", "query"}
     title = figure.get_suptitle()
-    assert "AdamW, rate 0.001, warm-up over 20 steps; 2 networks" in title
+    assert "AdamW, rate 0.001, warm-up over 20 steps; 2 networks, bands from the smallest to the largest" in title
 
 
 def test_a_rehearsal_without_a_step_has_a_picture() -> None:

@@ -1,6 +1,8 @@
 """The model comes back as it was, whatever happens; what cannot be measured is refused in one clear line."""
 
+import copy
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ pytest.importorskip("transformers")
 import torch
 from small_models import IDS, Block, Direct, Stack, bert, gpt2, vectors
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 import shaped_transformer as st
 from shaped_transformer import InputError, StorageError
@@ -317,3 +321,25 @@ def test_attention_that_returns_no_weights_is_said() -> None:
         "the model's own, which returns no weights"
     )
     assert st.probe.run(Stack(), vectors()).settings["attention"] == "the model's own"
+
+
+def test_a_quantised_model_is_observed() -> None:
+    torch.manual_seed(0)
+    model, x = Stack().eval(), torch.randn(2, 5, 8)
+    wanted = st.probe.run(model, x, backward=False)
+    with warnings.catch_warnings(action="ignore"):
+        smaller = torch.ao.quantization.quantize_dynamic(copy.deepcopy(model), {nn.Linear}, dtype=torch.qint8)  # type: ignore[no-untyped-call]
+    assert any("quantized" in type(one).__module__ for one in smaller.modules())
+    got = st.probe.run(smaller, x, backward=False)
+    assert got.mean("token_norm") == pytest.approx(wanted.mean("token_norm"), rel=0.02)
+
+
+def test_a_sharded_model_is_refused(tmp_path: Path) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        model = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 16))
+        fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+        with pytest.raises(st.InputError, match="sharded over processes"):
+            st.probe.run(model, torch.randn(2, 5, 16), layers="*")
+    finally:
+        torch.distributed.destroy_process_group()

@@ -252,7 +252,7 @@ def _title(result: Any) -> str:
         f"{settings['model']}, {settings['parameters']:,} parameters; "
         f"{names.get(settings['optimiser'], settings['optimiser'])}, rate {settings['lr']:g}"
         + (f", warm-up over {settings['warmup']:,} steps" if settings["warmup"] else "")
-        + (f"; {draws} networks" if draws > 1 else "")
+        + (f"; {draws} networks, bands from the smallest to the largest" if draws > 1 else "")
     )
 
 
@@ -293,7 +293,7 @@ def _legend(axes: "Axes", shown: Sequence[Panel]) -> None:
         handles=lines(key_of(shown)[0]), loc="upper left", title="after", frameon=False, alignment="left"
     )
     axes.add_artist(first)
-    over = [Line2D([], [], color=UNUSUAL, linestyle=":", label="too much above")] if any_marked(shown) else []
+    over = [Line2D([], [], color=UNUSUAL, linestyle=":", label="too much above it")] if any_marked(shown) else []
     axes.legend(
         handles=[*lines(key_of(shown)[1]), *over], loc="upper right", title="matrices", frameon=False, alignment="left"
     )

@@ -144,7 +144,7 @@ def _passes(
         return float(value), {}
     with clear("the backward pass fails"):
         value.backward()
-    return float(value.detach()), _norms(model)
+    return float(value.detach()), norms_of_gradients(model)
 
 
 @contextmanager
@@ -257,8 +257,8 @@ def _observable(model: Any) -> nn.Module:
     return model
 
 
-def _norms(model: nn.Module) -> dict[str, float]:
-    """Return the norm of the gradient of each parameter."""
+def norms_of_gradients(model: nn.Module) -> dict[str, float]:
+    """Return the norm of the gradient of each parameter that has one, real or not."""
     if any(isinstance(p, WeightlessTensor) for p in model.parameters()):
         return dict(gradient_norms(model))
     named = [(name, p.grad) for name, p in model.named_parameters() if p.grad is not None]

@@ -202,7 +202,7 @@ def _plots(identifier: str, title: str, shown: Sequence[Panel], reading: str, *,
         for one in (*steps, *roles)
     ]
     if any_marked(shown):
-        entries.append(key_entry(key_line(UNUSUAL, 'stroke-width="1.5" stroke-dasharray="2 3"'), "too much above"))
+        entries.append(key_entry(key_line(UNUSUAL, 'stroke-width="1.5" stroke-dasharray="2 3"'), "too much above it"))
     band = " Bands reach from the smallest to the largest of the networks, lines are their mean." if several else ""
     return (
         f'<section aria-labelledby="of-{identifier}">\n<h2 id="of-{identifier}">{title}</h2>\n'

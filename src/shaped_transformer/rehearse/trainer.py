@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import nn
 
 from .. import weightless
+from ..probe.passes import norms_of_gradients
 from .optimisers import Plan
 from .rehearsal import Course
 from .updates import RealUpdates, weightless_updates
@@ -38,7 +38,7 @@ class Trainer:
 
     def step(self, course: Course, step: int) -> str | None:
         """Make a step of the optimisers and measure it, or return which gradient is not finite."""
-        norms = gradient_norms(self._model)
+        norms = norms_of_gradients(self._model)
         if bad := next((name for name, norm in norms.items() if not math.isfinite(norm)), None):
             return f", in the gradient of {bad}"
         total, clipped, rate = math.hypot(*norms.values()), 1.0, self._plan.rate(step)
@@ -54,14 +54,6 @@ class Trainer:
         moved = weightless_updates(self._model) | self._real.end()
         course.add_update({"gradient_total": total, "clipped": clipped, "rate": rate}, norms, moved)
         return None
-
-
-def gradient_norms(model: nn.Module) -> dict[str, float]:
-    """Return the norm of the gradient of each parameter, real or not."""
-    if hasattr(model, "weightless"):
-        return dict(weightless.gradient_norms(model))
-    named = [(name, p.grad) for name, p in model.named_parameters() if p.grad is not None]
-    return {name: float(torch.linalg.vector_norm(grad, dtype=torch.float64)) for name, grad in named}
 
 
 def clip(model: nn.Module, norm: float) -> None:

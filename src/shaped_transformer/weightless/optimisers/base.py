@@ -32,7 +32,7 @@ class WeightlessOptimiser(torch.optim.Optimizer):
         pass was not kept.
         """
         groups = as_groups(params)
-        check_once(groups)
+        check_once(groups, empty=isinstance(params, nn.Module))
         for group in groups:
             check_settings({name: value for name, value in (settings | group).items() if name != "params"})
         self._sources = [[p.source for p in one["params"] if isinstance(p, WeightlessTensor)] for one in groups]
@@ -136,13 +136,13 @@ def check_settings(settings: dict[str, Any]) -> None:
             raise InputError(f"betas must be at least 0 and below 1 (got {first:g}, {second:g})")
 
 
-def check_once(groups: list[dict[str, Any]]) -> None:
-    """Check that there are parameters, each once.
+def check_once(groups: list[dict[str, Any]], *, empty: bool = False) -> None:
+    """Check that there are parameters, each once; `empty` allows none, as of a model that has none.
 
     **Raises:** `InputError` otherwise.
     """
     every = [p for group in groups for p in group["params"]]
-    if not every:
+    if not every and not empty:
         raise InputError("the optimiser has no parameters: give a weightless model, or a list (an iterator is used up)")
     if len({id(p) for p in every}) < len(every):
         twice = next(p for i, p in enumerate(every) if any(p is other for other in every[:i]))
