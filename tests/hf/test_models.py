@@ -86,7 +86,7 @@ def test_tokens_have_unit_variance_and_weights_the_theorys_scale() -> None:
     model = build(hidden_size=256, vocab_size=2000, position_embedding="learned")
     assert model.model.embeddings.weight.std().item() == pytest.approx(1, rel=0.01)
     assert model.model.positions.weight.std().item() == pytest.approx(0.02, rel=0.03)
-    assert model.head.weight.std().item() == pytest.approx(1 / 16, rel=0.01)
+    assert model.head.weight.std().item() == pytest.approx(8 / 256, rel=0.01)
 
 
 def test_the_blocks_are_those_of_the_module() -> None:

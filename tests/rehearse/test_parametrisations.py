@@ -79,13 +79,13 @@ def test_at_the_base_width_mup_is_the_models_own_initialisation() -> None:
 
 
 def test_initialisations_that_know_the_fan_in_are_not_scaled_twice() -> None:
-    """Ours is N(0, 1/n) at all widths, and so is μP's: only the head starts smaller."""
-    config = st.hf.ShapedTransformerConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=4, vocab_size=50)
+    """Ours is μP's already: N(0, 1/n) at all widths, and a head that starts at √64/n."""
+    config = st.hf.ShapedTransformerConfig(hidden_size=64, num_hidden_layers=1, num_attention_heads=4, vocab_size=50)
     torch.manual_seed(0)
     one = made("mup", config, FACTOR)
-    found, n = stds(one.model()), 32 * FACTOR
+    found, n = stds(one.model()), 64 * FACTOR
     for name, std in found.items():
-        expected = 1.0 if "embeddings" in name else 32**0.5 / n if name == "head.weight" else n**-0.5
+        expected = 1.0 if "embeddings" in name else 8 / n if name == "head.weight" else n**-0.5
         assert std == pytest.approx(expected, rel=0.05), name
 
 
@@ -105,17 +105,17 @@ def test_biases_and_gains_do_not_decay() -> None:
     assert all((decay[id(p)] == 0.0) == (p.dim() == 1) for p in model.parameters())
 
 
-def test_ours_with_a_small_head_changes_the_head_alone() -> None:
-    config = st.hf.ShapedTransformerConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=4, vocab_size=50)
+def test_our_models_start_with_a_head_that_shrinks_as_in_mup() -> None:
+    def heads(width: int) -> float:
+        config = st.hf.ShapedTransformerConfig(
+            hidden_size=width, num_hidden_layers=1, num_attention_heads=4, vocab_size=2000
+        )
+        return stds(builder(made("shaped", config, 1).model)())["head.weight"]
+
     torch.manual_seed(0)
-    small, plain = (made(kind, config, FACTOR) for kind in ("shaped-small-head", "shaped"))
-    torch.manual_seed(0)
-    found = stds(small.model())
-    torch.manual_seed(0)
-    own = stds(builder(plain.model)())
-    assert found.pop("head.weight") == pytest.approx(own.pop("head.weight") * FACTOR**-0.5, rel=0.05)
-    assert found == own
-    assert small.groups is plain.groups is st.nn.parameter_groups
+    assert heads(32) == pytest.approx(32**-0.5, rel=0.02)
+    assert heads(64) == pytest.approx(64**-0.5, rel=0.02)
+    assert heads(256) == pytest.approx(256**-0.5 / 2, rel=0.02)
 
 
 def test_a_tied_head_is_refused() -> None:

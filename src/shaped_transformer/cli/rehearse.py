@@ -101,8 +101,7 @@ def rehearse_command(
         str | None,
         typer.Option(
             help="With --widths or --depths: standard (the model's own initialisation, one rate), mup (μP, relative to "
-            "the given width), shaped (st.nn.parameter_groups) or shaped-small-head. Default: standard, and shaped "
-            "with --groups shaped.",
+            "the given width) or shaped (st.nn.parameter_groups). Default: standard, and shaped with --groups shaped.",
             show_default=False,
         ),
     ] = None,

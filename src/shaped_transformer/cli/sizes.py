@@ -28,7 +28,6 @@ HEADS = {
     "standard": "the model's own initialisation, one rate",
     "mup": "μP",
     "shaped": "rates by groups",
-    "shaped-small-head": "rates by groups, a small head",
 }
 """Parametrisations in words."""
 

@@ -28,7 +28,6 @@ KINDS = {
     "standard": "Llama, one rate for all",
     "mup": "Llama, μP",
     "shaped": "shaped, our rates",
-    "shaped-small-head": "shaped, our rates, μP's head",
 }
 """Parametrisations with their titles."""
 SHOWN = {
@@ -42,7 +41,6 @@ COLOUR = {
     "standard": COLOURS["network"],
     "mup": SERIES[0],
     "shaped": DESIGNS["shaped"],
-    "shaped-small-head": DESIGNS["shaped"],
 }
 
 

@@ -50,9 +50,9 @@ class ShapedTransformerConfig(PreTrainedConfig):
     - `max_position_embeddings`: number of learned positions, default 2048.
     - `position_embedding`: `"rotary"` (default), `"learned"` or `"none"`.
     - `final_norm`: whether an RMSNorm precedes the head, default yes; the blocks have norms only by `norm`.
-    - `initializer_range`: default `None`, the theory's initialisation: weights N(0, 1/fan-in), tokens of unit variance.
-      A number is the initialisation of normalised Transformers, for baselines: the standard deviation of all weights,
-      divided by √(2d) for the last map of each branch.
+    - `initializer_range`: default `None`, the theory's initialisation: weights N(0, 1/fan-in), tokens of unit variance,
+      a head of standard deviation `st.nn.head_std(n)`. A number is the initialisation of normalised Transformers, for
+      baselines: the standard deviation of all weights, divided by √(2d) for the last map of each branch.
     - `position_std`: standard deviation of learned positions at initialisation; default `None`, which is
       `initializer_range` or else 0.02. Images, whose patches have no other mark of their place, learn faster with 1.
     - `image_size`, `patch_size`, `num_channels`: of square images and patches, for `…ForImageClassification`; default

@@ -31,6 +31,7 @@ from ..errors import InputError
 from ..nn.activation import ShapedReLU
 from ..nn.attention import BranchOutput
 from ..nn.model import POSITION_STD
+from ..nn.rates import head_std
 from ..nn.shaping import Shaping
 from ..nn.skipinit import SkipInitAttention
 from .config import ShapedTransformerConfig
@@ -62,12 +63,14 @@ class ShapedTransformerPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         """Initialise weights as N(0, 1/fan-in), tokens with unit variance (theory §2), and positions small beside them.
 
-        With `initializer_range` the initialisation is that of normalised Transformers instead.
+        A head starts with `nn.head_std`, which is smaller in models wider than 64. With `initializer_range` the
+        initialisation is that of normalised Transformers instead.
         """
         usual = self.config.initializer_range
         if isinstance(module, nn.Linear):
             scaled = math.sqrt(2 * self.config.num_hidden_layers) if isinstance(module, BranchOutput) else 1.0
-            initialization.normal_(module.weight, std=usual / scaled if usual else module.in_features**-0.5)
+            own = head_std(module.in_features) if self._is_head(module) else module.in_features**-0.5
+            initialization.normal_(module.weight, std=usual / scaled if usual else own)
         elif isinstance(module, nn.Embedding):
             positions = module is getattr(getattr(self, "model", self), "positions", None)
             chosen = self.config.position_std if positions else None
@@ -87,6 +90,10 @@ class ShapedTransformerPreTrainedModel(PreTrainedModel):
             root = self.config.hidden_size**-0.5
             initialization.constant_(module.slope_plus, 1 + self.config.c_plus * root)
             initialization.constant_(module.slope_minus, 1 + self.config.c_minus * root)
+
+    def _is_head(self, module: nn.Module) -> bool:
+        """Return whether a module makes the outputs, as logits or as scores of labels."""
+        return module in (getattr(self, "head", None), getattr(self, "score", None))
 
 
 class ShapedTransformerModel(ShapedTransformerPreTrainedModel):

@@ -18,7 +18,7 @@ from .cache import Cache
 from .convert import from_architecture
 from .mlp import ShapedMLP
 from .model import ShapedTransformer
-from .rates import parameter_groups
+from .rates import head_std, parameter_groups
 from .shaping import Shaping, advance
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "advance",
     "from_architecture",
     "functional",
+    "head_std",
     "parameter_groups",
 ]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from ..checks import check_count
 from ..errors import InputError
 from .block import ShapedBlock
 from .checks import check_module
@@ -24,6 +25,28 @@ LARGEST_SHARE = 4.0
 """Upper bound of a branch's share for gains, queries and keys: beyond it a softmax saturates within a few steps."""
 
 
+def head_std(width: int) -> float:
+    """Return the standard deviation with which a head starts: √64/n, and 1/√n below width 64.
+
+    The first steps move the stream in the direction of the head's rows. With the usual N(0, 1/n) they move the outputs
+    by a further √n. So the head starts smaller in wider models, as in μP (Yang et al., arXiv 2203.03466). At width 64
+    both are the same. In narrower models √64/n would give logits larger than the stream's entries.
+
+    ```python
+    head = torch.nn.Linear(256, 1000, bias=False)
+    torch.nn.init.normal_(head.weight, std=st.nn.head_std(256))
+    ```
+
+    **Arguments:**
+
+    - `width`: n, the head's fan-in.
+
+    **Raises:** `InputError` unless it is a whole number of at least 1.
+    """
+    n = check_count(width, "width")
+    return min(1.0, math.sqrt(REFERENCE_WIDTH / n)) / math.sqrt(n)
+
+
 def parameter_groups(model: nn.Module, lr: float, weight_decay: float | None = None) -> list[dict[str, Any]]:
     """Sort the parameters of a shaped Transformer into groups with a learning rate each, for Adam and its relatives.
 
@@ -32,7 +55,7 @@ def parameter_groups(model: nn.Module, lr: float, weight_decay: float | None = N
     such that one step changes the network's output by an amount that depends on neither width nor depth:
 
     - embeddings (entries of order 1): 40·lr;
-    - maps outside the blocks (head, patches), fan-in f: 4·lr·64/f;
+    - maps outside the blocks (head, patches), fan-in f: 4·lr·64/f; a head of your own starts with `head_std`;
     - weights of a block: 0.1·lr·(64/n)·s, with the share s = 64·0.2/(d·γ) of a branch;
     - its queries and keys: 0.125·√n·lr·(64/n)·min(s, 4), because the shaped temperature divides the logits by a further
       √n, and a softmax must not saturate in a step;

@@ -8,7 +8,7 @@ except ImportError:
     raise MissingExtra("torch", "shaped_transformer.rehearse") from None
 
 from .coordinates import CoordinateCheck, coordinate_check
-from .parametrisations import Parametrised, mup, shaped, shaped_small_head, standard
+from .parametrisations import Parametrised, mup, shaped, standard
 from .rehearsal import Rehearsal
 from .scaling import scaled
 from .slopes import Slope
@@ -24,7 +24,6 @@ __all__ = [
     "run",
     "scaled",
     "shaped",
-    "shaped_small_head",
     "standard",
 ]
 

@@ -184,8 +184,8 @@ def coordinate_check(
     - `widths`, `depths`: factors of the model's size; default ¼ to twice the width. Each axis is left at 1 while the
       other varies.
     - `parametrisation`: `"standard"` (default), the model's own initialisation and one rate; `"mup"`, μP relative to
-      the model at width factor 1, for AdamW; `"shaped"`, our rates for shaped Transformers; `"shaped-small-head"`,
-      these with a head that starts as in μP; or a function (model, base, class) → `Parametrised`.
+      the model at width factor 1, for AdamW; `"shaped"`, our rates for shaped Transformers; or a function (model,
+      base, class) → `Parametrised`.
     - `draws`: networks of each size, default 3; intervals need two.
     - `cls`: class for configurations, default `AutoModelForCausalLM`.
     - `partial`: whether an interrupt returns what is known of the sizes before, if these are two at least. Default no:

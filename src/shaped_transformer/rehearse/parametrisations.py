@@ -14,7 +14,7 @@ from ..probe.expectation import source_of
 from ..weightless.recording.record import record
 from .optimisers import Groups, decayed
 
-KINDS = ("standard", "mup", "shaped", "shaped-small-head")
+KINDS = ("standard", "mup", "shaped")
 """Parametrisations that are known by name."""
 
 SHAPED_LOGITS = -0.5
@@ -62,24 +62,6 @@ def shaped(model: Any, base: Any = None, cls: Any = None) -> Parametrised:  # no
     - `base`, `cls`: not used.
     """
     return Parametrised(model, parameter_groups, SHAPED_LOGITS)
-
-
-def shaped_small_head(model: Any, base: Any, cls: Any = None) -> Parametrised:
-    """Return the same with a head that is smaller in wide models, as in μP.
-
-    The head starts with the standard deviation of the base model's times n₀/n instead of √(n₀/n), for n₀ and n the
-    widths of both. The stream moves in the direction of the head's rows, so that with the larger head the outputs move
-    by √n as far.
-
-    **Arguments:**
-
-    - `model`, `base`, `cls`: as in `mup`.
-
-    **Raises:** `InputError` as `mup` does.
-    """
-    build, rules = _compare(model, base, cls)
-    heads = {name: rule.std for name, rule in rules.items() if rule.kind == HEAD and rule.std is not None}
-    return Parametrised(_initialised(build, heads), parameter_groups, SHAPED_LOGITS)
 
 
 def mup(model: Any, base: Any, cls: Any = None) -> Parametrised:
@@ -266,7 +248,7 @@ def parametrisation_of(kind: str | Parametrisation) -> Parametrisation:
 
     **Raises:** `InputError` for another name.
     """
-    known: dict[str, Parametrisation] = dict(zip(KINDS, (standard, mup, shaped, shaped_small_head), strict=True))
+    known: dict[str, Parametrisation] = dict(zip(KINDS, (standard, mup, shaped), strict=True))
     if callable(kind):
         return kind
     if kind not in known:
