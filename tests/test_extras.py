@@ -26,6 +26,7 @@ except st.ShapedTransformerError as error:
     [
         ("nn", ("torch",), "torch"),
         ("weightless", ("torch",), "torch"),
+        ("ntk", ("torch",), "torch"),
         ("probe", ("torch",), "torch"),
         ("rehearse", ("torch",), "torch"),
         ("hf", ("torch",), "hf"),

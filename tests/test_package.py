@@ -45,18 +45,21 @@ def part(name: str) -> Any:
 
 
 def test_dir_shows_the_public_names_and_the_parts_that_are_imported_when_used() -> None:
-    assert dir(st) == sorted({*st.__all__, "hf", "nn", "probe", "rehearse", "training", "weightless"})
+    assert dir(st) == sorted({*st.__all__, "hf", "nn", "ntk", "probe", "rehearse", "training", "weightless"})
 
 
-@pytest.mark.parametrize("name", ["hf", "nn", "probe", "rehearse", "training", "weightless"])
+@pytest.mark.parametrize("name", ["hf", "nn", "ntk", "probe", "rehearse", "training", "weightless"])
 def test_dir_of_a_part_shows_its_public_names(name: str) -> None:
     assert dir(part(name)) == sorted(part(name).__all__)
+
+
+PARTS = ("chain", "hf", "inputs", "network", "nn", "ntk", "probe", "rehearse", "sde", "statistics", "weightless")
 
 
 def public_callables() -> list[Any]:
     """Return the public functions and classes of the parts that are installed, each under its full name."""
     found = [("st", st)]
-    for name in ("chain", "hf", "inputs", "network", "nn", "probe", "rehearse", "sde", "statistics", "weightless"):
+    for name in PARTS:
         try:
             found.append((f"st.{name}", getattr(st, name)))
         except st.MissingExtra:

@@ -35,12 +35,13 @@ from .views.ensemble import Ensemble
 if TYPE_CHECKING:
     from . import hf as hf
     from . import nn as nn
+    from . import ntk as ntk
     from . import probe as probe
     from . import rehearse as rehearse
     from . import training as training
     from . import weightless as weightless
 
-LAZY = ("hf", "nn", "probe", "rehearse", "training", "weightless")
+LAZY = ("hf", "nn", "ntk", "probe", "rehearse", "training", "weightless")
 """Parts that need PyTorch: each is imported when it is first used."""
 
 

@@ -1,0 +1,158 @@
+"""Linear maps of many networks at once, whose weights are known only by what they meet (theory §7 and §8).
+
+Each weight meets its R = inputs × tokens vectors v in the forward pass, and in one backward pass the gradients u of all
+outputs. So the form of theory §7 for matrices that are used once is enough, for a batch of S networks: the images are
+factors of the Gram matrices v vᵀ and u uᵀ times normals, and these Gram matrices are also what the kernel is made of.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..numerics.draws import Draws
+
+DEPENDENT = 1e-12
+"""Squared sine of the angle between a vector and the span of earlier ones below which it counts as one of them."""
+
+
+@dataclass(eq=False)
+class Batch:
+    """A batch of networks on the same inputs, and the sum of what their weights contribute to the kernel.
+
+    **Arguments:**
+
+    - `draws`: their random numbers.
+    - `inputs`, `outputs`: P and D.
+    - `bias_gradients`: whether linear maps have biases, which are 0.
+    - `weights`: whether weights are drawn for real.
+    """
+
+    draws: Draws
+    inputs: int
+    outputs: int
+    bias_gradients: bool
+    weights: bool
+    kernel: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Start with a kernel of zeros, (S, P, D, P, D)."""
+        axes = (self.inputs, self.outputs)
+        self.kernel = torch.zeros(self.draws.size, *axes, *axes, dtype=torch.float64)
+
+    def normal(self, rows: int, columns: int) -> Tensor:
+        """Return N(0, 1) numbers, (S, rows, columns)."""
+        return torch.from_numpy(self.draws.normal(rows, columns))
+
+    def add(self, vectors: Tensor, gradients: Tensor) -> None:
+        """Add Σ (v·v')(u·u') over tokens, from Gram matrices of vectors, (S, R, R), and gradients, (S, D·R, D·R)."""
+        p, d = self.inputs, self.outputs
+        tokens = vectors.shape[-1] // p
+        v = vectors.view(-1, p, tokens, p, tokens)
+        u = gradients.view(-1, d, p, tokens, d, p, tokens)
+        self.kernel += torch.einsum("sitju,sditeju->sidje", v + 1 if self.bias_gradients else v, u)
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Within the context, linear maps belong to this batch."""
+        token = _active.set(self)
+        try:
+            yield
+        finally:
+            _active.reset(token)
+
+
+_active: ContextVar[Batch] = ContextVar("the batch that is drawn")
+
+
+class BatchedLinear(nn.Module):
+    """A linear map without bias of each network of the active batch, weights N(0, σ²).
+
+    It takes the rows of all networks, (S·D·P, …, a): D equal copies of each network's inputs, one for each output.
+    """
+
+    def __init__(self, fan_in: int, fan_out: int, std: float) -> None:
+        super().__init__()
+        self.in_features, self.out_features, self.std = fan_in, fan_out, std
+        self.anchor = nn.Parameter(torch.zeros(()))  # so that there is a backward pass where x is an input
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the images, (S·D·P, …, b)."""
+        out: Tensor = _Product.apply(x, self.anchor, self, _active.get())
+        return out
+
+
+class _Product(torch.autograd.Function):
+    """x ↦ x·W in every network; the backward pass draws the products with Wᵀ given those."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, anchor: Tensor, layer: BatchedLinear, batch: Batch) -> Tensor:  # noqa: ARG004
+        """Return the images; the copies of an input have the same."""
+        size, copies = batch.draws.size, batch.outputs
+        v = x.reshape(size, copies, -1, layer.in_features)[:, 0]
+        products = gram(v)
+        weight = None
+        if batch.weights:
+            weight = batch.normal(layer.in_features, layer.out_features) * layer.std
+            y = v @ weight
+        else:
+            normals = batch.normal(v.shape[1], layer.out_features)
+            y = (cholesky(products) * layer.std).to(v.dtype) @ normals
+        ctx.layer, ctx.batch = layer, batch
+        ctx.save_for_backward(v, y, products, weight)
+        return y[:, None].expand(-1, copies, -1, -1).reshape(*x.shape[:-1], layer.out_features)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        """Return the gradient of x, and add the weights' part of the kernel."""
+        v, y, products, weight = ctx.saved_tensors
+        (gradient,), layer, batch = gradients, ctx.layer, ctx.batch
+        u = gradient.reshape(batch.draws.size, -1, layer.out_features)
+        own = gram(u)
+        batch.add(products, own)
+        if not ctx.needs_input_grad[0]:
+            return None, None, None, None
+        if weight is not None:
+            images = u @ weight.mT
+        else:
+            images = batch.normal(u.shape[1], layer.in_features)
+            images = (cholesky(own) * layer.std).to(u.dtype) @ images
+            known = (u @ y.mT - images @ v.mT).double() @ inverse(products)
+            images.baddbmm_(known.to(u.dtype), v)
+        return images.reshape(*gradient.shape[:-1], layer.in_features), None, None, None
+
+
+def gram(x: Tensor) -> Tensor:
+    """Return x·xᵀ in float64, (S, m, m), for x (S, m, a)."""
+    wide = x.double()
+    return wide @ wide.mT
+
+
+def cholesky(products: Tensor) -> Tensor:
+    """Return lower triangles L, L·Lᵀ the Gram matrices, (S, m, m); a vector that depends on earlier ones adds nothing.
+
+    Its column is zero. PyTorch's decomposition would fail there, as at vectors that a ReLU has set to zero.
+    """
+    lower = torch.zeros_like(products)
+    for j in range(products.shape[-1]):
+        done = lower[:, j, :j]
+        rest = products[:, j:, j] - (lower[:, j:, :j] @ done[..., None])[..., 0]
+        pivot = rest[:, :1]
+        kept = pivot > DEPENDENT * products[:, j, j, None]
+        lower[:, j:, j] = torch.where(kept, rest / torch.where(kept, pivot, torch.ones_like(pivot)).sqrt(), 0.0)
+    return lower
+
+
+def inverse(products: Tensor) -> Tensor:
+    """Return the inverses of Gram matrices on the vectors that `cholesky` keeps, and 0 elsewhere, (S, m, m)."""
+    lower = cholesky(products)
+    kept = (lower.diagonal(dim1=-2, dim2=-1) > 0)[..., None]
+    identity = torch.eye(lower.shape[-1], dtype=lower.dtype)
+    triangle = torch.where(kept, lower, identity)
+    back = torch.linalg.solve_triangular(triangle, identity.expand_as(lower) * kept, upper=False)
+    back = torch.where(kept, back, 0.0)
+    return back.mT @ back
