@@ -186,6 +186,14 @@ def test_a_model_for_images(rehearsing: Any) -> None:
     assert "standard normal images, 1 × 3 × 8 × 8" in out
 
 
+def test_a_decoder_whose_configuration_names_no_first_token(rehearsing: Any, tmp_path: Path) -> None:
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2, "vocab_size": 50}
+    (tmp_path / "t5.json").write_text(json.dumps({"model_type": "t5", **sizes}), encoding="utf-8")
+    code, out, _ = rehearsing("t5.json", "--tokens", 8, "--steps", 1)
+    assert code == 0
+    assert "Verdict" in out
+
+
 def test_the_time_is_told_beforehand_if_it_is_long(rehearsing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for seconds, said in (
         (20.0, ""),

@@ -140,9 +140,16 @@ class _Chosen:
         values = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         if type(model).__name__.endswith(LANGUAGE) and ids.shape[1] > 1:  # the next token of a single one is unknown
             values["labels"] = ids
+            if _starts_nowhere(model.config):
+                values["decoder_input_ids"] = torch.cat([torch.zeros_like(ids[:, :1]), ids[:, :-1]], 1)
         elif getattr(model.config, "is_encoder_decoder", False):
             values["decoder_input_ids"] = ids
         return Batch(values, self.what)
+
+
+def _starts_nowhere(config: Any) -> bool:
+    """Whether a configuration has a decoder but no token with which its input starts, so that it cannot be made."""
+    return bool(getattr(config, "is_encoder_decoder", False)) and getattr(config, "decoder_start_token_id", None) is None
 
 
 def _read(text: Path | None) -> str:

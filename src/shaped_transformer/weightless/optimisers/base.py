@@ -64,6 +64,23 @@ class WeightlessOptimiser(torch.optim.Optimizer):
             raise InputError("groups of parameters cannot be added later: make the optimiser with all of them")
         super().add_param_group(param_group)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Refuse to save a state that is that of the network.
+
+        **Raises:** `InputError`.
+        """
+        raise InputError(
+            "an optimiser of a weightless model cannot be saved: its moments are those of vectors that the network has "
+            "met; make the same steps again from the same seed"
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Refuse it likewise.
+
+        **Raises:** `InputError`.
+        """
+        self.state_dict()
+
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear all gradients."""
         super().zero_grad(set_to_none)
