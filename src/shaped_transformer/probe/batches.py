@@ -149,7 +149,9 @@ class _Chosen:
 
 def _starts_nowhere(config: Any) -> bool:
     """Whether a configuration has a decoder but no token with which its input starts, so that it cannot be made."""
-    return bool(getattr(config, "is_encoder_decoder", False)) and getattr(config, "decoder_start_token_id", None) is None
+    return (
+        bool(getattr(config, "is_encoder_decoder", False)) and getattr(config, "decoder_start_token_id", None) is None
+    )
 
 
 def _read(text: Path | None) -> str:
