@@ -24,6 +24,8 @@ except st.ShapedTransformerError as error:
 @pytest.mark.parametrize(
     ("part", "packages", "extra"),
     [
+        ("bayes.Regressor", ("sklearn",), "bayes"),
+        ("bayes.InfiniteWidthKernel", ("sklearn",), "bayes"),
         ("nn", ("torch",), "torch"),
         ("weightless", ("torch",), "torch"),
         ("ntk", ("torch",), "torch"),

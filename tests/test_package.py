@@ -45,15 +45,28 @@ def part(name: str) -> Any:
 
 
 def test_dir_shows_the_public_names_and_the_parts_that_are_imported_when_used() -> None:
-    assert dir(st) == sorted({*st.__all__, "hf", "nn", "ntk", "probe", "rehearse", "training", "weightless"})
+    assert dir(st) == sorted({*st.__all__, "bayes", "hf", "nn", "ntk", "probe", "rehearse", "training", "weightless"})
 
 
-@pytest.mark.parametrize("name", ["hf", "nn", "ntk", "probe", "rehearse", "training", "weightless"])
+@pytest.mark.parametrize("name", ["bayes", "hf", "nn", "ntk", "probe", "rehearse", "training", "weightless"])
 def test_dir_of_a_part_shows_its_public_names(name: str) -> None:
     assert dir(part(name)) == sorted(part(name).__all__)
 
 
-PARTS = ("chain", "hf", "inputs", "network", "nn", "ntk", "probe", "rehearse", "sde", "statistics", "weightless")
+PARTS = (
+    "bayes",
+    "chain",
+    "hf",
+    "inputs",
+    "network",
+    "nn",
+    "ntk",
+    "probe",
+    "rehearse",
+    "sde",
+    "statistics",
+    "weightless",
+)
 
 
 def public_callables() -> list[Any]:
@@ -61,9 +74,11 @@ def public_callables() -> list[Any]:
     found = [("st", st)]
     for name in PARTS:
         try:
-            found.append((f"st.{name}", getattr(st, name)))
+            module = getattr(st, name)
+            [getattr(module, public) for public in module.__all__]
         except st.MissingExtra:
             continue
+        found.append((f"st.{name}", module))
     names = [(f"{place}.{name}", getattr(module, name)) for place, module in found for name in module.__all__]
     return [pytest.param(thing, id=name) for name, thing in names if has_own_signature(thing)]
 

@@ -27,12 +27,21 @@ from .design.architecture import (
     skipless_transformer,
 )
 from .design.layers import MLP, Dense, Residual, ShapedAttention, SoftmaxAttention
-from .errors import DefinitionError, InputError, MissingExtra, NoProportionalLimit, ShapedTransformerError, StorageError
+from .errors import (
+    DefinitionError,
+    InputError,
+    MissingExtra,
+    NoProportionalLimit,
+    NotConverged,
+    ShapedTransformerError,
+    StorageError,
+)
 from .version import __version__
 from .views import chain, network, sde
 from .views.ensemble import Ensemble
 
 if TYPE_CHECKING:
+    from . import bayes as bayes
     from . import hf as hf
     from . import nn as nn
     from . import ntk as ntk
@@ -41,8 +50,8 @@ if TYPE_CHECKING:
     from . import training as training
     from . import weightless as weightless
 
-LAZY = ("hf", "nn", "ntk", "probe", "rehearse", "training", "weightless")
-"""Parts that need PyTorch: each is imported when it is first used."""
+LAZY = ("bayes", "hf", "nn", "ntk", "probe", "rehearse", "training", "weightless")
+"""Parts that need more packages, most of them PyTorch: each is imported when it is first used."""
 
 
 def __getattr__(name: str) -> Any:
@@ -68,6 +77,7 @@ __all__ = [
     "InputError",
     "MissingExtra",
     "NoProportionalLimit",
+    "NotConverged",
     "Residual",
     "ShapedAttention",
     "ShapedReLU",

@@ -52,6 +52,20 @@ class NoProportionalLimit(ShapedTransformerError, ValueError):  # noqa: N818 - t
     """
 
 
+class NotConverged(ShapedTransformerError, RuntimeError):  # noqa: N818 - the name says what did not happen
+    """A posterior that neither draws of the prior nor moves of networks reach; the message says how far it is.
+
+    ```python
+    try:
+        st.bayes.Regressor(samples=64, noise=1e-6).fit(np.eye(60)[:, :8], np.arange(60.0))
+    except st.NotConverged as error:
+        print(error)  # the posterior was not reached: …
+    except st.MissingExtra:
+        pass
+    ```
+    """
+
+
 class StorageError(ShapedTransformerError, OSError):
     """A file or folder that is missing, cannot be read or cannot be written.
 

@@ -162,7 +162,7 @@ def from_vectors(vectors: ArrayLike | str | PathLike[str]) -> Covariance:
     **Raises:** `StorageError` if the file cannot be read, `InputError` if it is not a finite (m, k) array or V would
     overflow.
     """
-    x = _matrix(vectors, "vectors")
+    x = as_matrix(vectors, "vectors")
     scale = float(np.max(np.abs(x))) or 1.0
     unit = x / scale
     v = unit @ unit.T / x.shape[1]
@@ -191,7 +191,7 @@ def from_covariance(covariance: ArrayLike | str | PathLike[str]) -> Covariance:
 
     **Raises:** `StorageError` if the file cannot be read, `InputError` if it is not such a matrix.
     """
-    v = _matrix(covariance, "covariance")
+    v = as_matrix(covariance, "covariance")
     if v.shape[0] != v.shape[1]:
         raise InputError(
             f"the covariance must be square (got {v.shape[0]} x {v.shape[1]}): use vectors for an (m, k) array"
@@ -285,8 +285,17 @@ def _map_array(path: Path) -> Any:
         raise InputError(f"{path} is not a .npy array: write it with numpy.save") from None
 
 
-def _matrix(source: Any, name: str) -> Floats:
-    """Return an array, or the array in a file, as a finite matrix; `name` is what messages call it."""
+def as_matrix(source: Any, name: str, columns: int | None = None) -> Floats:
+    """Return an array, or the array in a file, as a finite matrix.
+
+    **Arguments:**
+
+    - `source`: the array, or the path of a `.npy` file.
+    - `name`: what messages call it.
+    - `columns`: how many it must have, if it matters.
+
+    **Raises:** `StorageError` if the file cannot be read, `InputError` if it is no such matrix.
+    """
     if isinstance(source, str | PathLike):
         path = Path(source)
         source = read_array(path)
@@ -305,4 +314,6 @@ def _matrix(source: Any, name: str) -> Floats:
     if not np.isfinite(array).all():
         i, j = np.argwhere(~np.isfinite(array))[0]
         raise InputError(f"the {name} must be finite, but entry [{i},{j}] is {array[i, j]}")
+    if columns is not None and array.shape[1] != columns:
+        raise InputError(f"the {name} must have {counted(columns, 'column')} (got {array.shape[1]})")
     return array

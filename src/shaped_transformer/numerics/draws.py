@@ -87,6 +87,4 @@ class Draws:
 
     def frame(self, rows: int, columns: int) -> Array:
         """Return a uniformly random matrix with orthonormal rows, (size, rows, columns), rows ≤ columns."""
-        q, r = np.linalg.qr(self.normal(columns, rows))
-        signs = np.where(np.diagonal(r, axis1=-2, axis2=-1) < 0, -1, 1).astype(self.dtype)
-        return (q * signs[:, None, :]).swapaxes(-1, -2)
+        return linalg.frame(self.normal(columns, rows))

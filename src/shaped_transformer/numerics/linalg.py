@@ -225,6 +225,13 @@ def lq_by_reflections(a: Array) -> Array:
     return factor * signs[..., None, :]
 
 
+def frame(normals: Array) -> Array:
+    """Return a uniformly random matrix with orthonormal rows, made of normals of its transpose's shape."""
+    q, r = np.linalg.qr(normals)
+    signs = np.where(diagonal(r) < 0, -1, 1).astype(normals.dtype)
+    return np.asarray((q * signs[..., None, :]).swapaxes(-1, -2))
+
+
 def _lq_by_gram(a: Array) -> Array:
     """Return L by a Cholesky decomposition of a·aᵀ, or by reflections where its pivots show that digits were lost.
 

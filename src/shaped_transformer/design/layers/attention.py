@@ -38,6 +38,10 @@ class Attention(Branch):
         """Return the attention matrix A of a head, (samples, m, m), with logits Y = scale·products."""
 
     @property
+    def mixes_tokens(self) -> bool:
+        return True
+
+    @property
     def projects(self) -> bool:
         """Whether there is an output projection W^O."""
         return self.heads > 1 if self.output_projection is None else self.output_projection

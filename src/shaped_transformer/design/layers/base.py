@@ -39,6 +39,11 @@ class Part(Definition, ABC):
         """Return the number of hidden units that the chain draws per token, 0 if none."""
         return 0
 
+    @property
+    def mixes_tokens(self) -> bool:
+        """Whether the part's output at one token depends on the others, as in attention."""
+        return False
+
     def limit_rate(self) -> float:
         """Return the rate at which the drift relaxes V in the limit, per unit of time; 0 if it needs no small steps."""
         return 0.0

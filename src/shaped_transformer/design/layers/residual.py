@@ -64,6 +64,10 @@ class Residual(Layer):
     def needs_mean(self) -> bool:
         return self.norm != "none" and self.normaliser == "layer"
 
+    @property
+    def mixes_tokens(self) -> bool:
+        return self.branch.mixes_tokens
+
     def check(self, n: int) -> None:
         if self.needs_mean and n < 2:
             raise DefinitionError("LayerNorm at width 1 returns only zeros: use a width of at least 2")
