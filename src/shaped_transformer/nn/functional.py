@@ -68,7 +68,7 @@ def shaped_attention(
     if is_causal and query_positions is not None:
         where, is_causal = causal_mask(query_positions, key), False
         attn_mask = where
-    autocast = upcast and torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    autocast = upcast and device != "meta" and torch.is_autocast_enabled(device)  # the meta device has no autocast
     with torch.autocast(device_type=device, enabled=False) if autocast else nullcontext():
         if upcast and dtype.itemsize < 4:
             query, key, value = query.float(), key.float(), value.float()
@@ -149,7 +149,7 @@ def _repeat_heads(x: Tensor, heads: int) -> Tensor:
 
 def _broadcast_gain(gain: Gain, heads: int, like: Tensor) -> Tensor:
     """Return a gain as a tensor that broadcasts over (…, H, T, ·)."""
-    given = gain if isinstance(gain, Tensor) else like.new_tensor(gain)
+    given = gain if isinstance(gain, Tensor) else like.new_full((), gain)  # on the device: a copy would wait for a GPU
     if given.dtype != like.dtype or given.device != like.device:
         given = given.to(like)
     if given.shape == (heads,):
@@ -192,7 +192,9 @@ def _mean_value(value: Tensor, heads: int, where: Tensor | None, queries: int) -
         weights = where.to(value.dtype)
         weights = weights / weights.sum(-1, keepdim=True).clamp(min=1)
         return (weights if weights.dim() > 1 else weights[None]) @ value
-    zeros = value.new_zeros(()).expand(*value.shape[:-2], queries, value.shape[-1])
+    zeros = value.new_zeros(
+        *value.shape[:-2], queries, value.shape[-1]
+    )  # real ones: no fused kernel takes strides of 0
     return fused_attention(zeros, torch.zeros_like(value), value, where, scale=1.0)  # saves a mask of floats
 
 

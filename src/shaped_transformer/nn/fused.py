@@ -25,12 +25,23 @@ def fused_attention(
     **Returns:** softmax(scale·Q Kᵀ) V, (…, H, Tq, v).
     """
     grouped = query.dim() > 2 and query.shape[-3] != key.shape[-3]
+    if grouped and query.is_cuda and not _kernel_takes_groups(query, mask):
+        times = query.shape[-3] // key.shape[-3]
+        key, value, grouped = key.repeat_interleave(times, -3), value.repeat_interleave(times, -3), False
     options: dict[str, Any] = {"scale": scale, "is_causal": is_causal, "dropout_p": dropout_p, "enable_gqa": grouped}
     out = functional.scaled_dot_product_attention(query, key, value, mask, **options)
     tracked = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad)
     if tracked and not dropout_p and not torch.compiler.is_compiling():
         out = apply_autograd(_TwiceDifferentiable, out, query, key, value, mask, options)
     return out
+
+
+def _kernel_takes_groups(query: Tensor, mask: Tensor | None) -> bool:
+    """Return whether flash attention runs on a GPU, which alone takes grouped heads (PyTorch 2.11).
+
+    Where no fused kernel takes them, PyTorch forms (T, T) matrices without a word.
+    """
+    return mask is None and query.dtype in (torch.float16, torch.bfloat16)
 
 
 def apply_autograd(function: Any, *inputs: Any) -> Tensor:
@@ -75,6 +86,9 @@ def add_shaping_terms(softmax: Tensor, value: Tensor, a: Tensor, b: Tensor, *, i
     - `a`, `b`: the gains, one number each, (), or one per head, (H, 1, 1).
     - `is_causal`: whether the mean is over the values up to each position.
     """
+    if torch.compiler.is_compiling():  # which fuses the passes itself, and in PyTorch 2.11 loses the gradient of ours
+        mean = value.cumsum(-2) / _counts(value) if is_causal else value.mean(-2, keepdim=True)
+        return softmax + a * value - b * mean
     return apply_autograd(_AddShapingTerms, softmax, value.expand_as(softmax), a, b, is_causal)
 
 
