@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 from torch import distributed
 
+from shaped_transformer.errors import InputError
 from shaped_transformer.training import train
 
 from .runs import Make, held_out, losses, start_module, write_images, write_recipe
@@ -53,6 +55,17 @@ def test_the_command_leaves_the_group(run: Any, recipe: Make, tmp_path: Path) ->
     code, _, err = run("train", str(file), "--out", "made")
     assert code == 0, err
     assert not distributed.is_initialized()
+
+
+def test_several_gpus_without_a_launcher_are_refused(
+    recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Trainer would give each of them a whole batch."""
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    with pytest.raises(InputError, match=r"sees 4 GPUs.*torchrun --nproc-per-node 4"):
+        train(recipe(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def send_and_exit(parameters: str, how: str, folder: Path) -> tuple[int, str]:

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.utils.tensorboard import SummaryWriter
 from transformers import TrainerCallback
 
@@ -53,6 +54,8 @@ class Log(TrainerCallback):
         self.step_started = time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # or the update, which is still being computed, would not count
         self.seconds += time.perf_counter() - self.step_started
         self.steps_done += 1
         if self.writes:

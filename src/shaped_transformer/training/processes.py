@@ -2,7 +2,10 @@
 
 import os
 
+import torch
 from torch import distributed
+
+from ..errors import InputError
 
 
 def is_first_process() -> bool:
@@ -13,6 +16,20 @@ def is_first_process() -> bool:
 def process_count() -> int:
     """Return the number of processes that the launcher started; 1 without a launcher."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def check_devices() -> None:
+    """Check that a process without a launcher sees no more than one GPU.
+
+    The Trainer would give each of several GPUs a whole batch.
+
+    **Raises:** `InputError` if it sees more.
+    """
+    if "LOCAL_RANK" not in os.environ and (count := torch.cuda.device_count()) > 1:
+        raise InputError(
+            f"one process sees {count} GPUs, and each would take a whole batch: start one process for each, with "
+            f"torchrun --nproc-per-node {count}, or show it one by CUDA_VISIBLE_DEVICES=0"
+        )
 
 
 def wait_for_all() -> None:

@@ -37,7 +37,7 @@ from .folder import (
 )
 from .log import Log
 from .optimiser import build_optimiser
-from .processes import is_first_process, process_count, wait_for_all
+from .processes import check_devices, is_first_process, process_count, wait_for_all
 from .recipe import Recipe
 from .sample import Sample, generate_sample
 from .task import Task, build, in_words, prepare, translate_out_of_memory
@@ -71,15 +71,16 @@ def train(recipe: Recipe, out: str | Path, *, say: Callable[[str], None] = lambd
     **Returns:** the outcome. The folder holds `recipe.json`, `metrics.jsonl`, `watch.jsonl`, `tensorboard/`, `model/`
     (for the Auto classes), `curves.png`, `curves.svg`, `report.md` and `outcome.json`.
 
-    **Raises:** `InputError` if another recipe owns the folder, another process uses it, or the data do not fit;
-    `StorageError` if the folder cannot be written or the data are missing; `Diverged` if training diverges, and the
-    report describes how; `MemoryError` if the network does not fit; `Interrupted`, a `KeyboardInterrupt` that says what
-    is kept.
+    **Raises:** `InputError` if another recipe owns the folder, another process uses it, the data do not fit, or one
+    process sees several GPUs; `StorageError` if the folder cannot be written or the data are missing; `Diverged` if
+    training diverges, and the report describes how; `MemoryError` if the network does not fit; `Interrupted`, a
+    `KeyboardInterrupt` that says what is kept.
     """
     if not isinstance(recipe, Recipe):
         raise InputError(f"give a Recipe, as training.read returns it (got {type(recipe).__name__})")
     if recipe.batch % (processes := process_count()):
         raise InputError(f"batch: a multiple of the {processes} processes is expected (got {recipe.batch})")
+    check_devices()
     out, task = Path(out), prepare(recipe)
     model = build(recipe, task)  # before anything is written, because the network may not fit
     check_owner(out)
@@ -142,8 +143,10 @@ def fit(recipe: Recipe, task: Task, model: Any, out: Path, *, say: Callable[[str
 
     **Returns:** the outcome.
 
-    **Raises:** `Diverged` if training diverges; `MemoryError` if memory runs out.
+    **Raises:** `Diverged` if training diverges; `MemoryError` if memory runs out; `InputError` if one process sees
+    several GPUs.
     """
+    check_devices()
     first, checkpoint = is_first_process(), last_checkpoint(out)
     start = 0 if checkpoint is None else step_of(checkpoint)
     if start:
