@@ -34,6 +34,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "convergence": {"widths": [4, 8], "samples": 500, "steps": 20},
     "shaped-mlp": {"width": 16, "depth": 8, "samples": 64, "network_samples": 32, "norm_samples": 64, "steps": 20},
     "spectrum": {"width": 16, "depth": 8, "tokens": 8, "samples": 32, "records": 5},
+    "deep-linear": {"width": 8, "depths": [1, 4], "samples": 500, "network_samples": 500},
     "masks": {"width": 16, "depth": 6, "heads": [1, 2], "samples": 64, "network_samples": 32},
     "gradients": {"width": 16, "depth": 6, "networks": 2},
     "context": {"width": 16, "depth": 6, "tokens": [1, 2, 4], "samples": 64, "network_samples": 32},

@@ -29,6 +29,7 @@ FIGURES = (
     "convergence",
     "shaped-mlp",
     "spectrum",
+    "deep-linear",
     "masks",
     "context",
     "gradients",

@@ -1,0 +1,298 @@
+"""Deep linear networks: the prior of their outputs and the posterior, at finite width and in the limit [DL].
+
+Given a matrix Q the outputs are Gaussian, with covariance Q between outputs and X Xᵀ/N₀ between inputs. Q is D × D
+whatever the number of inputs, so that one output needs a quadrature and no draws (theory §8).
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..checks import check_count, check_number
+from ..design.architecture import deep_linear
+from ..errors import InputError, NotConverged
+from ..inputs import as_matrix
+from ..numerics.arrays import Floats
+from ..views import chain, sde
+from .evidence import Weighted
+from .mixture import Mixture
+from .norms import log_normal, norm_of_products
+
+LEAST_EFFECTIVE = 50
+"""Effective sample size below which a posterior is refused."""
+
+DROPPED = 1e-12
+"""Draws of Q whose posterior weights together are below this are left out of predictions."""
+
+
+@dataclass(frozen=True)
+class DeepLinear:
+    """The network f(x) = W_{L+1} ⋯ W₁ x/√(N₀ N^L), with independent N(0, 1) weights [DL].
+
+    ```python
+    network = st.bayes.DeepLinear(width=64, depth=16)
+    network.density([0.0, 1.0], variance=1.0)  # more peaked than the normal density 0.399, 0.242
+    X = np.random.default_rng(0).standard_normal((20, 5))
+    posterior = network.fit(X, X[:, 0], noise=0.1)
+    posterior.log_evidence, posterior.mean(X[:2])
+    ```
+
+    **Arguments:**
+
+    - `width`: N, the number of units of each hidden layer.
+    - `depth`: L, the number of hidden layers.
+    - `outputs`: D, at most N; default 1.
+    - `limit`: whether N and L are taken to infinity at this ratio L/N; default no.
+
+    **Raises:** `InputError` for numbers out of range.
+    """
+
+    width: int
+    depth: int
+    outputs: int = 1
+    limit: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("width", "depth", "outputs"):
+            check_count(getattr(self, name), name)
+        if self.outputs > self.width:
+            raise InputError(
+                f"{self.outputs} outputs of {self.width} hidden units are linearly dependent: use a width of at least "
+                f"{self.outputs}"
+            )
+
+    def mixing(self, samples: int, seed: int, *, workers: int | None = None) -> Floats:
+        """Draw Q, the covariance of the outputs for an input with |x|² = N₀, given the weights but W₁.
+
+        At finite width it is the chain of a linear network that starts at the identity, in the limit its SDE.
+
+        **Arguments:**
+
+        - `samples`, `seed`, `workers`: as in `chain.sample`.
+
+        **Returns:** (samples, D, D).
+        """
+        view = sde if self.limit else chain
+        drawn = view.sample(
+            deep_linear(self.width, self.depth), np.eye(self.outputs), samples, seed, record=1, workers=workers
+        )
+        return drawn.covariance[:, -1]
+
+    def sample(self, X: ArrayLike, samples: int, seed: int) -> Floats:
+        """Draw the outputs of random networks, (samples, P, D).
+
+        **Arguments:**
+
+        - `X`: inputs, (P, N₀).
+        - `samples`, `seed`: number of networks, and the seed of their draws.
+        """
+        x = as_matrix(X, "inputs X")
+        q = self.mixing(samples, seed)
+        normals = np.random.default_rng([seed, 1]).standard_normal((samples, x.shape[1], self.outputs))
+        return np.asarray(x @ (normals @ _root(q)) / math.sqrt(x.shape[1]))
+
+    def density(self, f: ArrayLike, variance: float) -> Floats:
+        """Return the density of one output of random networks at an input, by quadrature over Q.
+
+        At finite width it is a Meijer G-function (Hanin and Zlokapa, arXiv 2104.11734).
+
+        **Arguments:**
+
+        - `f`: where.
+        - `variance`: of the output, |x|²/N₀.
+
+        **Raises:** `InputError` for several outputs or a variance that is not positive.
+        """
+        at, size = np.asarray(f, dtype=np.float64), check_number(variance, "variance")
+        if not 0 < size < math.inf:
+            raise InputError(f"variance must be a positive number (got {size:g})")
+        if not np.isfinite(at).all():
+            raise InputError("f must hold finite numbers")
+        q, weights = self._nodes()
+        some = weights > 0
+        total, flat = size * q[some], at.reshape(-1)
+        out = [float(np.sum(weights[some] * np.exp(-(x**2) / (2 * total)) / np.sqrt(2 * np.pi * total))) for x in flat]
+        return np.asarray(out).reshape(at.shape)
+
+    def _nodes(self) -> tuple[Floats, Floats]:
+        """Return Q of one output as nodes and weights.
+
+        **Raises:** `InputError` for several outputs.
+        """
+        if self.outputs > 1:
+            raise InputError(f"this is for one output (got {self.outputs}): draw samples instead")
+        return log_normal(self.depth / self.width) if self.limit else norm_of_products(self.width, self.depth)
+
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, noise: float, *, prior_scale: float = 1.0, samples: int = 20000, seed: int = 0
+    ) -> "DeepLinearPosterior":
+        """Return the posterior given noisy outputs.
+
+        **Arguments:**
+
+        - `X`: inputs, (P, N₀).
+        - `y`: observations, (P,) or (P, D): outputs plus Gaussian noise.
+        - `noise`: its variance σ².
+        - `prior_scale`: by which outputs are multiplied, squared; default 1.
+        - `samples`, `seed`: draws of Q for several outputs, default 20,000 and 0. One output needs none.
+
+        **Raises:** `InputError` for arrays and numbers that do not fit, or noise 0 where the inputs are dependent;
+        `NotConverged` where the draws have an effective sample size below 50.
+        """
+        x, targets = _observations(X, y, self.outputs)
+        scale, sigma = check_number(prior_scale, "prior_scale"), check_number(noise, "noise")
+        if not 0 < scale < math.inf or not 0 <= sigma < math.inf:
+            raise InputError(
+                f"noise must be at least 0 and prior_scale positive, both finite (got {sigma:g} and {scale:g})"
+            )
+        if self.outputs == 1:
+            q, prior = self._nodes()
+            q, prior = q[prior > 0, None, None], prior[prior > 0]
+        else:
+            q, prior = self.mixing(samples, seed), np.full(samples, 1 / samples)
+        return DeepLinearPosterior.of(x, targets, scale * q, prior, sigma, exact=self.outputs == 1)
+
+
+@dataclass(frozen=True, eq=False)
+class DeepLinearPosterior:
+    """A mixture of Gaussian processes k(x, x')·Q, k(x, x') = x·x'/N₀, over draws or nodes of Q.
+
+    **Attributes:**
+
+    - `inputs`: X, (P, N₀).
+    - `mixing`: eigenvectors, (draws, D, D), and `strengths`: eigenvalues of Q, (draws, D).
+    - `weights`: of the draws, summing to 1.
+    - `targets`: y along the eigenvectors of X Xᵀ/N₀ and of Q, (draws, r, D), r the rank.
+    - `vectors`, `values`: eigenvectors, (P, r), and eigenvalues of X Xᵀ/N₀.
+    - `noise`: σ².
+    - `log_evidence`, `error`: log of the marginal likelihood, and its standard error, 0 by quadrature.
+    - `effective`: effective sample size of the draws; of a quadrature, infinity.
+    """
+
+    inputs: Floats
+    mixing: Floats
+    strengths: Floats
+    weights: Floats
+    targets: Floats
+    vectors: Floats
+    values: Floats
+    noise: float
+    log_evidence: float
+    error: float
+    effective: float
+
+    @classmethod
+    def of(cls, x: Floats, y: Floats, q: Floats, prior: Floats, noise: float, *, exact: bool) -> "DeepLinearPosterior":
+        """Weigh draws of Q, (draws, D, D), by the likelihood of y, (P, D).
+
+        **Raises:** as `DeepLinear.fit`.
+        """
+        vectors, singular, _ = np.linalg.svd(x / math.sqrt(x.shape[1]), full_matrices=False)
+        kept = singular > singular[:1] * 1e-12
+        vectors, values = vectors[:, kept], singular[kept] ** 2
+        points, outputs = y.shape
+        left = points - len(values)
+        if noise == 0 and left:
+            raise InputError(
+                f"noise 0 needs independent inputs ({points} inputs span {len(values)} dimensions): give a positive "
+                "noise"
+            )
+        strengths, mixing = np.linalg.eigh(q)
+        strengths = np.maximum(strengths, 0.0)
+        parts = vectors.T @ y
+        targets = parts @ mixing
+        total = strengths[:, None, :] * values[:, None] + noise
+        if not (total > 0).all():
+            raise InputError("with noise 0 the covariance of some draws is singular: give a positive noise")
+        log_likelihood = -np.sum(np.log(total) + targets**2 / total, axis=(1, 2)) / 2
+        if left:
+            rest = max(float(np.sum(y**2) - np.sum(parts**2)), 0.0)
+            log_likelihood -= (left * outputs * math.log(noise) + rest / noise) / 2
+        log_likelihood -= points * outputs * math.log(2 * math.pi) / 2
+        found = Weighted.of(log_likelihood + np.log(prior * len(prior)))
+        if not exact and found.effective < LEAST_EFFECTIVE:
+            raise NotConverged(
+                f"the posterior was not reached: {len(q):,} draws have an effective sample size of "
+                f"{found.effective:.0f} ({LEAST_EFFECTIVE} are asked for). Use more samples or a larger noise"
+            )
+        order = np.argsort(found.weights)
+        some = np.sort(order[np.cumsum(found.weights[order]) > DROPPED])
+        weights = found.weights[some] / found.weights[some].sum()
+        error, effective = (0.0, math.inf) if exact else (found.error, found.effective)
+        known = (targets[some], vectors, values, noise, found.log_evidence, error, effective)
+        return cls(x, mixing[some], strengths[some], weights, *known)
+
+    def _along(self, tests: Floats) -> tuple[Floats, Floats]:
+        """Return k(tests, X) along the eigenvectors of X Xᵀ/N₀, (T, r), and its share that the data determine."""
+        cross = tests @ self.inputs.T / self.inputs.shape[1] @ self.vectors
+        return cross, self.strengths[:, None, :] / (self.strengths[:, None, :] * self.values[:, None] + self.noise)
+
+    def _moments(self, tests: Floats) -> tuple[Floats, Floats]:
+        """Return means, (draws, T, D), and variances along the eigenvectors of Q, (draws, T, D)."""
+        cross, gain = self._along(tests)
+        means = cross @ (gain * self.targets)
+        own = np.sum(tests**2, axis=1) / self.inputs.shape[1]
+        reduced = cross**2 @ (gain * self.strengths[:, None, :])
+        variances = np.maximum(own[:, None] * self.strengths[:, None, :] - reduced, 0.0)
+        return means, variances
+
+    def mean(self, X: ArrayLike) -> Floats:
+        """Return the posterior means at test points, (T, D).
+
+        **Arguments:**
+
+        - `X`: test points, (T, N₀).
+        """
+        means, _ = self._moments(self._tests(X))
+        return np.asarray(np.einsum("s,std,sed->te", self.weights, means, self.mixing))
+
+    def covariance(self, X: ArrayLike) -> Floats:
+        """Return the posterior covariances of the outputs at each test point, (T, D, D)."""
+        means, variances = self._moments(self._tests(X))
+        rotated = np.einsum("std,sed->ste", means, self.mixing)
+        spread = rotated - np.einsum("s,ste->te", self.weights, rotated)
+        between = np.einsum("s,ste,stf->tef", self.weights, spread, spread)
+        return np.asarray(between + np.einsum("s,std,sed,sfd->tef", self.weights, variances, self.mixing, self.mixing))
+
+    def _mixtures(self, X: ArrayLike) -> list[Mixture]:
+        """Return the distribution of each output."""
+        means, variances = self._moments(self._tests(X))
+        rotated = np.einsum("std,sed->ste", means, self.mixing)
+        own = np.einsum("std,sed->ste", variances, self.mixing**2)
+        return [Mixture(self.weights, rotated[..., i : i + 1], own[..., i]) for i in range(rotated.shape[-1])]
+
+    def quantiles(self, X: ArrayLike, q: ArrayLike, *, noise: bool = False) -> Floats:
+        """Return quantiles of the outputs at test points, (quantiles, T, D).
+
+        **Arguments:**
+
+        - `X`: test points, (T, N₀).
+        - `q`: probabilities between 0 and 1.
+        - `noise`: whether they are of noisy observations, default no.
+
+        **Raises:** `InputError` for probabilities out of range.
+        """
+        levels = np.atleast_1d(np.asarray(q, dtype=np.float64))
+        if levels.ndim != 1 or not ((levels > 0) & (levels < 1)).all():
+            raise InputError(f"q must hold probabilities between 0 and 1 (got {q!r})")
+        return np.concatenate([m.quantiles(levels, self.noise * noise) for m in self._mixtures(X)], axis=-1)
+
+    def _tests(self, X: ArrayLike) -> Floats:
+        return as_matrix(X, "test points X", columns=self.inputs.shape[1])
+
+
+def _observations(X: ArrayLike, y: ArrayLike, outputs: int) -> tuple[Floats, Floats]:
+    """Return inputs and observations as matrices, checked to belong together."""
+    x, targets = as_matrix(X, "inputs X"), np.asarray(y)
+    targets = as_matrix(targets[:, None] if targets.ndim == 1 else targets, "observations y")
+    if targets.shape != (len(x), outputs):
+        raise InputError(f"y must hold {outputs} number(s) for each of the {len(x)} inputs (got shape {np.shape(y)})")
+    return x, targets
+
+
+def _root(q: Floats) -> NDArray[np.float64]:
+    """Return the symmetric roots of covariances."""
+    values, vectors = np.linalg.eigh(q)
+    return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]) @ vectors.swapaxes(-1, -2))
