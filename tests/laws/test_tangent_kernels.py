@@ -112,7 +112,15 @@ def test_single_precision_and_real_weights_have_the_same_distribution(weights: b
     assert not differences(real("ReLU"), found)
 
 
-DISPERSIONS = [(16, 3, 1.0, True), (16, 3, 2.0, True), (16, 3, 3.0, True), (20, 4, 2.0, False), (50, 10, 2.0, False)]
+DISPERSIONS = [
+    (16, 3, 1.0, True, -(16.0**0.5)),  # c₋ of a slope s₋ = 0
+    (16, 3, 2.0, True, -(16.0**0.5)),
+    (16, 3, 3.0, True, -(16.0**0.5)),
+    (20, 4, 2.0, False, -(20.0**0.5)),
+    (50, 10, 2.0, False, -(50.0**0.5)),
+    (16, 6, 1.0, True, -1.0),
+    (20, 12, 1.0, False, -1.5),
+]
 
 
 def influences(kernels: Floats) -> Floats:
@@ -122,12 +130,13 @@ def influences(kernels: Floats) -> Floats:
     return z**2 - 2 * ratio * (z - 1)
 
 
-@pytest.mark.parametrize(("width", "depth", "variance", "biases"), DISPERSIONS)
-def test_the_dispersion_is_the_formulas(width: int, depth: int, variance: float, biases: bool) -> None:
-    mlp = st.ntk.Perceptron(width, depth, weight_variance=variance, input_width=7)
+@pytest.mark.parametrize(("width", "depth", "variance", "biases", "c_minus"), DISPERSIONS)
+def test_the_dispersion_is_the_formulas(width: int, depth: int, variance: float, biases: bool, c_minus: float) -> None:
+    mlp = st.ntk.Perceptron(width, depth, st.ShapedReLU(0.0, c_minus), variance, input_width=7)
     x = np.full((1, 7), (2 / 7) ** 0.5)  # ‖x‖² = 2
     kernels = st.ntk.sample(mlp, x, samples=200_000, seed=0, bias_gradients=biases)[:, 0, 0]
     options: dict[str, Any] = {"bias_gradients": biases, "input_norm": 2.0, "input_width": 7}
+    options["slopes"] = (1.0, 1 + c_minus / width**0.5)
     assert_mean(influences(kernels), st.ntk.dispersion(width, depth, variance, **options))
     wrong = st.ntk.dispersion(width, depth + 1, variance, **options)
     assert abs(z_score(influences(kernels), wrong)) > z_limit()

@@ -35,6 +35,20 @@ def test_finite_size_is_the_recursion(width: int, depth: int, value: float) -> N
     assert found == pytest.approx(value, abs=0.006)
 
 
+@pytest.mark.parametrize("ratio", [0.01, 0.5, 2.0])
+def test_the_limit_of_a_linear_network_is_the_closed_form(ratio: float) -> None:
+    shrinking = (1 - math.exp(-3 * ratio)) / (3 * ratio)
+    closed = math.exp(2 * ratio) / 3 * (1 + 4 / (3 * ratio) * (1 - shrinking))
+    assert st.ntk.limit_dispersion(ratio, slopes=(1, 1)) == pytest.approx(closed, rel=1e-9)
+    wide = st.ntk.dispersion(4000, int(4000 * ratio), slopes=(1, 1 - 4000**-0.5))
+    assert wide == pytest.approx(closed, rel=0.03)  # a shaped ReLU tends to the linear network
+
+
+def test_slopes_matter_up_to_a_factor_and_in_any_order() -> None:
+    one = st.ntk.dispersion(20, 5, 1.5, slopes=(1.0, -0.4), bias_gradients=True)
+    assert st.ntk.dispersion(20, 5, 0.375, slopes=(0.8, 2.0), bias_gradients=True) == pytest.approx(one, rel=1e-12)
+
+
 def test_without_bias_gradients_the_variance_of_the_weights_does_not_matter() -> None:
     assert st.ntk.dispersion(20, 7, 1.0) == pytest.approx(st.ntk.dispersion(20, 7, 5.0), rel=1e-12)
 
@@ -97,6 +111,9 @@ def test_deep_ordered_and_chaotic_networks_overflow_nowhere() -> None:
         ((3, 3, math.nan), {}, "weight_variance must be positive"),
         ((3, 3), {"input_norm": -1}, "input_norm must be positive"),
         ((3, 3), {"input_width": 0}, "input_width must be a whole number"),
+        ((3, 3), {"slopes": (0, 0)}, "not both 0"),
+        ((3, 3), {"slopes": 1.0}, "slopes must be two numbers"),
+        ((3, 3), {"slopes": (1, 2, 3)}, "slopes must be two numbers"),
         ((1, 1000), {}, "beyond the largest number"),
     ],
 )

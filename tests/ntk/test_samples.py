@@ -65,7 +65,7 @@ def test_factors_of_gram_matrices_leave_out_what_depends_on_others() -> None:
     torch.testing.assert_close(lower @ lower.mT, products)
     assert not lower[0, :, 2].any()
     assert not lower[1, :, 1].any()
-    onto = products @ inverse(products) @ products  # the projection onto the span is complete
+    onto = products @ inverse(lower) @ products  # the projection onto the span is complete
     torch.testing.assert_close(onto, products)
 
 
@@ -84,6 +84,7 @@ def test_factors_of_gram_matrices_leave_out_what_depends_on_others() -> None:
         (MLP, INPUTS, {"seed": -1}, "seed must be"),
         (MLP, INPUTS, {"dtype": "float16"}, "dtype must be"),
         (MLP, INPUTS, {"samples": 10**12}, "ask for fewer samples"),
+        (["layers"], INPUTS, {}, "an Architecture or a Perceptron is expected"),
         (torch.nn.Linear(2, 2), INPUTS, {}, "an Architecture or a Perceptron is expected"),
         (st.ntk.Perceptron(4, 2, weight_variance=1e160), np.ones((1, 4)), {}, "exceed the largest number"),
     ],

@@ -19,6 +19,9 @@ from ..numerics.draws import Draws
 DEPENDENT = 1e-12
 """Squared sine of the angle between a vector and the span of earlier ones below which it counts as one of them."""
 
+TOGETHER = 32
+"""Number of weights of which the parts of the kernel are summed in one call."""
+
 
 @dataclass(eq=False)
 class Batch:
@@ -38,6 +41,7 @@ class Batch:
     bias_gradients: bool
     weights: bool
     kernel: Tensor = field(init=False)
+    _waiting: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Start with a kernel of zeros, (S, P, D, P, D)."""
@@ -50,11 +54,20 @@ class Batch:
 
     def add(self, vectors: Tensor, gradients: Tensor) -> None:
         """Add Σ (v·v')(u·u') over tokens, from Gram matrices of vectors, (S, R, R), and gradients, (S, D·R, D·R)."""
-        p, d = self.inputs, self.outputs
-        tokens = vectors.shape[-1] // p
-        v = vectors.view(-1, p, tokens, p, tokens)
-        u = gradients.view(-1, d, p, tokens, d, p, tokens)
-        self.kernel += torch.einsum("sitju,sditeju->sidje", v + 1 if self.bias_gradients else v, u)
+        if self._waiting and (len(self._waiting) == TOGETHER or self._waiting[0][0].shape != vectors.shape):
+            self.finish()
+        self._waiting.append((vectors, gradients))
+
+    def finish(self) -> Tensor:
+        """Return the kernel with all that was added."""
+        if self._waiting:
+            v, u = (torch.stack(grams) for grams in zip(*self._waiting, strict=True))
+            p, d, tokens = self.inputs, self.outputs, v.shape[-1] // self.inputs
+            v = v.view(len(v), -1, p, tokens, p, tokens)
+            u = u.view(len(v), -1, d, p, tokens, d, p, tokens)
+            self.kernel += torch.einsum("lsitju,lsditeju->sidje", v + 1 if self.bias_gradients else v, u)
+            self._waiting.clear()
+        return self.kernel
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -95,21 +108,22 @@ class _Product(torch.autograd.Function):
         size, copies = batch.draws.size, batch.outputs
         v = x.reshape(size, copies, -1, layer.in_features)[:, 0]
         products = gram(v)
-        weight = None
+        lower = weight = None
         if batch.weights:
-            weight = batch.normal(layer.in_features, layer.out_features) * layer.std
+            weight = batch.normal(layer.in_features, layer.out_features).mul_(layer.std)
             y = v @ weight
         else:
-            normals = batch.normal(v.shape[1], layer.out_features)
-            y = (cholesky(products) * layer.std).to(v.dtype) @ normals
+            lower = cholesky(products)
+            y = (lower * layer.std).to(v.dtype) @ batch.normal(v.shape[1], layer.out_features)
         ctx.layer, ctx.batch = layer, batch
-        ctx.save_for_backward(v, y, products, weight)
-        return y[:, None].expand(-1, copies, -1, -1).reshape(*x.shape[:-1], layer.out_features)
+        ctx.save_for_backward(v, y, products, lower, weight)
+        copied = y if copies == 1 else y[:, None].expand(-1, copies, -1, -1)
+        return copied.reshape(*x.shape[:-1], layer.out_features)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         """Return the gradient of x, and add the weights' part of the kernel."""
-        v, y, products, weight = ctx.saved_tensors
+        v, y, products, lower, weight = ctx.saved_tensors
         (gradient,), layer, batch = gradients, ctx.layer, ctx.batch
         u = gradient.reshape(batch.draws.size, -1, layer.out_features)
         own = gram(u)
@@ -119,9 +133,8 @@ class _Product(torch.autograd.Function):
         if weight is not None:
             images = u @ weight.mT
         else:
-            images = batch.normal(u.shape[1], layer.in_features)
-            images = (cholesky(own) * layer.std).to(u.dtype) @ images
-            known = (u @ y.mT - images @ v.mT).double() @ inverse(products)
+            images = (cholesky(own) * layer.std).to(u.dtype) @ batch.normal(u.shape[1], layer.in_features)
+            known = (u @ y.mT).baddbmm_(images, v.mT, alpha=-1).double() @ inverse(lower)
             images.baddbmm_(known.to(u.dtype), v)
         return images.reshape(*gradient.shape[:-1], layer.in_features), None, None, None
 
@@ -137,6 +150,15 @@ def cholesky(products: Tensor) -> Tensor:
 
     Its column is zero. PyTorch's decomposition would fail there, as at vectors that a ReLU has set to zero.
     """
+    lower, failed = torch.linalg.cholesky_ex(products)
+    pivots, lengths = (one.diagonal(dim1=-2, dim2=-1) for one in (lower, products))
+    if not failed.any() and bool((pivots.square() > DEPENDENT * lengths).all()):
+        return lower
+    return _cholesky_of_dependent(products)
+
+
+def _cholesky_of_dependent(products: Tensor) -> Tensor:
+    """Return the triangles of `cholesky`, column by column."""
     lower = torch.zeros_like(products)
     for j in range(products.shape[-1]):
         done = lower[:, j, :j]
@@ -147,12 +169,13 @@ def cholesky(products: Tensor) -> Tensor:
     return lower
 
 
-def inverse(products: Tensor) -> Tensor:
+def inverse(lower: Tensor) -> Tensor:
     """Return the inverses of Gram matrices on the vectors that `cholesky` keeps, and 0 elsewhere, (S, m, m)."""
-    lower = cholesky(products)
-    kept = (lower.diagonal(dim1=-2, dim2=-1) > 0)[..., None]
-    identity = torch.eye(lower.shape[-1], dtype=lower.dtype)
-    triangle = torch.where(kept, lower, identity)
-    back = torch.linalg.solve_triangular(triangle, identity.expand_as(lower) * kept, upper=False)
-    back = torch.where(kept, back, 0.0)
+    kept = lower.diagonal(dim1=-2, dim2=-1) > 0
+    if bool(kept.all()):
+        return torch.cholesky_inverse(lower)
+    rows, identity = kept[..., None], torch.eye(lower.shape[-1], dtype=lower.dtype)
+    triangle = torch.where(rows, lower, identity)
+    back = torch.linalg.solve_triangular(triangle, identity * rows, upper=False)
+    back = torch.where(rows, back, 0.0)
     return back.mT @ back

@@ -68,19 +68,28 @@ def module(network: Network, outputs: int = 1, *, bias_gradients: bool = False) 
 
     **Raises:** `InputError` for anything else, or an activation with a NumPy function of the user's.
     """
+    check_network(network)
     check_count(outputs, "outputs")
+    made: nn.Module
     if isinstance(network, Perceptron):
-        made: nn.Module = _PerceptronModule(network, outputs)
-    elif isinstance(network, Architecture):
-        made = _ArchitectureModule(network, outputs)
+        made = _PerceptronModule(network, outputs)
     else:
+        made = _ArchitectureModule(network, outputs)
+    for layer in linear_maps(made).values() if bias_gradients else ():
+        layer.bias = nn.Parameter(torch.zeros(layer.out_features))
+    return made
+
+
+def check_network(network: Network) -> None:
+    """Check that a network is given by its definition.
+
+    **Raises:** `InputError` otherwise.
+    """
+    if not isinstance(network, Architecture | Perceptron):
         raise InputError(
             f"an Architecture or a Perceptron is expected (got {type(network).__name__}): for the kernel of a module "
             "use st.ntk.of"
         )
-    for layer in linear_maps(made).values() if bias_gradients else ():
-        layer.bias = nn.Parameter(torch.zeros(layer.out_features))
-    return made
 
 
 def linear_maps(model: nn.Module) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Tangent kernels of many random networks at once, exactly in distribution and without their weights."""
 
 from contextlib import closing
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -19,14 +19,14 @@ from ..views.parallel import run_in_threads
 from ..views.sampling import physical_memory
 from ..weightless.recording.record import record
 from .batched import Batch, BatchedLinear
-from .modules import Network, linear_maps, module
+from .modules import Network, check_network, linear_maps, module
 from .perceptron import Perceptron
 
 STREAM = 8
 """Number of the random streams; smaller ones belong to the views."""
 
-BATCH_NUMBERS = 2**22
-"""Numbers that a batch keeps between its passes: 32 megabytes."""
+BATCH_NUMBERS = 2**24
+"""Numbers that a batch keeps between its passes: 128 megabytes."""
 
 MAX_BATCH = 2048
 """Largest number of networks in a batch."""
@@ -74,6 +74,7 @@ def sample(
 
     **Raises:** `InputError` for inputs that do not fit the network, kernels that overflow or do not fit into memory.
     """
+    check_network(network)
     check_count(samples, "samples")
     check_count(1 if workers is None else workers, "workers")
     if dtype not in ("float64", "float32"):
@@ -111,9 +112,10 @@ def _draw(
     with drawn.active(), torch.enable_grad():
         out = model(rows).view(size, outputs, len(x), outputs)
         out.diagonal(dim1=1, dim2=3).sum().backward()
-    return drawn.kernel.view(size, len(x) * outputs, -1).numpy()
+    return drawn.finish().view(size, len(x) * outputs, -1).numpy()
 
 
+@lru_cache(maxsize=4)
 def _batched(network: Network, outputs: int) -> nn.Module:
     """Return the network's module with batched linear maps in place of its own, whose weights are never drawn."""
     model, recordings = record(partial(module, network, outputs), torch.float64)

@@ -1,4 +1,4 @@
-"""How much the tangent kernel of a ReLU perceptron varies: E Θ²/(E Θ)² at finite size and in the limit (theory §8)."""
+"""How much the tangent kernel of a perceptron of ReLU kind varies: E Θ²/(E Θ)², finite and in the limit (theory §8)."""
 
 import math
 
@@ -16,16 +16,18 @@ def dispersion(
     depth: int,
     weight_variance: float = 2.0,
     *,
+    slopes: tuple[float, float] = (1.0, 0.0),
     bias_gradients: bool = False,
     input_norm: float = 1.0,
     input_width: int | None = None,
 ) -> float:
-    """Return E Θ²/(E Θ)² of Θ(x, x) of a ReLU `Perceptron` with one output, at finite width and depth (theory §8).
+    """Return E Θ²/(E Θ)² of Θ(x, x) of a `Perceptron` of ReLU kind with one output, at its width and depth (theory §8).
 
     Without bias gradients it depends neither on σ_w² nor on x. With them Θ = Σ_ℓ (‖x^ℓ⁻¹‖² + 1)‖δ^ℓ‖².
 
     ```python
     round(st.ntk.dispersion(width=50, depth=10), 3)  # 2.05
+    round(st.ntk.dispersion(width=50, depth=10, slopes=(1, 0.9)), 3)  # 1.361
     ```
 
     **Arguments:**
@@ -33,19 +35,22 @@ def dispersion(
     - `width`: M.
     - `depth`: L, the number of hidden layers.
     - `weight_variance`: σ_w², default 2; it matters with bias gradients only.
+    - `slopes`: s₊ and s₋ of the activation above and below 0, default those of ReLU; (1, 1) is a linear network.
     - `bias_gradients`: whether every linear map has biases, which are 0; default no.
     - `input_norm`: ‖x‖², default 1; it matters with bias gradients only.
     - `input_width`: number of coordinates of x, default M.
 
-    **Returns:** the ratio, exact without bias gradients. With them, networks of which a whole layer is 0 (probability
-    2^(−M) a layer) are counted as if their later ReLUs were on or off at random.
+    **Returns:** the ratio, exact without bias gradients. With them, networks of which ReLUs have set a whole layer to 0
+    (probability 2^(−M) a layer) are counted as if their later ReLUs were on or off at random.
 
     **Raises:** `InputError` for arguments out of range, or a ratio beyond the largest number.
     """
     last = check_count(depth, "depth") + 1
     n0 = check_count(check_count(width, "width") if input_width is None else input_width, "input_width")
-    log_a, norm = math.log(_positive(weight_variance, "weight_variance") / 2), _positive(input_norm, "input_norm")
-    _check_size(depth * math.log1p(5 / width))
+    mean_square, growth = _growth(slopes)
+    variance, norm = _positive(weight_variance, "weight_variance"), _positive(input_norm, "input_norm")
+    log_a, grows, shrinks = math.log(variance * mean_square), 1 + growth / width, 1 - 1 / width
+    _check_size(depth * math.log(grows))
     layers = np.arange(1, last + 1)
     # Means over a^L: of A = ‖x‖²‖δ‖², and of B = ‖δ‖² with bias gradients; both are scaled so that none overflows.
     log_bias = (1.0 - layers) * log_a if bias_gradients else np.full(last, -np.inf)
@@ -55,8 +60,8 @@ def dispersion(
     total = 0.0
     for early in range(last):
         between = np.arange(last - early)
-        joint = ((1 + 5 / width) ** between + 2 * (1 - 1 / width) ** between) / 3
-        before, after = (1 + 5 / width) ** early, (1 + 5 / width) ** (last - layers[early:])
+        joint = (grows**between + 2 * shrinks**between) / 3
+        before, after = grows**early, grows ** (last - layers[early:])
         a, b, later_a, later_b = first[early], bias[early], first[early:], bias[early:]
         terms = after * (before * joint * a * later_a + a * later_b + joint * b * later_a + b * later_b)
         total += 2 * float(terms.sum()) - float(terms[0])
@@ -64,7 +69,12 @@ def dispersion(
 
 
 def limit_dispersion(
-    ratio: float, weight_variance: float = 2.0, *, bias_gradients: bool = False, input_norm: float = 1.0
+    ratio: float,
+    weight_variance: float = 2.0,
+    *,
+    slopes: tuple[float, float] = (1.0, 0.0),
+    bias_gradients: bool = False,
+    input_norm: float = 1.0,
 ) -> float:
     """Return the limit of `dispersion` as depth and width grow with L/M → λ (theory §8).
 
@@ -75,10 +85,11 @@ def limit_dispersion(
     **Arguments:**
 
     - `ratio`: λ = L/M.
-    - `weight_variance`: σ_w², default 2. With bias gradients the limit is 1 in the ordered phase, σ_w² < 2, and that
-      without them in the chaotic phase, σ_w² > 2.
+    - `weight_variance`: σ_w², default 2. With bias gradients the limit is 1 in the ordered phase, a = σ_w²(s₊² + s₋²)/2
+      < 1, and that without them in the chaotic phase, a > 1.
+    - `slopes`: s₊ and s₋, held fixed, default those of ReLU; of shaped ones, which tend to 1, give (1, 1).
     - `bias_gradients`: whether every linear map has biases, which are 0; default no.
-    - `input_norm`: ‖x‖², held fixed, of inputs with M coordinates; default 1. It matters at σ_w² = 2 with bias
+    - `input_norm`: ‖x‖², held fixed, of inputs with M coordinates; default 1. It matters at a = 1 with bias
       gradients only.
 
     **Returns:** the ratio.
@@ -89,21 +100,40 @@ def limit_dispersion(
 
     rate, variance = _positive(ratio, "ratio", least=0.0), _positive(weight_variance, "weight_variance")
     norm = _positive(input_norm, "input_norm")
-    _check_size(5 * rate)
-    if bias_gradients and variance < 2:
+    mean_square, growth = _growth(slopes)
+    _check_size(growth * rate)
+    critical = math.isclose(variance * mean_square, 1, rel_tol=1e-9)
+    if bias_gradients and variance * mean_square < 1 and not critical:
         return 1.0
-    weights, biases = (norm, 1.0) if bias_gradients and variance == 2 else (1.0, 0.0)
+    weights, biases = (norm, 1.0) if bias_gradients and critical else (1.0, 0.0)
 
     def at_distance(u: float) -> float:
         """Return the sum over pairs of layers at this distance, in units of the depth."""
-        joint = (math.exp(5 * rate * u) + 2 * math.exp(-rate * u)) / 3
-        rest = 5 * rate * (1 - u)
-        after = (1 - u) * (math.expm1(rest) / rest if rest > 0 else 1.0)  # ∫ e^(5λ(1 − t)) over the places of the pair
+        joint = (math.exp(growth * rate * u) + 2 * math.exp(-rate * u)) / 3
+        rest = growth * rate * (1 - u)
+        after = (1 - u) * (math.expm1(rest) / rest if rest > 0 else 1.0)  # ∫ e^(qλ(1 − t)) over the pair's places
         both = (1 - u) * math.exp(rest) * joint
         return weights**2 * both + (weights * biases * (1 + joint) + biases**2) * after
 
     value, _ = quad(at_distance, 0, 1, epsabs=0, epsrel=1e-10)
     return 2 * value / (weights + biases) ** 2
+
+
+def _growth(slopes: tuple[float, float]) -> tuple[float, float]:
+    """Return E d² of a unit's slope d, s₊ or s₋ with probability ½ each, and 3κ − 1 with κ = E d⁴/(E d²)².
+
+    **Raises:** `InputError` unless they are two numbers, not both 0.
+    """
+    try:
+        plus, minus = (check_number(slope, "slopes") for slope in slopes)
+    except (TypeError, ValueError):
+        raise InputError(f"slopes must be two numbers (got {slopes!r})") from None
+    largest = max(abs(plus), abs(minus))
+    if not 0 < largest < math.inf:
+        raise InputError(f"slopes must be finite and not both 0 (got {slopes!r})")
+    squares = (plus / largest) ** 2, (minus / largest) ** 2
+    fourth = 2 * (squares[0] ** 2 + squares[1] ** 2) / (squares[0] + squares[1]) ** 2
+    return largest**2 * (squares[0] + squares[1]) / 2, 3 * fourth - 1
 
 
 def _positive(value: float, name: str, least: float | None = None) -> float:
