@@ -18,7 +18,7 @@ def largest_error(found: Any, exact: Any) -> float:
     return float((found.detach().cpu().double() - exact).abs().max())
 
 
-def assert_as_exact(found: Any, usual: Any, exact: Any, times: float = 4.0) -> None:
+def assert_as_exact(found: Any, usual: Any, exact: Any, times: float = 8.0) -> None:
     """Assert that values are about as near to the exact ones as the usual way to compute them in float32.
 
     **Arguments:**
@@ -27,7 +27,7 @@ def assert_as_exact(found: Any, usual: Any, exact: Any, times: float = 4.0) -> N
     - `usual`: the same, computed the usual way in float32.
     - `exact`: the same in float64 on the CPU.
     - `times`: how many times the largest error of `usual` is allowed, and of the rounding of single numbers, for other
-      orders of sums round differently; default 4.
+      orders of sums round differently; default 8.
     """
     assert found.isfinite().all()
     unit = torch.finfo(torch.float32).eps * float(exact.abs().max())

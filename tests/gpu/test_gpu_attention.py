@@ -13,7 +13,7 @@ from shaped_transformer.nn.functional import shaped_attention, shaped_attention_
 
 from .device import DEVICE, assert_as_exact, largest_error
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore")]  # PyTorch warns of its own prototypes
 
 BATCH, SCALE = 2, 0.1
 MASKS = ("none", "causal", "padding", "boolean", "boolean per head", "additive", "blind row")

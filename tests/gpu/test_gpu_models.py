@@ -13,7 +13,7 @@ from shaped_transformer import nn
 
 from .device import DEVICE, assert_as_exact
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore")]  # PyTorch warns of its own prototypes
 
 TOKENS = 33
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -116,7 +116,6 @@ def test_padded_rows_are_decoded_as_if_they_stood_alone(pieces: tuple[int, ...])
     torch.testing.assert_close(decode(one, x, pieces, mask, positions)[1:, 7:], alone, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore")  # PyTorch's compiler uses deprecated functions of its own
 @pytest.mark.parametrize("autocast", [False, True])
 def test_a_block_compiles_as_one_graph(autocast: bool) -> None:
     torch.manual_seed(0)
@@ -131,7 +130,6 @@ def test_a_block_compiles_as_one_graph(autocast: bool) -> None:
         torch.testing.assert_close(one.float(), other.float(), atol=tolerance * scale, rtol=0)
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_a_model_compiles_into_cuda_graphs() -> None:
     one, x = model(**OPTIONS["grouped"]).to(DEVICE).eval(), tokens().to(DEVICE)
     compiled = torch.compile(one, mode="reduce-overhead", fullgraph=True)
@@ -171,7 +169,6 @@ def test_a_second_backward_pass_gives_the_same_gradients(name: str, record_prope
         torch.testing.assert_close(a, b, atol=1e-5 * float(b.abs().max()), rtol=0)
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_fused_adamw_makes_the_steps_of_the_cpus() -> None:
     """With the learning rates of `parameter_groups`, on a task of regression."""
     losses: dict[str, list[float]] = {}
