@@ -14,6 +14,7 @@ except ImportError:
 from .kernel import of
 from .measured import MeasuredDispersion, measure_dispersion
 from .modules import module
+from .norms import StreamNorms, stream_norms
 from .perceptron import Perceptron
 from .sampling import sample
 from .theory import dispersion, limit_dispersion
@@ -21,12 +22,14 @@ from .theory import dispersion, limit_dispersion
 __all__ = [
     "MeasuredDispersion",
     "Perceptron",
+    "StreamNorms",
     "dispersion",
     "limit_dispersion",
     "measure_dispersion",
     "module",
     "of",
     "sample",
+    "stream_norms",
 ]
 
 

@@ -31,6 +31,18 @@ class _PerceptronModule(nn.Sequential):
             ]
         super().__init__(*layers, _linear(widths[-1], outputs, network.weight_variance))
 
+    def streams(self, x: Tensor) -> list[Tensor]:
+        """Return the input and the outputs of the hidden layers."""
+        out, parts = [x], list(self.children())
+        for linear, phi in zip(parts[:-1:2], parts[1::2], strict=True):
+            out.append(phi(linear(out[-1])))
+        return out
+
+    def read(self, x: Tensor) -> Tensor:
+        """Return the outputs, given that of the last hidden layer."""
+        out: Tensor = self[-1](x)
+        return out
+
 
 class _ArchitectureModule(nn.Module):
     """The module of an architecture with a linear output of the last token, (inputs, m, n) → (inputs, outputs)."""
@@ -40,11 +52,21 @@ class _ArchitectureModule(nn.Module):
         self.blocks = from_architecture(architecture)
         self.output = _linear(architecture.width, outputs, 1.0)
 
+    def streams(self, x: Tensor) -> list[Tensor]:
+        """Return the tokens, (inputs, m, n), before the first block and after each."""
+        out = [x[:, None] if x.ndim == 2 else x]
+        for block in self.blocks.children():
+            out.append(block(out[-1]))
+        return out
+
+    def read(self, x: Tensor) -> Tensor:
+        """Return the outputs, given the tokens after the last block."""
+        out: Tensor = self.output(x[:, -1])
+        return out
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs of inputs of several tokens each, or, (inputs, n), of one."""
-        tokens: Tensor = self.blocks(x[:, None] if x.ndim == 2 else x)
-        out: Tensor = self.output(tokens[:, -1])
-        return out
+        return self.read(self.blocks(x[:, None] if x.ndim == 2 else x))
 
 
 def module(network: Network, outputs: int = 1, *, bias_gradients: bool = False) -> nn.Module:

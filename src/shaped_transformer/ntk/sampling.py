@@ -79,11 +79,11 @@ def sample(
     check_count(1 if workers is None else workers, "workers")
     if dtype not in ("float64", "float32"):
         raise InputError(f"dtype must be 'float64' or 'float32' (got {dtype!r})")
-    model = _batched(network, outputs)
-    x = _checked_inputs(network, inputs).to(getattr(torch, dtype))
+    model = batched_module(network, outputs)
+    x = checked_inputs(network, inputs).to(getattr(torch, dtype))
     rows = len(x) * outputs
     _check_memory(samples, rows)
-    size = _batch_size(model, x, outputs, weights=weights)
+    size = batch_size(model, x, outputs, weights=weights)
     compilation.load_all()
     task = partial(_draw, model, x, check_seed(seed), size, (outputs, bias_gradients, weights, dtype))
     batches = -(-samples // size)
@@ -116,7 +116,7 @@ def _draw(
 
 
 @lru_cache(maxsize=4)
-def _batched(network: Network, outputs: int) -> nn.Module:
+def batched_module(network: Network, outputs: int) -> nn.Module:
     """Return the network's module with batched linear maps in place of its own, whose weights are never drawn."""
     model, recordings = record(partial(module, network, outputs), torch.float64)
     for name, layer in linear_maps(model).items():
@@ -126,7 +126,7 @@ def _batched(network: Network, outputs: int) -> nn.Module:
     return model
 
 
-def _checked_inputs(network: Network, inputs: ArrayLike) -> torch.Tensor:
+def checked_inputs(network: Network, inputs: ArrayLike) -> torch.Tensor:
     """Return the inputs as a tensor.
 
     **Raises:** `InputError` where they do not fit the network.
@@ -145,7 +145,7 @@ def _checked_inputs(network: Network, inputs: ArrayLike) -> torch.Tensor:
     return torch.from_numpy(x)
 
 
-def _batch_size(model: nn.Module, x: torch.Tensor, outputs: int, *, weights: bool) -> int:
+def batch_size(model: nn.Module, x: torch.Tensor, outputs: int, *, weights: bool) -> int:
     """Return the number of networks in a batch, which depends on the problem only."""
     rows = x[..., 0].numel() * outputs
     maps = [layer for layer in model.modules() if isinstance(layer, BatchedLinear)]
