@@ -37,13 +37,13 @@ def by_jacobian(mlp: ntk.Perceptron, x: torch.Tensor, draws: int) -> None:
 
 
 def compare(width: int, depth: int, inputs: int, draws: int) -> None:
-    """Print seconds per draw of each way, and their ratios to the weightless one in double precision."""
+    """Print seconds per draw of each way, and their ratios to the weightless one in single precision."""
     mlp = ntk.Perceptron(width, depth)
     x = np.random.default_rng(0).standard_normal((inputs, width))
     single = torch.as_tensor(x, dtype=torch.float32)
     jobs: dict[str, tuple[Callable[[int], object], int]] = {
-        "weightless, float64": (lambda k: st.ntk.sample(mlp, x, k, 0, workers=1), 20 * draws),
         "weightless, float32": (lambda k: st.ntk.sample(mlp, x, k, 0, workers=1, dtype="float32"), 20 * draws),
+        "weightless, float64": (lambda k: st.ntk.sample(mlp, x, k, 0, workers=1), 20 * draws),
         "real weights, float32, from inner products": (
             lambda k: st.ntk.sample(mlp, x, k, 0, workers=1, dtype="float32", weights=True),
             draws,

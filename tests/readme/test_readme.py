@@ -53,7 +53,16 @@ def test_commands_run(command: str, tmp_path: Path) -> None:
     assert ("Advice: " if arguments[0] == "advise" else "Verdict: ") in done.stdout
 
 
-PAGES = ("choosing.md", "definitions.md", "nn.md", "huggingface.md", "probe.md", "rehearse.md", "weightless.md")
+PAGES = (
+    "choosing.md",
+    "definitions.md",
+    "nn.md",
+    "huggingface.md",
+    "ntk.md",
+    "probe.md",
+    "rehearse.md",
+    "weightless.md",
+)
 
 
 @pytest.mark.parametrize("page", [*PAGES, pytest.param("training.md", marks=pytest.mark.slow)])

@@ -34,6 +34,7 @@ FIGURES = (
     "context",
     "gradients",
     "weightless",
+    "ntk",
     "zoo",
     "rehearsal",
     "training",

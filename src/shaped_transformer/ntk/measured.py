@@ -79,8 +79,9 @@ def measure_dispersion(values: ArrayLike, *, seed: int = 0) -> MeasuredDispersio
     logs = np.log(x[x > 0])
     variance = float(logs.var(ddof=1)) if len(logs) > 1 else 0.0
     beyond = len(x) * math.erfc(4 * math.sqrt(variance / 2)) / 2
-    error = ratio * math.sqrt(_relative_variance(variance) / len(x))
-    return MeasuredDispersion(_bootstrap(x, ratio, seed), normal(ratio, error), variance, beyond >= BEYOND)
+    tail = normal(ratio, ratio * math.sqrt(_relative_variance(variance) / len(x)))
+    tail = Estimate(ratio, max(tail.low, 1.0), tail.high)  # no number has a smaller ratio
+    return MeasuredDispersion(_bootstrap(x, ratio, seed), tail, variance, beyond >= BEYOND)
 
 
 def _relative_variance(s2: float) -> float:

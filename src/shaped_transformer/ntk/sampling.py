@@ -16,7 +16,7 @@ from ..numerics import compilation
 from ..numerics.arrays import Floats
 from ..numerics.draws import Draws
 from ..views.parallel import run_in_threads
-from ..views.sampling import physical_memory
+from ..views.sampling import keep_freed_memory, physical_memory
 from ..weightless.recording.record import record
 from .batched import Batch, BatchedLinear
 from .modules import Network, check_network, linear_maps, module
@@ -25,8 +25,8 @@ from .perceptron import Perceptron
 STREAM = 8
 """Number of the random streams; smaller ones belong to the views."""
 
-BATCH_NUMBERS = 2**24
-"""Numbers that a batch keeps between its passes: 128 megabytes."""
+BATCH_BYTES = 2**27
+"""Bytes of the vectors that a batch keeps between its passes."""
 
 MAX_BATCH = 2048
 """Largest number of networks in a batch."""
@@ -105,6 +105,7 @@ def _draw(
     model: nn.Module, x: torch.Tensor, seed: int, size: int, options: tuple[int, bool, bool, str], batch: int, **_: Any
 ) -> Floats:
     """Return the kernels of one batch, (size, P·D, P·D)."""
+    keep_freed_memory()
     outputs, bias_gradients, weights, dtype = options
     draws = Draws(seed, STREAM, batch, size, dtype)
     drawn = Batch(draws, len(x), outputs, bias_gradients, weights)
@@ -149,9 +150,9 @@ def batch_size(model: nn.Module, x: torch.Tensor, outputs: int, *, weights: bool
     """Return the number of networks in a batch, which depends on the problem only."""
     rows = x[..., 0].numel() * outputs
     maps = [layer for layer in model.modules() if isinstance(layer, BatchedLinear)]
-    numbers = sum(4 * rows * (one.in_features + one.out_features) for one in maps)
+    numbers = sum(2 * rows * (one.in_features + one.out_features) for one in maps)
     numbers += weights * sum(one.in_features * one.out_features for one in maps)
-    return int(np.clip(BATCH_NUMBERS // numbers, 1, MAX_BATCH))
+    return int(np.clip(BATCH_BYTES // (numbers * x.element_size()), 1, MAX_BATCH))
 
 
 def _check_memory(samples: int, rows: int) -> None:

@@ -310,7 +310,7 @@ def draw_batch(
 
     **Raises:** `InterruptedError` once `cancelled` returns true.
     """
-    _keep_freed_memory()
+    keep_freed_memory()
     draws = Draws(seed, VIEWS.index(walk.view), batch, walk.size, walk.dtype, walk.sample_last)
     state = walk.start(draws)
     covariances, eigenvalues = [], []
@@ -338,7 +338,7 @@ KEPT_BYTES = 2**28
 
 
 @cache
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Make the GNU C library, if it is the C library, keep the memory of freed arrays for new ones.
 
     Otherwise each step requests zeroed pages from the system again, which takes longer than the arithmetic. Dask's
