@@ -121,7 +121,8 @@ class Pointwise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return σ(x), elementwise."""
-        return self.stretch * FUNCTIONS[self.name](x / self.stretch)
+        function = FUNCTIONS[self.name]
+        return function(x) if self.stretch == 1 else self.stretch * function(x / self.stretch)
 
     def second_moment(self, gain: float = 1.0) -> float:
         """Return E σ(gain·g)², g ~ N(0, 1)."""

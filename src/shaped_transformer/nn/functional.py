@@ -30,7 +30,7 @@ def shaped_attention(
     dropout_p: float = 0.0,
     query_positions: Tensor | None = None,
     value_mean: Tensor | None = None,
-    upcast: bool = True,
+    upcast: bool = False,
 ) -> Tensor:
     """Return A V of shaped attention without forming A.
 
@@ -55,8 +55,8 @@ def shaped_attention(
     - `query_positions`: index of each query's own key, (Tq,) or (batch, Tq). Required when Tq ≠ Tk, as with a cache;
       by default query i has key i.
     - `value_mean`: U V where it is known, (…, H', Tq, v), such as a running mean during decoding; default computed.
-    - `upcast`: whether 16-bit inputs are computed in float32, under autocast too; default yes. The informative part,
-      softmax(…) − U, is about 1/√(nT) of A, and its relative error at 16 bits is some 10 % (docs/nn.md).
+    - `upcast`: whether 16-bit inputs are computed in float32 throughout. By default the softmax of values without their
+      mean is left to a 16-bit kernel where there is no mask, dropout or cache; all sums are in float32 (docs/nn.md).
 
     **Returns:** (…, H, Tq, v) in the dtype of `query`. A query that may attend to no key gets a times its own value.
 
@@ -68,15 +68,23 @@ def shaped_attention(
     if is_causal and query_positions is not None:
         where, is_causal = causal_mask(query_positions, key), False
         attn_mask = where
-    autocast = upcast and device != "meta" and torch.is_autocast_enabled(device)  # the meta device has no autocast
+    plain = where is None and query_positions is None and value_mean is None
+    mixed = dtype.itemsize < 4 and plain and not upcast and not dropout_p
+    autocast = device != "meta" and torch.is_autocast_enabled(device)  # the meta device has no autocast
     with torch.autocast(device_type=device, enabled=False) if autocast else nullcontext():
-        if upcast and dtype.itemsize < 4:
+        if dtype.itemsize < 4 and not mixed:
             query, key, value = query.float(), key.float(), value.float()
+        # Rows of the softmax sum to 1, so that any centre can be added back; it makes the kernel's rounding small.
+        centre = value.detach().mean(-2, keepdim=True) if mixed else None
         mask = kernel_mask(attn_mask, query.dtype)
-        softmax = fused_attention(query, key, value, mask, scale=scale, is_causal=is_causal, dropout_p=dropout_p)
-        a, b = _broadcast_gain(identity_gain, heads, softmax), _broadcast_gain(uniform_gain, heads, softmax)
-        if where is None and query_positions is None and value_mean is None:
-            return add_shaping_terms(softmax, _repeat_heads(value, heads), a, b, is_causal=is_causal).to(dtype)
+        centred = value if centre is None else value - centre
+        softmax = fused_attention(query, key, centred, mask, scale=scale, is_causal=is_causal, dropout_p=dropout_p)
+        sums = torch.promote_types(softmax.dtype, torch.float32)
+        a, b = _broadcast_gain(identity_gain, heads, softmax, sums), _broadcast_gain(uniform_gain, heads, softmax, sums)
+        if plain:
+            back = None if centre is None else _repeat_heads(centre, heads)
+            own = _repeat_heads(value, heads)
+            return add_shaping_terms(softmax, own, a, b, is_causal=is_causal, centre=back).to(dtype)
         if value_mean is None:
             value_mean = _mean_value(value, heads, where, queries)
         mean = _cast(_repeat_heads(value_mean, heads), softmax.dtype)
@@ -147,11 +155,11 @@ def _repeat_heads(x: Tensor, heads: int) -> Tensor:
     return x.repeat_interleave(heads // x.shape[-3], dim=-3)
 
 
-def _broadcast_gain(gain: Gain, heads: int, like: Tensor) -> Tensor:
-    """Return a gain as a tensor that broadcasts over (…, H, T, ·)."""
-    given = gain if isinstance(gain, Tensor) else like.new_full((), gain)  # on the device: a copy would wait for a GPU
-    if given.dtype != like.dtype or given.device != like.device:
-        given = given.to(like)
+def _broadcast_gain(gain: Gain, heads: int, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Return a gain as a tensor that broadcasts over (…, H, T, ·), by default in the dtype of `like`."""
+    dtype = dtype or like.dtype
+    # A number is made on the device: a copy would wait for a GPU.
+    given = gain.to(like.device, dtype) if isinstance(gain, Tensor) else like.new_full((), gain, dtype=dtype)
     if given.shape == (heads,):
         return given.view(heads, 1, 1)
     if given.numel() != 1:
