@@ -52,6 +52,13 @@ def test_the_density_is_the_meijer_g_function(width: int, depth: int) -> None:
         assert DeepLinear(width, depth + 1).density(f, 1.0) != pytest.approx(float(expected), rel=1e-2)
 
 
+def test_the_distribution_is_the_integral_of_the_density() -> None:
+    network, at = DeepLinear(16, 8), np.linspace(-12, 1.5, 20_001)
+    integral = np.trapezoid(network.density(at, 2.0), at) + network.distribution(-12.0, 2.0)
+    assert network.distribution(1.5, 2.0) == pytest.approx(integral, abs=1e-8)
+    assert network.distribution(0.0, 2.0) == pytest.approx(0.5, abs=1e-12)
+
+
 def real_outputs(width: int, depth: int, count: int, outputs: int = 2) -> Any:
     """Outputs of real networks at the first two inputs, (count, 2 · outputs)."""
     rng = np.random.default_rng(5)

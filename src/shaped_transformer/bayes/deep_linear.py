@@ -105,6 +105,20 @@ class DeepLinear:
 
         **Raises:** `InputError` for several outputs or a variance that is not positive.
         """
+        at, spread, weights = self._gaussians(f, variance)
+        factors = weights / (np.sqrt(2 * np.pi) * spread)
+        out = [float(np.sum(factors * np.exp(-((x / spread) ** 2) / 2))) for x in at.reshape(-1)]
+        return np.asarray(out).reshape(at.shape)
+
+    def distribution(self, f: ArrayLike, variance: float) -> Floats:
+        """Return the probability that one output of random networks is at most f; arguments as of `density`."""
+        from scipy.special import ndtr
+
+        at, spread, weights = self._gaussians(f, variance)
+        return np.asarray([float(weights @ ndtr(x / spread)) for x in at.reshape(-1)]).reshape(at.shape)
+
+    def _gaussians(self, f: ArrayLike, variance: float) -> tuple[Floats, Floats, Floats]:
+        """Return f, and the standard deviations and weights of the Gaussians that an output is a mixture of."""
         at, size = np.asarray(f, dtype=np.float64), check_number(variance, "variance")
         if not 0 < size < math.inf:
             raise InputError(f"variance must be a positive number (got {size:g})")
@@ -112,9 +126,7 @@ class DeepLinear:
             raise InputError("f must hold finite numbers")
         q, weights = self._nodes()
         some = weights > 0
-        total, flat = size * q[some], at.reshape(-1)
-        out = [float(np.sum(weights[some] * np.exp(-(x**2) / (2 * total)) / np.sqrt(2 * np.pi * total))) for x in flat]
-        return np.asarray(out).reshape(at.shape)
+        return at, np.sqrt(size * q[some]), weights[some]
 
     def _nodes(self) -> tuple[Floats, Floats]:
         """Return Q of one output as nodes and weights.
