@@ -54,9 +54,9 @@ def compute(
     - `sizes`: size of the observed outputs, in units of what the prior expects.
     - `seed`: of all draws.
 
-    **Returns:** over depth: the density of an output, `exact`, `limit` and `histogram`, and `tail`, the share of real
-    networks beyond 4 standard deviations, and `exact tail`; E|f₁f₂|/(E|f₁| E|f₂|) of two outputs, `dependence`; log evidence over that of
-    the Gaussian process, `evidence`, by size of the outputs.
+    **Returns:** over depth: the density of an output, `exact`, `limit` and `histogram`; the share beyond 4 standard
+    deviations, `exact tail`, and `tail` of real networks; E|f₁f₂|/(E|f₁| E|f₂|) of two outputs, `dependence`; log
+    evidence over that of the Gaussian process, `evidence`, by size of the outputs.
     """
     import xarray as xr
 
