@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import shaped_transformer as st
-from shaped_transformer.ntk.batched import cholesky, gram, inverse
+from shaped_transformer.ntk.batched import cholesky, factor, gram, inverse
 
 MLP = st.ntk.Perceptron(width=12, depth=3)
 RNG = np.random.default_rng(0)
@@ -67,6 +67,16 @@ def test_factors_of_gram_matrices_leave_out_what_depends_on_others() -> None:
     assert not lower[1, :, 1].any()
     onto = products @ inverse(lower) @ products  # the projection onto the span is complete
     torch.testing.assert_close(onto, products)
+
+
+@pytest.mark.parametrize("angle", [1.0, 1e-2, 1e-4])
+def test_small_angles_in_single_precision_are_kept(angle: float) -> None:
+    one, other = torch.randn(2, 5, 1, 100)
+    x = torch.cat((one, one + angle * other), 1)
+    products, lower = factor(x)
+    torch.testing.assert_close(lower @ lower.mT, products)
+    precise = cholesky(gram(x))
+    torch.testing.assert_close(lower[:, 1, 1], precise[:, 1, 1], rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,9 @@ from ..numerics.draws import Draws
 DEPENDENT = 1e-12
 """Squared sine of the angle between a vector and the span of earlier ones below which it counts as one of them."""
 
+LARGE = 0.01
+"""Squared sine above which products in float32 are precise enough."""
+
 TOGETHER = 32
 """Number of weights of which the parts of the kernel are summed in one call."""
 
@@ -107,13 +110,13 @@ class _Product(torch.autograd.Function):
         """Return the images; the copies of an input have the same."""
         size, copies = batch.draws.size, batch.outputs
         v = x.reshape(size, copies, -1, layer.in_features)[:, 0]
-        products = gram(v)
         lower = weight = None
         if batch.weights:
+            products = gram(v)
             weight = batch.normal(layer.in_features, layer.out_features).mul_(layer.std)
             y = v @ weight
         else:
-            lower = cholesky(products)
+            products, lower = factor(v)
             y = (lower * layer.std).to(v.dtype) @ batch.normal(v.shape[1], layer.out_features)
         ctx.layer, ctx.batch = layer, batch
         ctx.save_for_backward(v, y, products, lower, weight)
@@ -126,14 +129,14 @@ class _Product(torch.autograd.Function):
         v, y, products, lower, weight = ctx.saved_tensors
         (gradient,), layer, batch = gradients, ctx.layer, ctx.batch
         u = gradient.reshape(batch.draws.size, -1, layer.out_features)
-        own = gram(u)
+        own, triangle = (gram(u), None) if batch.weights else factor(u)
         batch.add(products, own)
         if not ctx.needs_input_grad[0]:
             return None, None, None, None
-        if weight is not None:
+        if triangle is None:
             images = u @ weight.mT
         else:
-            images = (cholesky(own) * layer.std).to(u.dtype) @ batch.normal(u.shape[1], layer.in_features)
+            images = (triangle * layer.std).to(u.dtype) @ batch.normal(u.shape[1], layer.in_features)
             known = (u @ y.mT).baddbmm_(images, v.mT, alpha=-1).double() @ inverse(lower)
             images.baddbmm_(known.to(u.dtype), v)
         return images.reshape(*gradient.shape[:-1], layer.in_features), None, None, None
@@ -145,16 +148,33 @@ def gram(x: Tensor) -> Tensor:
     return wide @ wide.mT
 
 
+def factor(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the Gram matrices of vectors, (S, m, m), and their `cholesky`, both in float64.
+
+    Of vectors in float32 the products are made in float32 where all angles are large, which is faster.
+    """
+    if x.dtype == torch.float32:
+        products = (x @ x.mT).double()
+        if (lower := _cholesky_if(products, LARGE)) is not None:
+            return products, lower
+    products = gram(x)
+    return products, cholesky(products)
+
+
 def cholesky(products: Tensor) -> Tensor:
     """Return lower triangles L, L·Lᵀ the Gram matrices, (S, m, m); a vector that depends on earlier ones adds nothing.
 
     Its column is zero. PyTorch's decomposition would fail there, as at vectors that a ReLU has set to zero.
     """
+    lower = _cholesky_if(products, DEPENDENT)
+    return _cholesky_of_dependent(products) if lower is None else lower
+
+
+def _cholesky_if(products: Tensor, least: float) -> Tensor | None:
+    """Return PyTorch's triangles if all squared sines between a vector and the earlier ones exceed `least`."""
     lower, failed = torch.linalg.cholesky_ex(products)
     pivots, lengths = (one.diagonal(dim1=-2, dim2=-1) for one in (lower, products))
-    if not failed.any() and bool((pivots.square() > DEPENDENT * lengths).all()):
-        return lower
-    return _cholesky_of_dependent(products)
+    return lower if not failed.any() and bool((pivots.square() > least * lengths).all()) else None
 
 
 def _cholesky_of_dependent(products: Tensor) -> Tensor:

@@ -37,8 +37,8 @@ def of(
     ```python
     model = torch.nn.Sequential(torch.nn.Linear(3, 50), torch.nn.Tanh(), torch.nn.Linear(50, 2))
     st.ntk.of(model, torch.randn(4, 3)).shape  # (8, 8)
-    unseen = st.weightless.build(lambda: st.ntk.module(st.ntk.Perceptron(width=4096, depth=3)), seed=0)
-    st.ntk.of(unseen, torch.randn(2, 4096)).shape  # (2, 2)
+    unseen = st.weightless.build(lambda: st.ntk.module(st.ntk.Perceptron(width=1024, depth=3)), seed=0)
+    st.ntk.of(unseen, torch.randn(2, 1024)).shape  # (2, 2)
     ```
 
     **Arguments:**
