@@ -36,7 +36,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "spectrum": {"width": 16, "depth": 8, "tokens": 8, "samples": 32, "records": 5},
     "deep-linear": {"width": 8, "depths": [1, 4], "samples": 500, "network_samples": 500},
     "masks": {"width": 16, "depth": 6, "heads": [1, 2], "samples": 64, "network_samples": 32},
-    "gradients": {"width": 16, "depth": 6, "networks": 2},
+    "gradients": {"width": 16, "depth": 6, "networks": 2, "wide_width": 64, "wide_depth": 3}
+    | {"perceptron_width": 16, "perceptron_depths": [1, 4], "samples": 50, "network_samples": 20},
     "context": {"width": 16, "depth": 6, "tokens": [1, 2, 4], "samples": 64, "network_samples": 32},
     "weightless": {"layers": 1, "networks": 12, "sizes": ["gpt2-124m"], "real_sizes": []},
     "ntk": {"width": 8, "depths": [1, 3], "samples": 200, "network_depths": [1, 2], "networks": 20},

@@ -17,8 +17,9 @@ from ..inputs import Covariance, equicorrelated
 from ..plotting.plots import add_legend_above, plot_band
 from ..plotting.style import DESIGNS
 from ..views.sampling import initial_factor
+from . import backward
 from .pieces import Arrays, PieceRunner, Task
-from .settings import AtLeastTwo, Correlation
+from .settings import AtLeastTwo, Correlation, PositiveInts, Samples
 
 if TYPE_CHECKING:
     import xarray
@@ -45,18 +46,31 @@ def compute(
     tokens: AtLeastTwo,
     correlation: Correlation,
     networks: PositiveInt,
+    wide_width: PositiveInt,
+    wide_depth: PositiveInt,
+    wide_networks: PositiveInt,
+    perceptron_width: PositiveInt,
+    perceptron_depths: PositiveInts,
+    samples: Samples,
+    network_samples: Samples,
     seed: int,
 ) -> "xarray.Dataset":
     """Sample networks of each design, and the gradients of a random linear function of their output, in float64.
+
+    Real networks of moderate width give the gradients of weights. Without weights follow very wide ones, and the joint
+    law of stream and gradient in perceptrons.
 
     **Arguments:**
 
     - `heads`: attention heads of all designs.
     - `networks`: number of networks of each design.
+    - `wide_width`, `wide_depth`, `wide_networks`: of the same designs without weights, with one head.
+    - `perceptron_width`, `perceptron_depths`: of ReLU, linear and shaped perceptrons.
+    - `samples`, `network_samples`: number of perceptrons, without weights and real.
     - the others as in the figure `correlation`.
 
     **Returns:** Frobenius norms of the gradients, over (design, network, block): `stream`, at the input of each block,
-    and `query`, of its query weights.
+    and `query`, of its query weights. The others are those of `backward.variables`.
 
     **Raises:** `MissingExtra` if PyTorch is not installed.
     """
@@ -64,30 +78,41 @@ def compute(
 
     from .. import nn  # noqa: F401 - raises `MissingExtra` before any work
 
-    shared: dict[str, Any] = {"heads": heads}
-    designs = {
-        "shaped": presets.shaped_transformer(width, depth, gamma=gamma, tau0=tau0, **shared),
-        "pre-norm": presets.pre_norm_transformer(width, depth, **shared),
-        "post-norm": presets.post_norm_transformer(width, depth, **shared),
-        "skipless": presets.skipless_transformer(width, depth, **shared),
-    }
+    designs = _designs(width, depth, gamma, tau0, heads)
     v0 = equicorrelated(tokens, correlation)
     tasks: dict[str, Task] = {
         f"{name} {i}": partial(_gradients, arch, v0, seed + i)
         for name, arch in designs.items()
         for i in range(networks)
     }
+    wide = _designs(wide_width, wide_depth, gamma, tau0, 1)
+    tasks |= backward.tasks(
+        wide, v0, wide_networks, perceptron_width, perceptron_depths, samples, network_samples, seed
+    )
     done = runner.run(tasks)
     return xr.Dataset(
-        {
+        backward.variables(done, list(designs), wide_networks, perceptron_depths)
+        | {
             quantity: (
                 ("design", "network", "block"),
                 [[done[f"{name} {i}"][quantity] for i in range(networks)] for name in designs],
             )
             for quantity in QUANTITIES
         },
-        coords={"design": list(designs), "block": np.arange(1, depth + 1)},
+        coords={"design": list(designs), "block": np.arange(1, depth + 1)} | backward.coordinates(perceptron_depths),
+        attrs={"width": width, "wide width": wide_width, "perceptron width": perceptron_width},
     )
+
+
+def _designs(width: int, depth: int, gamma: float, tau0: float, heads: int) -> dict[str, Architecture]:
+    """Return the networks by name."""
+    shared: dict[str, Any] = {"heads": heads}
+    return {
+        "shaped": presets.shaped_transformer(width, depth, gamma=gamma, tau0=tau0, **shared),
+        "pre-norm": presets.pre_norm_transformer(width, depth, **shared),
+        "post-norm": presets.post_norm_transformer(width, depth, **shared),
+        "skipless": presets.skipless_transformer(width, depth, **shared),
+    }
 
 
 def _gradients(architecture: Architecture, v0: Covariance, seed: int) -> Arrays:
@@ -124,21 +149,25 @@ def headline(data: "xarray.Dataset") -> dict[str, Estimate[float]]:
     block = min(5, query.shape[1])
     decay = query.max(axis=1) / np.maximum(query[:, block - 1], SMALLEST)
     numbers[f"largest over that of block {block}, {QUANTITIES['query']}, {TITLES['skipless']}"] = median(decay)
-    return numbers
+    return numbers | backward.headline(data)
 
 
 def plot(data: "xarray.Dataset") -> "Figure":
-    """Plot medians and ranges over networks of the gradients' norms, against the block."""
+    """Plot medians and ranges of the gradients' norms against the block; below, wide networks and perceptrons."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4.6), layout="constrained")
-    axes = figure.subplots(1, 2)
+    figure = Figure(figsize=(12, 8.4), layout="constrained")
+    upper, lower = figure.subfigures(2, 1, squeeze=False)[:, 0]
+    axes = upper.subplots(1, 2)
     blocks = data["block"].to_numpy()
     for panel, (quantity, label) in zip(axes, QUANTITIES.items(), strict=True):
         for name, title in TITLES.items():
             norms = np.maximum(data[quantity].sel(design=name).to_numpy(), SMALLEST)
             plot_band(panel, blocks, np.quantile(norms, (0, 0.5, 1), axis=0), DESIGNS[name], title)
         panel.set(yscale="log", xlabel="block", ylabel=f"norm of the {label}")
-    add_legend_above(figure, axes[0])
-    figure.supxlabel("median and range over networks at initialisation", fontsize="small")
+    add_legend_above(upper, axes[0])
+    upper.supxlabel(
+        f"real networks of width {data.attrs['width']}: median and range at initialisation", fontsize="small"
+    )
+    backward.plot(lower.subplots(1, 3), data, TITLES)
     return figure
