@@ -248,7 +248,8 @@ def test_a_16_bit_kernel_adds_little_to_the_rounding_of_the_result(dtype: Any, c
     options: dict[str, Any] = {"scale": 1 / (256 * 64) ** 0.5, "is_causal": causal}
 
     def found(*inputs: Any, **more: Any) -> list[Any]:
-        out = shaped_attention(*inputs, **options, **more)
+        query, key, value = inputs
+        out = shaped_attention(query, key, value, **options, **more)
         return [x.detach().double() for x in (out, *torch.autograd.grad(out, inputs, grad.to(dtype).to(out.dtype)))]
 
     exact = found(*(x.detach().double().requires_grad_() for x in (q, k, v)))

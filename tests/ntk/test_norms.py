@@ -31,7 +31,7 @@ def smallest_p(a: Any, b: Any) -> float:
 
 NETWORKS: dict[str, tuple[Any, Any, Any]] = {
     "relu": (Perceptron(16, 8), Perceptron(16, 10), X[:, 0]),
-    "shaped": (st.shaped_transformer(16, 4, gamma=0.6), st.shaped_transformer(16, 4, gamma=0.66), X),
+    "shaped": (st.shaped_transformer(16, 4, gamma=0.6), st.shaped_transformer(16, 4, gamma=0.7), X),
     "pre-norm": (st.pre_norm_transformer(16, 3), st.pre_norm_transformer(16, 4), X),
 }
 
@@ -40,14 +40,14 @@ NETWORKS: dict[str, tuple[Any, Any, Any]] = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_they_are_those_of_real_networks_and_not_of_others(name: str) -> None:
     network, other, x = NETWORKS[name]
-    real = logs(network, x, 4000, seed=1, weights=True)
-    assert smallest_p(logs(network, x, 4000, seed=0), real) > ALARM
-    assert smallest_p(logs(other, x, 4000, seed=0), real) < ALARM
+    real = logs(network, x, 6000, seed=1, weights=True)
+    assert smallest_p(logs(network, x, 6000, seed=0), real) > ALARM
+    assert smallest_p(logs(other, x, 6000, seed=0), real) < ALARM
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "variance", "rate"), [("identity", 1.0, 2), ("relu", 2.0, 5)])
-def test_products_of_norms_of_perceptrons_have_their_theory(name: str, variance: float, rate: int) -> None:
+def test_products_of_norms_of_perceptrons_have_their_theory(name: Any, variance: float, rate: int) -> None:
     """E of forward times backward growth is [(1 + r/M)^L + 2(1 − 1/M)^L]/3 to order 1/M; independent ones have 1."""
     width, depth = 100, 30
     network = Perceptron(width, depth, st.Activation(name), weight_variance=variance)
@@ -63,7 +63,7 @@ def test_products_of_norms_of_perceptrons_have_their_theory(name: str, variance:
 def test_the_logarithms_of_wide_perceptrons_are_normal() -> None:
     """N(−5λ/2, 5λ) in the limit, forward and backward."""
     width, depth = 200, 20
-    found = logs(Perceptron(width, depth), np.ones((1, width)), 4000, seed=0)
+    found = logs(Perceptron(width, depth), np.ones((1, width)), 6000, seed=0)
     for one in found.T:
         assert stats.kstest(one, stats.norm(-0.25, np.sqrt(0.5)).cdf).pvalue > ALARM
         assert stats.kstest(one, stats.norm(-0.25, np.sqrt(0.35)).cdf).pvalue < ALARM
@@ -87,7 +87,7 @@ def test_the_first_networks_stay_the_same_and_threads_do_not_matter() -> None:
 
 def test_bad_input_is_refused() -> None:
     with pytest.raises(st.InputError, match="a Perceptron is expected"):
-        stream_norms(torch.nn.Linear(2, 2), X, 1, 0)  # type: ignore[arg-type]
+        stream_norms(torch.nn.Linear(2, 2), X, 1, 0)
     with pytest.raises(st.InputError, match="inputs must be"):
         stream_norms(Perceptron(8, 2), X[:, 0], 1, 0)
     with pytest.raises(st.InputError, match="exceed the largest number"):

@@ -218,9 +218,10 @@ def larger_head(model: Any, _base: Any, cls: Any) -> Any:
     """Return our model and rates, but with a head that starts at 1/√n as other maps do."""
 
     def build() -> torch.nn.Module:
-        made = builder(model, cls)()
+        made: Any = builder(model, cls)()
         torch.nn.init.normal_(made.head.weight, std=made.head.in_features**-0.5)
-        return made
+        out: torch.nn.Module = made
+        return out
 
     return replace(shaped(model), model=build)
 
