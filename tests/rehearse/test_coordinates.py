@@ -217,11 +217,10 @@ def test_mup_is_flat_where_the_standard_parametrisation_fans(real: bool) -> None
 def larger_head(model: Any, _base: Any, cls: Any) -> Any:
     """Return our model and rates, but with a head that starts at 1/√n as other maps do."""
 
-    def build() -> torch.nn.Module:
+    def build() -> Any:
         made: Any = builder(model, cls)()
         torch.nn.init.normal_(made.head.weight, std=made.head.in_features**-0.5)
-        out: torch.nn.Module = made
-        return out
+        return made
 
     return replace(shaped(model), model=build)
 
