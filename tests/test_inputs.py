@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 import shaped_transformer as st
-from shaped_transformer.inputs import equicorrelated, from_covariance, from_text, from_vectors, passage, tokenize
+from shaped_transformer.inputs import (
+    equicorrelated,
+    from_covariance,
+    from_string,
+    from_text,
+    from_vectors,
+    passage,
+    tokenize,
+)
 
 
 def test_equicorrelated_tokens_have_the_given_variance_and_correlation() -> None:
@@ -75,6 +83,11 @@ def test_the_text_decides_the_covariance_and_the_seed_the_embedding() -> None:
     assert not np.array_equal(from_text(seed=3), from_text(seed=4))
 
 
+def test_a_string_is_read_as_a_file_with_it() -> None:
+    options: dict[str, Any] = {"max_tokens": 5, "position_weight": 0.2, "embedding_width": 32, "seed": 3}
+    np.testing.assert_array_equal(from_string(passage(), **options), from_text(**options))
+
+
 def test_matrices_from_files(tmp_path: Path) -> None:
     file = tmp_path / "v.npy"
     np.save(file, np.eye(3))
@@ -93,6 +106,7 @@ def mistakes(tmp: Path) -> list[tuple[str, Any]]:
         ("tokens must be", lambda: equicorrelated(0, 0.1)),
         ("variance must be", lambda: equicorrelated(3, 0.1, 0.0)),
         ("has no words", lambda: from_text(tmp / "empty.txt")),
+        ("the text has no words", lambda: from_string("  ")),
         ("is not text in UTF-8: convert it", lambda: from_text(tmp / "latin.txt")),
         ("max_tokens must be", lambda: from_text(max_tokens=0)),
         ("position_weight must lie", lambda: from_text(position_weight=1.5)),
@@ -112,10 +126,10 @@ def mistakes(tmp: Path) -> list[tuple[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize("case", range(21))
+@pytest.mark.parametrize("case", range(22))
 def test_mistakes_name_the_way_out(tmp_path: Path, case: int) -> None:
     cases = mistakes(tmp_path)
-    assert len(cases) == 21
+    assert len(cases) == 22
     message, call = cases[case]
     with pytest.raises(st.InputError, match=message):
         call()

@@ -20,6 +20,7 @@ __all__ = [
     "Covariance",
     "equicorrelated",
     "from_covariance",
+    "from_string",
     "from_text",
     "from_vectors",
     "passage",
@@ -130,14 +131,43 @@ def from_text(
     **Raises:** `StorageError` if the file cannot be read, `InputError` if it contains no token or an argument is out of
     range.
     """
+    text = passage() if file is None else read_text(Path(file), "text")
+    if not tokenize(text):
+        raise InputError(f"{file} has no words: give a text file with at least one")
+    return from_string(
+        text, max_tokens=max_tokens, position_weight=position_weight, embedding_width=embedding_width, seed=seed
+    )
+
+
+def from_string(
+    text: str,
+    *,
+    max_tokens: int = 8,
+    position_weight: float = 0.5,
+    embedding_width: int = 512,
+    seed: int = 0,
+) -> Covariance:
+    """Return the covariance of the first tokens of a text, as `from_text` does of a file with this text.
+
+    ```python
+    st.inputs.from_string("the cat and the dog").shape  # (5, 5)
+    ```
+
+    **Arguments:** as in `from_text`, with
+
+    - `text`: the text.
+
+    **Returns:** V0, (m, m), for m tokens.
+
+    **Raises:** `InputError` if the text contains no token or an argument is out of range.
+    """
     max_tokens, embedding_width = check_count(max_tokens, "max_tokens"), check_count(embedding_width, "embedding_width")
     position_weight = check_number(position_weight, "position_weight")
     if not 0 <= position_weight <= 1:
         raise InputError(f"position_weight must lie in [0, 1] (got {position_weight:g})")
-    text = passage() if file is None else read_text(Path(file), "text")
     words = tokenize(text)[:max_tokens]
     if not words:
-        raise InputError(f"{file} has no words: give a text file with at least one")
+        raise InputError("the text has no words: give at least one")
     vocabulary = {word: i for i, word in enumerate(dict.fromkeys(words))}
     generator = np.random.default_rng(check_seed(seed))
     positions = generator.standard_normal((len(words), embedding_width))

@@ -10,6 +10,8 @@ from assertions import FALSE_ALARM
 import shaped_transformer as st
 from shaped_transformer.analysis.advice import with_gamma
 from shaped_transformer.views import chain, sampling
+from shaped_transformer.views.by_name import VIEWS
+from shaped_transformer.views.ensemble import joined
 from shaped_transformer.views.stopping import WINDOW
 
 ARCH, V0 = st.shaped_transformer(16, 12, gamma=0.6), st.inputs.equicorrelated(4, 0.2)
@@ -52,3 +54,23 @@ def test_a_stream_that_is_closed_draws_no_more(monkeypatch: pytest.MonkeyPatch) 
     with closing(chain.stream(ARCH, V0, 16_000, 3, batch=16, stop=WINDOW, workers=1)) as batches:
         next(batches)
     assert len(drawn) < 10
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_stream_continues_after_the_batches_that_it_skips(view: str) -> None:
+    options: dict[str, Any] = {"batch": 8, "stop": WINDOW, "record": 3}
+    whole = joined(list(VIEWS[view].stream(ARCH, V0, 24, 3, **options)))
+    first = list(VIEWS[view].stream(ARCH, V0, 8, 3, **options))
+    rest = list(VIEWS[view].stream(ARCH, V0, 16, 3, skip=1, **options))
+    assert (whole.samples, len(whole.depth)) == (24, 3)
+    for name in ("covariance", "eigenvalues", "stopped"):
+        np.testing.assert_array_equal(getattr(joined(first + rest), name), getattr(whole, name))
+
+
+@pytest.mark.parametrize("view", ["network", "sde"])
+def test_a_stream_has_the_distribution_of_its_view(view: str) -> None:
+    ranks = joined(list(VIEWS[view].stream(ARCH, V0, 2000, 3, batch=256, stop=WINDOW))).effective_rank()[:, -1]
+    whole = VIEWS[view].sample(ARCH, V0, 2000, 4, record=1, stop=WINDOW).effective_rank()[:, -1]
+    assert st.statistics.two_sample(ranks, whole).p_value > FALSE_ALARM
+    stronger = VIEWS[view].sample(with_gamma(ARCH, 0.66), V0, 2000, 4, record=1, stop=WINDOW).effective_rank()[:, -1]
+    assert st.statistics.two_sample(ranks, stronger).p_value < FALSE_ALARM

@@ -1,9 +1,7 @@
 """The verdict: whether the tokens keep their norms and their differences up to the last layer."""
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from ..design.architecture import Architecture
@@ -11,7 +9,7 @@ from ..errors import InputError, counted
 from ..estimates import Estimate, median, share
 from ..observables import effective_rank, mean_absolute_correlation, mean_token_norm
 from ..views import chain
-from ..views.ensemble import Ensemble
+from ..views.ensemble import Ensemble, joined
 from ..views.stopping import DEFAULT_WINDOW
 from .criterion import Criterion, rank_of
 
@@ -120,6 +118,4 @@ def first_look(architecture: Architecture, v0: ArrayLike, seed: int, criterion: 
     **Arguments:** as in `compare` and `verdict`.
     """
     drawn = list(chain.stream(architecture, v0, FIRST, seed, batch=FIRST, stop=DEFAULT_WINDOW))
-    arrays = ("covariance", "eigenvalues", "stopped")
-    together: dict[str, Any] = {name: np.concatenate([getattr(e, name) for e in drawn]) for name in arrays}
-    return verdict(replace(drawn[0], **together), criterion)
+    return verdict(joined(drawn), criterion)

@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import PlainValidator
+from pydantic import PlainValidator, WithJsonSchema
 
 from ..errors import InputError, counted
+
+NAMES = ("full", "causal")
+"""The masks that have a name."""
 
 
 def _checked_mask(mask: Any) -> Any:
     """Return a mask by its name, or a square array of 0 and 1 as nested tuples, which are hashable and plain JSON."""
     if isinstance(mask, str):
-        if mask not in ("full", "causal"):
+        if mask not in NAMES:
             raise ValueError(f"mask must be 'full', 'causal' or a square array of 0 and 1 (got {mask!r})")
         return mask
     try:
@@ -33,10 +36,16 @@ def _checked_mask(mask: Any) -> Any:
 MaskLike = str | NDArray[Any] | Sequence[Sequence[float]]
 """`"full"`, `"causal"`, or an (m, m) array of 0 and 1 whose row α marks the tokens to which token α may attend."""
 
+_SCHEMA = {
+    "anyOf": [
+        {"enum": list(NAMES)},
+        {"type": "array", "items": {"type": "array", "items": {"enum": [0, 1]}}},
+    ]
+}
 if TYPE_CHECKING:  # editors and type checkers show what a user may give
     Mask = MaskLike
 else:
-    Mask = Annotated[MaskLike, PlainValidator(_checked_mask)]
+    Mask = Annotated[MaskLike, PlainValidator(_checked_mask), WithJsonSchema(_SCHEMA)]
 
 
 def allowed(mask: MaskLike, tokens: int) -> NDArray[np.bool_]:

@@ -150,22 +150,26 @@ def stream(
     *,
     batch: int,
     stop: stopping.Window,
+    record: int | Sequence[int] | None = 1,
+    skip: int = 0,
     workers: int | None = None,
 ) -> Generator[Ensemble, None, None]:
-    """Yield covariances at the last layer batch by batch, for callers that decide on the way how many they need.
+    """Yield covariances batch by batch, for callers that decide on the way how many they need.
 
     Closing the generator ends the drawing. Another `batch` gives other draws.
 
     **Arguments:** as in `sample`, with
 
     - `batch`: largest number of samples in a batch.
+    - `record`: default 1, the last layer alone.
+    - `skip`: number of batches of an earlier stream that this one continues; default none.
 
     **Returns:** ensembles in the order of the draws, `samples` in all.
     """
     v = sampling.check_covariance(architecture, v0)
     walk = new_walk(architecture, sampling.initial_factor(v, architecture.width))
     walk = replace(walk, size=min(walk.size, batch))
-    layers = sampling.recorded_layers(1, architecture.depth)
-    with closing(sampling.stream_paths(walk, samples, seed, layers, stop, workers)) as batches:
+    layers = sampling.recorded_layers(record, architecture.depth)
+    with closing(sampling.stream_paths(walk, samples, seed, layers, stop, workers, skip)) as batches:
         for paths in batches:
             yield Ensemble.of_draws(paths, walk, layers, v, seed, {"stop": list(stop)})

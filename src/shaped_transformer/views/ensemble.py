@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -343,6 +343,13 @@ class Ensemble:
         if other := _other_content(place, data):
             raise InputError(f"{place} is not an ensemble, but holds {other}")
         return cls.of_xarray(data, trust=trust)
+
+
+def joined(parts: Sequence[Ensemble]) -> Ensemble:
+    """Return one ensemble of the samples of several, which differ in nothing else."""
+    arrays = ("covariance", "eigenvalues", "stopped")
+    together: dict[str, Any] = {name: np.concatenate([getattr(e, name) for e in parts]) for name in arrays}
+    return replace(parts[0], **together)
 
 
 def _is_ensemble(place: Path) -> bool:

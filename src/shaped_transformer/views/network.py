@@ -1,6 +1,7 @@
 """View 1: finite networks with Gaussian weights. The ground truth; O(m n²) work per layer and sample."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -125,3 +126,31 @@ def sample(
     layers = sampling.recorded_layers(record, architecture.depth)
     drawn = sampling.draw_paths(walk, samples, seed, layers, stop, workers, client)
     return Ensemble.of_draws(drawn, walk, layers, v, seed, {"stop": list(stop), "dtype": dtype})
+
+
+def stream(
+    architecture: Architecture,
+    v0: ArrayLike,
+    samples: int,
+    seed: int,
+    *,
+    batch: int,
+    stop: stopping.Window,
+    record: int | Sequence[int] | None = 1,
+    skip: int = 0,
+    workers: int | None = None,
+) -> Generator[Ensemble, None, None]:
+    """Yield networks in float64 batch by batch, as `chain.stream` does.
+
+    **Arguments:** as in `chain.stream`.
+
+    **Returns:** ensembles in the order of the draws, `samples` in all.
+    """
+    v = sampling.check_covariance(architecture, v0)
+    size = min(batch_size(architecture), batch)
+    walk = NetworkWalk(architecture, sampling.initial_factor(v, architecture.width), size, "float64")
+    layers = sampling.recorded_layers(record, architecture.depth)
+    settings = {"stop": list(stop), "dtype": "float64"}
+    with closing(sampling.stream_paths(walk, samples, seed, layers, stop, workers, skip)) as batches:
+        for paths in batches:
+            yield Ensemble.of_draws(paths, walk, layers, v, seed, settings)

@@ -227,14 +227,23 @@ def draw_paths(
 
 
 def stream_paths(
-    walk: Walk, samples: int, seed: int, records: NDArray[np.int64], stop: Window, workers: int | None = None
+    walk: Walk,
+    samples: int,
+    seed: int,
+    records: NDArray[np.int64],
+    stop: Window,
+    workers: int | None = None,
+    skip: int = 0,
 ) -> Generator[Paths, None, None]:
     """Yield the paths of `draw_paths` batch by batch, in their order; closing the generator ends the drawing.
 
-    **Arguments:** as in `draw_paths`.
+    **Arguments:** as in `draw_paths`, with
+
+    - `skip`: number of batches that come before, and are not drawn again; default none.
     """
     left = check_count(samples, "samples")
-    with closing(_draw_batches(walk, samples, seed, records, stop, workers)) as results:
+    check_count(skip, "skip", least=0)
+    with closing(_draw_batches(walk, samples, seed, records, stop, workers, skip=skip)) as results:
         for paths in in_order(results):
             count = min(left, len(paths.stopped))
             yield Paths(paths.covariance[:count], paths.eigenvalues[:count], paths.stopped[:count])
@@ -249,8 +258,9 @@ def _draw_batches(
     stop: Window,
     workers: int | None = None,
     client: Any = None,
+    skip: int = 0,
 ) -> Generator[tuple[int, Paths], None, None]:
-    """Yield batches with their numbers, in any order, with a bar that counts their steps."""
+    """Yield batches with their numbers after the skipped ones, in any order, with a bar that counts their steps."""
     check_count(1 if workers is None else workers, "workers")
     compilation.load_all()
     task = partial(draw_batch, walk, check_seed(seed), tuple(int(r) for r in records), check_window(stop))
@@ -265,11 +275,16 @@ def _draw_batches(
         if client is not None:
             results = run_on_cluster(task, batches, client)
         else:
-            results = run_in_threads(task, batches, workers, count_step)
+            results = run_in_threads(partial(_later_batch, task, skip), batches, workers, count_step)
         with closing(results):
             for batch, paths in results:
                 advance(walk.steps - int(steps[batch]))
                 yield batch, paths
+
+
+def _later_batch(task: Callable[..., Paths], skip: int, batch: int, cancelled: Callable[[], bool]) -> Paths:
+    """Draw the batch that comes `skip` batches later."""
+    return task(skip + batch, cancelled=cancelled)
 
 
 MAX_MEMORY_SHARE = 0.5

@@ -8,8 +8,9 @@ There are two schemes:
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -152,11 +153,48 @@ def sample(
     v = sampling.check_covariance(architecture, v0)
     steps = check_steps(architecture, len(v), steps, scheme)
     walk = new_walk(architecture, sampling.initial_factor(v, len(v)), steps, scheme)
-    layers = sampling.recorded_layers(record, architecture.depth)
-    at = np.unique(np.rint(layers * (steps / architecture.depth)).astype(np.int64))
+    at = _recorded_steps(record, architecture.depth, steps)
     drawn = sampling.draw_paths(walk, samples, seed, at, stop, workers, client)
     settings = {"stop": list(stop), "steps": steps, "scheme": scheme}
     return Ensemble.of_draws(drawn, walk, at, v, seed, settings)
+
+
+def stream(
+    architecture: Architecture,
+    v0: ArrayLike,
+    samples: int,
+    seed: int,
+    *,
+    batch: int,
+    stop: stopping.Window,
+    record: int | Sequence[int] | None = 1,
+    skip: int = 0,
+    workers: int | None = None,
+) -> Generator[Ensemble, None, None]:
+    """Yield paths of the Wishart scheme batch by batch, with the default steps, as `chain.stream` does.
+
+    **Arguments:** as in `chain.stream`.
+
+    **Returns:** ensembles in the order of the draws, `samples` in all.
+
+    **Raises:** as `sample`.
+    """
+    check_limit(architecture)
+    v = sampling.check_covariance(architecture, v0)
+    steps = check_steps(architecture, len(v))
+    walk = new_walk(architecture, sampling.initial_factor(v, len(v)), steps, "wishart")
+    walk = replace(walk, size=min(walk.size, batch))
+    at = _recorded_steps(record, architecture.depth, steps)
+    settings = {"stop": list(stop), "steps": steps, "scheme": "wishart"}
+    with closing(sampling.stream_paths(walk, samples, seed, at, stop, workers, skip)) as batches:
+        for paths in batches:
+            yield Ensemble.of_draws(paths, walk, at, v, seed, settings)
+
+
+def _recorded_steps(record: int | Sequence[int] | None, depth: int, steps: int) -> NDArray[np.int64]:
+    """Return the steps that are nearest to the recorded layers."""
+    layers = sampling.recorded_layers(record, depth)
+    return np.unique(np.rint(layers * (steps / depth)).astype(np.int64))
 
 
 def new_walk(
