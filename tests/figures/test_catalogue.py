@@ -35,6 +35,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "shaped-mlp": {"width": 16, "depth": 8, "samples": 64, "network_samples": 32, "norm_samples": 64, "steps": 20},
     "spectrum": {"width": 16, "depth": 8, "tokens": 8, "samples": 32, "records": 5},
     "deep-linear": {"width": 8, "depths": [1, 4], "samples": 500, "network_samples": 500},
+    "posterior": {"widths": [16], "depths": [1], "train": 8, "test": 20, "samples": 200},
     "masks": {"width": 16, "depth": 6, "heads": [1, 2], "samples": 64, "network_samples": 32},
     "gradients": {"width": 16, "depth": 6, "networks": 2, "wide_width": 64, "wide_depth": 3}
     | {"perceptron_width": 16, "perceptron_depths": [1, 4], "samples": 50, "network_samples": 20},
@@ -48,6 +49,7 @@ SMALL: dict[str, dict[str, Any]] = {
 
 
 NEEDS = {
+    "posterior": ("sklearn",),
     "gradients": ("torch",),
     "weightless": ("torch", "transformers"),
     "ntk": ("torch",),

@@ -30,6 +30,7 @@ FIGURES = (
     "shaped-mlp",
     "spectrum",
     "deep-linear",
+    "posterior",
     "masks",
     "context",
     "gradients",
