@@ -57,7 +57,8 @@ class NotConverged(ShapedTransformerError, RuntimeError):  # noqa: N818 - the na
 
     ```python
     try:
-        st.bayes.Regressor(samples=64, noise=1e-6).fit(np.eye(60)[:, :8], np.arange(60.0))
+        model = st.bayes.Regressor(st.deep_linear(2, 2), noise=1e-9, samples=32, min_effective_samples=30)
+        model.fit([[1.0], [2.0], [3.0], [4.0]], [1.0, -1.0, 1.0, 1.0])
     except st.NotConverged as error:
         print(error)  # the posterior was not reached: …
     except st.MissingExtra:

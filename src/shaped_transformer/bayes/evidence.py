@@ -102,7 +102,7 @@ class Search:
         **Arguments:**
 
         - `spectra`: of the draws.
-        - `log_weights`: of the draws, (networks,).
+        - `log_weights`: of the draws, (networks,): minus their log-likelihoods at `start` if they are of the posterior.
         - `start`: where the search starts; `None` (the default) means at the best point of a coarse grid.
         - `least`: effective sample size, relative to the number of draws, of what the search may trust: it ends where
           the weights relative to `start` fall below. Default 0.

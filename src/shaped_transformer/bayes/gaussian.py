@@ -70,21 +70,24 @@ def predict(
     - `tests`: Φ at the test points, (networks, T, n).
     - `y`, `scale`, `noise`: as in `log_likelihood`.
     - `covariance`: whether covariances of test points are returned instead of variances, default no.
+
+    **Returns:** the prediction, not finite where the features at test points overflow.
     """
     phi, asked = np.sqrt(scale) * features, np.sqrt(scale) * tests
-    if _in_feature_space(phi):
-        factor, _ = _cholesky(_transposed(phi) @ phi, noise)
-        mean = asked @ _weights(factor, phi, y)
-        half = np.sqrt(noise) * _solved(factor, _transposed(asked))
+    in_feature_space = _in_feature_space(phi)
+    factor, _ = _cholesky(_transposed(phi) @ phi if in_feature_space else phi @ _transposed(phi), noise)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if in_feature_space:
+            mean = asked @ _weights(factor, phi, y)
+            half = np.sqrt(noise) * _solved(factor, _transposed(asked))
+            if covariance:
+                return Prediction(mean, _transposed(half) @ half)
+            return Prediction(mean, np.sum(half**2, axis=1))
+        half = _solved(factor, phi @ _transposed(asked))
+        mean = _transposed(half) @ _solved(factor, y)
         if covariance:
-            return Prediction(mean, _transposed(half) @ half)
-        return Prediction(mean, np.sum(half**2, axis=1))
-    factor, _ = _cholesky(phi @ _transposed(phi), noise)
-    half = _solved(factor, phi @ _transposed(asked))
-    mean = _transposed(half) @ _solved(factor, y)
-    if covariance:
-        return Prediction(mean, asked @ _transposed(asked) - _transposed(half) @ half)
-    return Prediction(mean, np.maximum(np.sum(asked**2, axis=-1) - np.sum(half**2, axis=1), 0.0))
+            return Prediction(mean, asked @ _transposed(asked) - _transposed(half) @ half)
+        return Prediction(mean, np.maximum(np.sum(asked**2, axis=-1) - np.sum(half**2, axis=1), 0.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,8 +117,9 @@ class Spectra:
         values, squares = np.full((2, len(features), count), np.nan)
         if _in_feature_space(phi):
             found, vectors = np.linalg.eigh(_transposed(phi) @ phi)
-            lengths = np.maximum(found, SINGULAR * found[:, -1:])
-            parts = _transposed(vectors) @ (_transposed(phi) @ y) / np.sqrt(lengths)[..., None]
+            lengths = np.sqrt(np.maximum(found, SINGULAR * found[:, -1:]))[..., None]
+            parts = _transposed(vectors) @ (_transposed(phi) @ y)
+            parts = np.divide(parts, lengths, out=np.zeros_like(parts), where=lengths > 0)  # 0 where all units are dead
         else:
             found, vectors = np.linalg.eigh(phi @ _transposed(phi))
             parts = _transposed(vectors) @ y

@@ -16,7 +16,7 @@ from ..design.layers import MLP, Dense, Layer, Residual
 from ..errors import InputError
 from ..numerics.arrays import Floats
 
-NODES = 48
+NODES = 64
 """Nodes of the quadrature in each direction, for activations without a closed form."""
 
 CHUNK = 2**20
@@ -54,8 +54,8 @@ def covariance(architecture: Architecture, x: Floats, y: Floats | None = None) -
     other = x if y is None else y
     p = x.shape[1]
     squares = (np.sum(x**2, axis=1) / p)[:, None], (np.sum(other**2, axis=1) / p)[None, :]
-    out = _through(architecture, Moments(*squares, x @ other.T / p, *map(np.zeros_like, squares)))
-    return out.cross
+    cross = _through(architecture, Moments(*squares, x @ other.T / p, *map(np.zeros_like, squares))).cross
+    return (cross + cross.T) / 2 if y is None else cross
 
 
 def variance(architecture: Architecture, x: Floats) -> Floats:
@@ -161,10 +161,10 @@ def _mean(activation: AnyActivation, square: Floats, n: int) -> Floats:
 
 def _by_quadrature(activation: AnyActivation, n: int, first: Floats, second: Floats, rho: Floats) -> Floats:
     """Return E[σ(u)σ(v)] for Gaussian u, v with these standard deviations and correlations, by Gauss–Hermite rules."""
-    first, second, rho = (a.ravel() for a in (*np.broadcast_arrays(first, second, rho),))
-    shape = np.broadcast_shapes(first.shape, rho.shape)
+    arrays = np.broadcast_arrays(first, second, rho)
+    first, second, rho = (a.ravel() for a in arrays)
     nodes, weights = _rule()
-    out = np.empty(shape)
+    out = np.empty(len(rho))
     step = max(1, CHUNK // NODES**2)
     for start in range(0, len(out), step):
         some = slice(start, start + step)
@@ -172,7 +172,7 @@ def _by_quadrature(activation: AnyActivation, n: int, first: Floats, second: Flo
         u = activation.value(first[some, None] * nodes, n)
         v = activation.value(second[some, None, None] * (r * nodes[:, None] + np.sqrt(1 - r**2) * nodes), n)
         out[some] = np.einsum("si,i,sij,j->s", u, weights, v, weights, optimize=True)
-    return out
+    return out.reshape(arrays[0].shape)
 
 
 def _rule() -> tuple[Floats, Floats]:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import check_count
 from ..design.architecture import Architecture
 from ..design.layers import Dense
 from ..errors import InputError, counted
@@ -146,6 +147,7 @@ def in_batches(
     - `workers`: number of threads; `None` means all cores.
     - `label`: of a progress bar; `None` (the default) shows none.
     """
+    check_count(1 if workers is None else workers, "workers")
     compilation.load_all("generator")
     batches: Sequence[NDArray[np.int64]] = np.array_split(np.arange(count), -(-count // size))
 

@@ -18,7 +18,7 @@ STREAMS = 1000
 """First number of the address of every stream, which keeps them apart from those of the views."""
 
 PRIOR, FURTHER, CHOICES, MOVES = 0, 1, 2, 3
-"""Stages: networks of the prior, what only test points need, resampling, and moves, from `MOVES` on a stage each."""
+"""Stages: networks of the prior, what only test points need, resampling, and from `MOVES` on two stages a move."""
 
 
 class Source(Protocol):
@@ -84,7 +84,7 @@ class Combined:
     **Arguments:**
 
     - `seed`: the user's.
-    - `numbers`: of the streams, (size, moves + 1). The first are of the stage `PRIOR`, column j of `MOVES` + j − 1.
+    - `numbers`: of the streams, (size, moves + 1). The first column is of the stage `PRIOR`, the others of the moves.
     - `coefficients`: c, of the same shape.
     """
 
@@ -92,7 +92,7 @@ class Combined:
         self._terms: list[list[tuple[float, Any]]] = []
         for own, weights in zip(numbers, coefficients, strict=True):
             kept = [j for j, weight in enumerate(weights) if abs(weight) > NEGLIGIBLE]
-            stages = [PRIOR if j == 0 else MOVES + j - 1 for j in kept]
+            stages = [PRIOR if j == 0 else stage_of_move(j) for j in kept]
             states = [_streams(seed, stage, own[j : j + 1])[0] for stage, j in zip(stages, kept, strict=True)]
             self._terms.append([(float(weights[j]), state) for j, state in zip(kept, states, strict=True)])
         self._fill = compilation.load("generator").fill_normals
@@ -138,9 +138,16 @@ class Particles:
         return Streams(self.seed, FURTHER, which)
 
 
-def uniforms(seed: int, stage: int, number: int) -> np.random.Generator:
-    """Return a source of uniform numbers of its own."""
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(STREAMS, stage, number)))
+def stage_of_move(move: int) -> int:
+    """Return the stage of the normals of a move, counted from 1; its uniform numbers are of the next stage."""
+    return MOVES + 2 * (move - 1)
+
+
+def uniforms(seed: int, stage: int, numbers: Sequence[int] | NDArray[np.int64], count: int) -> Floats:
+    """Return uniform numbers in (0, 1) from the streams with these numbers, (streams, count)."""
+    from scipy.special import ndtr
+
+    return np.asarray(ndtr(Streams(seed, stage, numbers).normal(1, count)[:, 0]))
 
 
 class Given:

@@ -163,9 +163,7 @@ class Regressor(RegressorMixin, BaseEstimator):
 
         **Raises:** `InputError` for numbers that are no quantiles.
         """
-        levels = np.atleast_1d(np.asarray(q, dtype=np.float64))
-        if levels.ndim != 1 or not ((levels > 0) & (levels < 1)).all():
-            raise InputError(f"quantiles must be numbers between 0 and 1 (got {q!r})")
+        levels = _checked_levels(q)
         mixtures = self._mixtures(X)
         noise = self.noise_ if observed else 0.0
         found = np.concatenate([mixture.quantiles(levels, noise) for mixture in mixtures], axis=1)
@@ -233,6 +231,20 @@ class Regressor(RegressorMixin, BaseEstimator):
         if not 0 <= least <= samples:
             raise InputError(f"min_effective_samples must be between 0 and the number of samples (got {least:g})")
         return least
+
+
+def _checked_levels(q: float | Sequence[float]) -> Floats:
+    """Return quantiles as an array.
+
+    **Raises:** `InputError` unless they are numbers between 0 and 1.
+    """
+    try:
+        levels = np.atleast_1d(np.asarray(q, dtype=np.float64))
+    except (TypeError, ValueError):
+        levels = np.array([np.nan])
+    if levels.ndim != 1 or not ((levels > 0) & (levels < 1)).all():
+        raise InputError(f"quantiles must be numbers between 0 and 1 (got {q!r})")
+    return levels
 
 
 def _default() -> Architecture:

@@ -21,9 +21,9 @@ from . import gaussian
 from .evidence import Hyperparameters, Search, Weighted, log_mean_exp
 from .gaussian import Spectra
 from .networks import Networks, Result, check_memory, in_batches
-from .normals import CHOICES, MOVES, PRIOR, Given, Particles, Streams, uniforms
+from .normals import CHOICES, PRIOR, Given, Particles, Streams, stage_of_move, uniforms
 from .posterior import Posterior
-from .slices import slice_move
+from .slices import UNIFORMS, slice_move
 
 ISLANDS = 16
 """Number of islands."""
@@ -34,17 +34,25 @@ SHARE, LEAST_PARTICLES = 8, 256
 EVEN = 0.5
 """Effective share of the population after each change of the power: smaller steps need more moves in all."""
 
-FORGOTTEN = 0.3
-"""Largest correlation with the state before the moves, of the normals and of the log-likelihoods."""
+FORGOTTEN = 0.5
+"""Correlation with the state before the moves, of normals and of log-likelihoods, below which the moves suffice."""
 
-MAX_MOVES = 60
-"""Moves after which the posterior counts as out of reach."""
+MAX_MOVES = 1000
+"""Moves after each change of the power at most."""
+
+FORECAST, STUCK = 40, 4.0
+"""After so many moves, tempering ends if it seems to need more than this many times `MAX_MOVES`."""
+
+ROUND = 4
+"""One move more at a time for each so many moves, before it is looked how much is forgotten."""
 
 MAX_CLIMBS, LEAST_GAIN = 20, 0.02
 """Steps of scale and noise at most, and the gain of log evidence below which they end."""
 
 MAX_ERROR = 0.5
 """Largest standard error of the log evidence."""
+
+ADVICE = "Use more samples or noise, fewer observations, or a wider, shallower network"
 
 STATE_NUMBERS = 2**21
 """Numbers in the states of a batch of moves: 16 megabytes, a few times over."""
@@ -99,7 +107,7 @@ class Population:
 
     def _chosen(self, log_weights: Floats) -> NDArray[np.int64]:
         """Return which networks of each island go on, (islands, each), by systematic resampling."""
-        start = uniforms(self.problem.seed, CHOICES, self.rounds).random(self.islands)
+        start = uniforms(self.problem.seed, CHOICES, [self.rounds], self.islands)[0]
         self.rounds += 1
         places = (start[:, None] + np.arange(self.each)) / self.each
         out = np.empty((self.islands, self.each), dtype=np.int64)
@@ -117,46 +125,54 @@ class Population:
         self.numbers, self.coefficients = self.numbers[kept], self.coefficients[kept]
 
     def move(self) -> None:
-        """Move the networks until they have forgotten their states.
+        """Move the networks until they have forgotten their states, or `MAX_MOVES` times: then islands differ more.
 
-        **Raises:** `NotConverged` if they do not.
+        **Raises:** `NotConverged` if they have hardly moved.
         """
-        before, memory = self.value.copy(), np.ones(len(self))
-        for _ in range(MAX_MOVES):
-            memory *= np.cos(self._move_once())
-            if max(math.sqrt(np.mean(memory**2)), abs(_correlation(before, self.value))) < FORGOTTEN:
+        before, memory, moves = self.value.copy(), np.ones(len(self)), 0
+        while moves < MAX_MOVES:
+            count = 1 + moves // ROUND
+            memory *= np.prod(np.cos(self._move_times(count)), axis=0)
+            moves += count
+            left = max(math.sqrt(np.mean(memory**2)), abs(_correlation(before, self.value)))
+            if left < FORGOTTEN:
                 return
-        raise NotConverged(
-            f"the posterior was not reached: networks still resemble themselves after {MAX_MOVES} moves at power "
-            f"{self.power:.2g} of the likelihood. Give more noise or fewer observations, or a wider, shallower network"
-        )
+            if moves > FORECAST and moves * math.log(FORGOTTEN) < STUCK * MAX_MOVES * math.log(left):
+                raise NotConverged(
+                    f"the posterior was not reached: at power {self.power:.2g} of the likelihood the networks hardly "
+                    f"move. {ADVICE}"
+                )
 
-    def _move_once(self) -> Floats:
-        """Move each network once, and return the angles."""
-        angles = np.empty(len(self))
-        stage = MOVES + self.numbers.shape[1] - 1
-        for some, (state, value, taken) in in_batches(
-            partial(self._moved, stage), len(self), self.batch, self.problem.workers
-        ):
-            self.state[some], self.value[some], angles[some] = state, value, taken
-        self.numbers = np.column_stack([self.numbers, np.arange(len(self))])
-        self.coefficients = np.column_stack([self.coefficients * np.cos(angles)[:, None], np.sin(angles)])
+    def _move_times(self, count: int) -> Floats:
+        """Move each network so many times, and return the angles, (count, networks)."""
+        angles, first = np.empty((count, len(self))), self.numbers.shape[1]
+        task = partial(self._moved, range(first, first + count))
+        for some, (state, value, taken) in in_batches(task, len(self), self.batch, self.problem.workers):
+            self.state[some], self.value[some], angles[:, some] = state, value, taken
+        own = np.broadcast_to(np.arange(len(self))[:, None], (len(self), count))
+        self.numbers = np.hstack([self.numbers, own])
+        after = np.cumprod(np.vstack([np.cos(angles), np.ones(len(self))])[::-1], axis=0)[::-1].T
+        new = np.sin(angles).T * after[:, 1:]
+        self.coefficients = np.hstack([self.coefficients * after[:, :1], new])
         return angles
 
     def _moved(
-        self, stage: int, some: NDArray[np.int64], cancelled: Callable[[], bool]
+        self, moves: range, some: NDArray[np.int64], cancelled: Callable[[], bool]
     ) -> tuple[Floats, Floats, Floats]:
-        """Return state, log-likelihood and angle of some networks after a move."""
+        """Return states, log-likelihoods and angles of some networks after moves."""
 
         def target(state: Floats) -> Floats:
             if cancelled():
                 raise InterruptedError
             return self.power * self.problem.log_likelihood(state, self.at)
 
-        other = Streams(self.problem.seed, stage, some).normal(1, self.state.shape[1])[:, 0]
-        randoms = [uniforms(self.problem.seed, stage, int(number)) for number in some]
-        state, value, angle = slice_move(self.state[some], self.power * self.value[some], other, target, randoms)
-        return state, value / self.power, angle
+        state, value, angles = self.state[some], self.power * self.value[some], []
+        for stage in map(stage_of_move, moves):
+            other = Streams(self.problem.seed, stage, some).normal(1, state.shape[1])[:, 0]
+            chosen = uniforms(self.problem.seed, stage + 1, some, UNIFORMS)
+            state, value, angle = slice_move(state, value, other, target, chosen)
+            angles.append(angle)
+        return state, value / self.power, np.stack(angles)
 
     def over_networks(self, task: Callable[[Floats], Result]) -> list[Result]:
         """Return `task(features)` for batches of networks, in their order."""
@@ -181,7 +197,7 @@ def temper(problem: Problem, prior: Floats, at: Hyperparameters, search: Search,
     - `search`: which of them follow the largest evidence.
     - `least`: effective sample size to be reached.
 
-    **Raises:** `NotConverged` if the networks do not forget their states, or if the islands disagree.
+    **Raises:** `NotConverged` if the networks hardly move, or if the islands disagree.
     """
     with progress("posterior", 1.0) as advance:
         power = _next_power(prior, 0.0, max(EVEN / 2, min(1.0, LEAST_PARTICLES / len(prior))))
@@ -196,8 +212,12 @@ def temper(problem: Problem, prior: Floats, at: Hyperparameters, search: Search,
             population.move()
         if search.open:
             _climb(population, search)
-        population.move()
-    return _posterior(population, least)
+        posterior = _posterior(population)
+        if posterior.effective < least:
+            population.move()
+            posterior = _posterior(population)
+    _check(posterior, population.islands, least)
+    return posterior
 
 
 def _next_power(log_likelihood: Floats, power: float, share: float) -> float:
@@ -219,10 +239,12 @@ def _climb(population: Population, search: Search) -> None:
     """Follow scale and noise to the largest evidence, and the networks with them."""
     for _ in range(MAX_CLIMBS):
         spectra = Spectra.joined(population.over_networks(partial(Spectra.of, y=population.problem.y)))
-        weights = np.repeat(population.log_evidence, population.each)
+        weights = np.repeat(population.log_evidence, population.each) - population.value
         best = search.best(spectra, weights, population.at, least=EVEN)
         change = spectra.log_likelihood(best.scale, best.noise) - population.value
-        gain = float(log_mean_exp(change))
+        gain = Weighted.of(weights + population.value + change).log_evidence - float(
+            log_mean_exp(population.log_evidence)
+        )
         population.value = population.value + change
         population.reweight(change)
         population.at = best
@@ -231,7 +253,7 @@ def _climb(population: Population, search: Search) -> None:
             return
 
 
-def _posterior(population: Population, least: float) -> Posterior:
+def _posterior(population: Population) -> Posterior:
     """Return the posterior of a population at power 1, with what the islands say about its errors."""
     at, y = population.at, population.problem.y
 
@@ -245,12 +267,6 @@ def _posterior(population: Population, least: float) -> Posterior:
     effective *= islands.effective / population.islands
     spread = float(np.std(islands.weights, ddof=1)) * population.islands
     error = spread / math.sqrt(population.islands)
-    if effective < least or error > MAX_ERROR:
-        raise NotConverged(
-            f"the posterior was not reached: {population.islands} groups of networks agree as {effective:.0f} "
-            f"independent ones would ({least:.0f} are asked for), and on the log evidence within {error:.2g} "
-            f"({MAX_ERROR:g} is allowed). Use more samples or noise, fewer observations, or a wider, shallower network"
-        )
     return Posterior(
         Particles(population.problem.seed, population.numbers, population.coefficients),
         np.repeat(islands.weights / population.each, population.each),
@@ -260,6 +276,16 @@ def _posterior(population: Population, least: float) -> Posterior:
         effective,
         tempered=True,
     )
+
+
+def _check(posterior: Posterior, islands: int, least: float) -> None:
+    """Raise `NotConverged` if the islands disagree."""
+    if posterior.effective < least or posterior.error > MAX_ERROR:
+        raise NotConverged(
+            f"the posterior was not reached: {islands} groups of networks agree as {posterior.effective:.0f} "
+            f"independent ones would ({least:.0f} are asked for), and on the log evidence within {posterior.error:.2g} "
+            f"({MAX_ERROR:g} is allowed). {ADVICE}"
+        )
 
 
 def _effective(values: Floats) -> float:
