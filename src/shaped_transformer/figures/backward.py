@@ -166,32 +166,13 @@ def plot(axes: Sequence["Axes"], data: "xarray.Dataset", titles: dict[str, str])
     for name, title in PERCEPTRONS.items():
         at = times + shift[name] * times.max()
         for way, marker in (("without weights", "o"), ("real", "x")):
-            one = data.sel({"perceptron": name, "way": way})
+            one, real = data.sel({"perceptron": name, "way": way}), way == "real"
+            style: dict[str, Any] = {"fmt": marker, "color": COLOUR[name], "markersize": 4, "capsize": 2}
+            style |= {"alpha": 0.6 if real else 1.0, "label": None if real else title}
             low, mid, high = one["log growth"].to_numpy().T
-            label = title if way == "without weights" else None
-            middle.errorbar(
-                at,
-                mid,
-                [mid - low, high - mid],
-                fmt=marker,
-                color=COLOUR[name],
-                markersize=4,
-                capsize=2,
-                label=label,
-                alpha=1 if label else 0.6,
-            )
+            middle.errorbar(at, mid, [mid - low, high - mid], **style)
             value, low, high = one["dependence"].to_numpy().T
-            right.errorbar(
-                at,
-                value,
-                [value - low, high - value],
-                fmt=marker,
-                color=COLOUR[name],
-                markersize=4,
-                capsize=2,
-                label=label,
-                alpha=1 if label else 0.6,
-            )
+            right.errorbar(at, value, [value - low, high - value], **style)
         if name in RATES:
             rate = RATES[name]
             for z in (-1.645, 0.0, 1.645):
