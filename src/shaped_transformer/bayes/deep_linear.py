@@ -1,7 +1,7 @@
 """Deep linear networks: the prior of their outputs and the posterior, at finite width and in the limit [DL].
 
 Given a matrix Q the outputs are Gaussian, with covariance Q between outputs and X Xᵀ/N₀ between inputs. Q is D × D
-whatever the number of inputs, so that one output needs a quadrature and no draws (theory §8).
+whatever the number of inputs, so that one output needs a quadrature and no draws (theory §9).
 """
 
 import math

@@ -18,7 +18,7 @@ SCALE_RANGE = (1e-4, 1e4)
 
 @dataclass(frozen=True, eq=False)
 class Weighted:
-    """What a list of log-likelihoods of independent draws of the prior says (theory §8).
+    """What a list of log-likelihoods of independent draws of the prior says (theory §9).
 
     **Attributes:**
 

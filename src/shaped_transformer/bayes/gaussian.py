@@ -1,4 +1,4 @@
-"""Gaussian processes with known features: likelihood, prediction and spectrum for each network of a batch (theory §8).
+"""Gaussian processes with known features: likelihood, prediction and spectrum for each network of a batch (theory §9).
 
 Given a network's features Φ = X_d/√n, its outputs are N(0, a·Φ Φᵀ), a the prior scale, and observations have noise σ²
 besides. With more inputs than features the matrices are n × n, in the space of the features, else P × P.

@@ -1,4 +1,4 @@
-"""From observations to the posterior: weights of the prior's draws where they suffice, else tempering (theory §8)."""
+"""From observations to the posterior: weights of the prior's draws where they suffice, else tempering (theory §9)."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,4 +1,4 @@
-"""The limit of infinite width at fixed depth: the outputs of networks are a Gaussian process (theory §5 and §8).
+"""The limit of infinite width at fixed depth: the outputs of networks are a Gaussian process (theory §5 and §9).
 
 Layers act on V and, where LayerNorm is used, on the tokens' means. V' = c·E[σ(u)σ(v)] for `Dense`, where
 (u, v) is Gaussian with covariance V, and λ²V + γ²c·E[σ(g·u)σ(g·v)] for a residual MLP. Activations keep the slopes of

@@ -14,7 +14,7 @@ from .networks import check_layers
 
 
 class InfiniteWidthKernel(Kernel):
-    """The covariance of a network's outputs as its width grows at fixed depth (theory §5 and §8).
+    """The covariance of a network's outputs as its width grows at fixed depth (theory §5 and §9).
 
     It is the prior of `Regressor` at infinite width, with prior scale 1: a Gaussian process, without correlations
     between outputs and without anything to learn about the network. Multiply it with a `ConstantKernel` for another

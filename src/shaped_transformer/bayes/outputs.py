@@ -1,4 +1,4 @@
-"""Draws of the prior: V_d at training inputs, with test points appended, exactly in distribution (theory §8)."""
+"""Draws of the prior: V_d at training inputs, with test points appended, exactly in distribution (theory §9)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -26,7 +26,7 @@ DEFAULT_LEAST = 100
 
 
 class Regressor(RegressorMixin, BaseEstimator):
-    """Exact Bayesian regression with random networks of finite width: no training, no infinite width (theory §8).
+    """Exact Bayesian regression with random networks of finite width: no training, no infinite width (theory §9).
 
     The prior of a function is f = √a·X_d w/√n: a network of the architecture at initialisation with a Gaussian readout
     w. Given the covariance V_d of the last layer, f is a Gaussian process, so the posterior is a mixture of Gaussian

@@ -1,4 +1,4 @@
-"""Weights that are known only by what the training inputs have met; each test point meets them alone (theory §8).
+"""Weights that are known only by what the training inputs have met; each test point meets them alone (theory §9).
 
 Layers that treat inputs one by one use weights only through `draws.linear(x, out)`. `RowDraws` answers with the exact
 distribution: the rows of the training inputs are queried together, and each test row after them.

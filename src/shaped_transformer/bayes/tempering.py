@@ -1,4 +1,4 @@
-"""Posteriors that draws of the prior do not reach: a population of networks is led there step by step (theory §8).
+"""Posteriors that draws of the prior do not reach: a population of networks is led there step by step (theory §9).
 
 Sequential Monte Carlo (Del Moral, Doucet, Jasra, *Sequential Monte Carlo samplers*, 2006): the likelihood is raised to
 powers from 0 to 1, each chosen such that the weights stay even. Between two powers networks are resampled, and moved by
