@@ -51,9 +51,9 @@ $(VENV)/.bare: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) -e '.[bayes,bench,cluster,hf,probe,test,training]'
+	$(PIP) -e '.[bayes,bench,cluster,explore,hf,probe,test,training]'
 	touch $@ $(VENV)/.core
 
 $(VENV)/.dev: $(VENV)/.test
-	$(PIP) -e '.[bayes,bench,cluster,dev,hf,probe,test,training]'
+	$(PIP) -e '.[bayes,bench,cluster,dev,explore,hf,probe,test,training]'
 	touch $@

@@ -26,6 +26,7 @@ except st.ShapedTransformerError as error:
     [
         ("bayes.Regressor", ("sklearn",), "bayes"),
         ("bayes.InfiniteWidthKernel", ("sklearn",), "bayes"),
+        ("explore", ("dash",), "explore"),
         ("nn", ("torch",), "torch"),
         ("weightless", ("torch",), "torch"),
         ("ntk", ("torch",), "torch"),

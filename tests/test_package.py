@@ -45,10 +45,10 @@ def part(name: str) -> Any:
 
 
 def test_dir_shows_the_public_names_and_the_parts_that_are_imported_when_used() -> None:
-    assert dir(st) == sorted({*st.__all__, "bayes", "hf", "nn", "ntk", "probe", "rehearse", "training", "weightless"})
+    assert dir(st) == sorted({*st.__all__, "bayes", "explore", "hf", "nn", "ntk", "probe", "rehearse", "training", "weightless"})
 
 
-@pytest.mark.parametrize("name", ["bayes", "hf", "nn", "ntk", "probe", "rehearse", "training", "weightless"])
+@pytest.mark.parametrize("name", ["bayes", "explore", "hf", "nn", "ntk", "probe", "rehearse", "training", "weightless"])
 def test_dir_of_a_part_shows_its_public_names(name: str) -> None:
     assert dir(part(name)) == sorted(part(name).__all__)
 
@@ -56,6 +56,7 @@ def test_dir_of_a_part_shows_its_public_names(name: str) -> None:
 PARTS = (
     "bayes",
     "chain",
+    "explore",
     "hf",
     "inputs",
     "network",

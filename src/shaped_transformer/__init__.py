@@ -42,6 +42,7 @@ from .views.ensemble import Ensemble
 
 if TYPE_CHECKING:
     from . import bayes as bayes
+    from . import explore as explore
     from . import hf as hf
     from . import nn as nn
     from . import ntk as ntk
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from . import training as training
     from . import weightless as weightless
 
-LAZY = ("bayes", "hf", "nn", "ntk", "probe", "rehearse", "training", "weightless")
+LAZY = ("bayes", "explore", "hf", "nn", "ntk", "probe", "rehearse", "training", "weightless")
 """Parts that need more packages, most of them PyTorch: each is imported when it is first used."""
 
 

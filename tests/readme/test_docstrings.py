@@ -16,7 +16,7 @@ import pytest
 import shaped_transformer as st
 
 PACKAGE = Path(st.__file__).parent
-EXTRAS = ("bayes", "hf", "nn", "ntk", "probe", "rehearse", "training", "weightless")
+EXTRAS = ("bayes", "explore", "hf", "nn", "ntk", "probe", "rehearse", "training", "weightless")
 """Parts that need more packages than the core."""
 
 

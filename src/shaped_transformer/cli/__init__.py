@@ -11,6 +11,7 @@ from ..version import __version__
 from .advise import advise_command
 from .compare import compare_command, predict_command
 from .ending import exit_process
+from .explore import explore_command
 from .figure import figure_command
 from .output import say
 from .probe import probe_command
@@ -33,6 +34,7 @@ app.command("advise")(advise_command)
 app.command("probe")(probe_command)
 app.command("rehearse")(rehearse_command)
 app.command("sweep")(sweep_command)
+app.command("explore")(explore_command)
 app.command("train")(train_command)
 
 

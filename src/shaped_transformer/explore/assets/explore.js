@@ -1,0 +1,56 @@
+// Ties sliders to their numbers, keeps the address, asks for the next picture, copies texts, and marks wrong fields.
+window.dash_clientside = window.dash_clientside || {};
+window.dash_clientside.explore = {
+  // A slider and the number beside it; on a logarithmic slider the positions are exponents of 10.
+  sync(text, position, kind) {
+    const same = window.dash_clientside.no_update;
+    const trigger = window.dash_clientside.callback_context.triggered_id || "";
+    const logarithmic = kind.startsWith("log"), whole = kind.endsWith("whole");
+    if (trigger.endsWith("-range")) {
+      const value = logarithmic ? 10 ** Number(position) : Number(position);
+      return [String(whole ? Math.round(value) : Number(value.toPrecision(3))), same];
+    }
+    const value = Number(text);
+    if (text === null || String(text).trim() === "" || !isFinite(value) || (logarithmic && value <= 0)) {
+      return [same, same];
+    }
+    return [same, logarithmic ? Math.log10(value) : value];
+  },
+  link(query) {
+    if (typeof query === "string") {
+      history.replaceState(null, "", location.pathname + (query ? "?" + query : ""));
+    }
+    return query;
+  },
+  // Dash refuses callbacks that go in a circle, so that the next question is asked from outside.
+  next(held) {
+    if (held && held.working) {
+      setTimeout(() => window.dash_clientside.set_props("tick", { data: held.asked }), 40);
+    }
+    return held ? held.asked : 0;
+  },
+};
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) {
+    return;
+  }
+  const source = button.dataset.copy;
+  const text = source === "link" ? location.href : document.getElementById(source).textContent;
+  const label = button.textContent;
+  navigator.clipboard.writeText(text).then(() => {
+    button.textContent = "Copied";
+    setTimeout(() => { button.textContent = label; }, 1200);
+  }, () => {});
+});
+
+new MutationObserver(() => {
+  for (const error of document.querySelectorAll(".error[id]")) {
+    const field = document.getElementById(error.id.slice(0, -"-error".length));
+    if (field) {
+      field.setAttribute("aria-describedby", error.id);
+      field.setAttribute("aria-invalid", error.textContent ? "true" : "false");
+    }
+  }
+}).observe(document.documentElement, { childList: true, subtree: true, characterData: true });

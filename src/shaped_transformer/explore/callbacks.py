@@ -1,0 +1,189 @@
+"""What the page asks of the server: the meaning of its fields, and the pictures that are new."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dash import ClientsideFunction, Dash, Input, Output, State, ctx, no_update
+
+from . import words
+from .controls import controls
+from .desk import Desk, Shown
+from .page import field_id, numbers, page, summary, values_of, waiting
+from .pictures import TITLES
+from .state import DESIGN, INPUT, SLOTS, Reading, read, visible
+from .state import State as Fields
+
+FIRST_WAIT = 0.3
+"""Seconds that a change waits for its first picture."""
+NEXT_WAIT = 1.0
+"""Seconds that a page waits for the next picture."""
+FIELDS = [(name, None) for name in INPUT] + [(name, slot) for slot in SLOTS for name in DESIGN]
+"""All fields: their names and designs."""
+IDS = [field_id(name, slot) for name, slot in FIELDS]
+"""The ids of all fields."""
+FORMS = {"python": words.as_python, "json": words.as_json, "command": words.as_command}
+"""What makes each form of a design that can be copied."""
+
+
+def register(app: Dash, desk: Desk) -> None:
+    """Register all callbacks.
+
+    **Arguments:**
+
+    - `app`: the application.
+    - `desk`: where the work is done.
+    """
+    values = [Input(name, "value") for name in IDS]
+
+    @app.callback(Output("page", "children"), Input("address", "search"))
+    def open_page(search: str | None) -> Any:
+        return page(Fields.of_query(search or ""), uuid.uuid4().hex)
+
+    @app.callback(
+        *[Output(f"{name}-error", "children") for name in IDS],
+        *[Output(f"{name}-field", "hidden") for name in IDS],
+        *[Output(f"{slot}-{form}", "children") for slot in SLOTS for form in FORMS],
+        *[Output(f"b-{part}", "hidden") for part in ("fields", "section")],
+        Output("second", "children"),
+        Output("designs", "className"),
+        Output("query", "data"),
+        [*values, Input("both", "data")],
+    )
+    def check(*given: Any) -> Sequence[Any]:
+        state = fields(given[:-1], both=bool(given[-1]))
+        return checked(state, read(state))
+
+    @app.callback(
+        *[Output(f"{slot}-{name}-picture", "figure") for slot in SLOTS for name in TITLES],
+        *[Output(f"{slot}-{part}", "children") for part in ("summary", "numbers") for slot in SLOTS],
+        *[Output(f"{slot}-section", "className") for slot in SLOTS],
+        Output("held", "data"),
+        [*values, Input("both", "data"), Input("tick", "data"), *[Input(f"{s}-networks", "n_clicks") for s in SLOTS]],
+        [State("client", "data"), State("held", "data")],
+    )
+    def draw(*given: Any) -> Sequence[Any]:
+        texts, (both, _, *_, name, held) = given[: len(IDS)], given[len(IDS) :]
+        reading = read(fields(texts, both=bool(both)))
+        client = desk.client(client_name(name))
+        client.want(reading.subjects)
+        trigger = str(ctx.triggered_id)
+        if trigger.endswith("-networks"):
+            client.want_networks(trigger.removesuffix("-networks"))
+        versions = held_versions(held)
+        found = client.newer(versions, NEXT_WAIT if trigger == "tick" else FIRST_WAIT)
+        asked = int(held.get("asked", 0)) + 1 if isinstance(held, dict) else 1
+        return drawn(reading, found, versions, working=client.working, asked=asked)
+
+    @app.callback(
+        Output("both", "data"),
+        *[Output(field_id(name, "b"), "value") for name in DESIGN],
+        Input("second", "n_clicks"),
+        [State("both", "data"), *[State(field_id(name, "a"), "value") for name in DESIGN]],
+        prevent_initial_call=True,
+    )
+    def second(clicks: int, both: bool, *first: Any) -> Sequence[Any]:
+        return (False, *[no_update for _ in DESIGN]) if both or not clicks else (True, *first)
+
+    for name, control in zip(IDS, (controls()[n] for n, _ in FIELDS), strict=True):
+        if control.range is not None:
+            app.clientside_callback(
+                ClientsideFunction("explore", "sync"),
+                Output(name, "value", allow_duplicate=name.startswith("b-")),
+                Output(f"{name}-range", "value"),
+                Input(name, "value"),
+                Input(f"{name}-range", "value"),
+                State(f"{name}-range", "name"),
+                prevent_initial_call=True,
+            )
+    app.clientside_callback(ClientsideFunction("explore", "link"), Output("linked", "data"), Input("query", "data"))
+    app.clientside_callback(ClientsideFunction("explore", "next"), Output("asked", "data"), Input("held", "data"))
+
+
+def fields(given: Sequence[Any], *, both: bool) -> Fields:
+    """Return the state of the page.
+
+    **Arguments:**
+
+    - `given`: the values of all fields, in the order of `FIELDS`.
+    - `both`: whether the second design is shown.
+    """
+    texts = dict(zip(FIELDS, given, strict=True))
+    shared = values_of({name: texts[name, None] for name in INPUT})
+    first, second = (values_of({name: texts[name, slot] for name in DESIGN}) for slot in SLOTS)
+    return Fields(shared, (first, second), both)
+
+
+def client_name(name: Any) -> str:
+    """Return the name of a client, which the server gave to the page.
+
+    **Raises:** `ValueError` if it cannot be one of these.
+    """
+    return uuid.UUID(hex=str(name)).hex
+
+
+def held_versions(held: Any) -> dict[str, int]:
+    """Return the versions of the results that a page shows."""
+    versions = held.get("versions", {}) if isinstance(held, dict) else {}
+    return {slot: int(versions[slot]) for slot in SLOTS if slot in versions}
+
+
+def checked(state: Fields, reading: Reading) -> list[Any]:
+    """Return errors, hidden fields, the forms of designs to be copied, and the address, in the order of the outputs."""
+    errors, hidden = [], []
+    source = state.input["source"]
+    for name, slot in FIELDS:
+        errors.append(reading.problems.get(name if slot is None else f"{slot}.{name}", ""))
+        unused = "correlation" if source == "text" else "text"
+        hidden.append(name == unused if slot is None else name not in visible(state.design(slot)))
+    copies = [
+        make(reading.subjects[slot]) if slot in reading.subjects else no_update
+        for slot in SLOTS
+        for make in FORMS.values()
+    ]
+    button = "Remove the second design" if state.both else "Compare with a second design"
+    return [
+        *errors,
+        *hidden,
+        *copies,
+        not state.both,
+        not state.both,
+        button,
+        f"designs {'two' if state.both else 'one'}",
+        state.query,
+    ]
+
+
+def drawn(
+    reading: Reading, found: Mapping[str, Shown], held: Mapping[str, int], *, working: bool, asked: int
+) -> list[Any]:
+    """Return pictures, summaries and tables that are new, in the order of the outputs.
+
+    **Arguments:**
+
+    - `reading`: the meaning of the fields.
+    - `found`: what is new of each design.
+    - `held`: the versions that the page shows.
+    - `working`: whether more will come.
+    - `asked`: number of this answer; another number makes the page ask again.
+    """
+    figures = [found[slot].pictures[name] if slot in found else no_update for slot in SLOTS for name in TITLES]
+    summaries: list[Any] = []
+    tables = [numbers(found[slot].study) if slot in found else no_update for slot in SLOTS]
+    looks = []
+    for slot in SLOTS:
+        wrong = slot not in reading.subjects
+        if slot in found:
+            summaries.append(summary(found[slot].study))
+        else:
+            summaries.append(
+                waiting("Correct the marked field to see this design.")
+                if wrong
+                else waiting(None)
+                if slot not in held
+                else no_update
+            )
+        looks.append("design stale" if wrong else "design")
+    kept = {slot: held[slot] for slot in held if slot in reading.subjects}
+    versions = kept | {slot: shown.version for slot, shown in found.items()}
+    return [*figures, *summaries, *tables, *looks, {"versions": versions, "working": working, "asked": asked}]

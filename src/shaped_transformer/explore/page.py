@@ -1,0 +1,280 @@
+"""The page: controls on the left, results on the right. Plain functions from states and studies to Dash components."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dash import dcc, html
+
+from . import texts
+from .controls import BLANK, LOGARITHMIC, Control, controls
+from .pictures import TITLES, empty
+from .state import DESIGN, INPUT, SLOTS, State
+from .work import Study
+
+COPIES = {"python": "Python", "json": "JSON", "command": "Command"}
+"""The forms in which a design can be copied."""
+LONGEST = 20_000
+"""Characters that the text's field takes at all; far fewer are accepted."""
+GRAPH: Any = {
+    "displaylogo": False,
+    "responsive": True,
+    "modeBarButtons": [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
+    "toImageButtonOptions": {"format": "png", "scale": 2},
+}
+"""What can be done with a picture."""
+VERDICTS = {"stable": "good", "losing rank": "fair", "collapsing": "bad", "exploding": "bad"}
+"""The look of each verdict."""
+
+
+def _called(name: str) -> dict[str, Any]:
+    """Return the attribute that names an element for readers of the screen."""
+    return {"aria-label": name}
+
+
+def _called_as(other: str) -> dict[str, Any]:
+    """Return the attribute that gives an element the text of another one as its name."""
+    return {"aria-labelledby": other}
+
+
+def _copies(source: str) -> dict[str, Any]:
+    """Return the attribute that makes a button copy the text of an element, or the address: `"link"`."""
+    return {"data-copy": source}
+
+
+def frame() -> Any:
+    """Return what is there before the address is read."""
+    return html.Div([dcc.Location(id="address", refresh=False), html.Div(id="page")])
+
+
+def page(state: State, client: str) -> list[Any]:
+    """Return the page of a state.
+
+    **Arguments:**
+
+    - `state`: what the fields hold.
+    - `client`: the name under which the page asks for results.
+    """
+    stores = [
+        dcc.Store(id=name, data=data)
+        for name, data in (
+            ("client", client),
+            ("both", state.both),
+            ("query", None),
+            ("held", None),
+            ("tick", 0),
+            ("linked", None),
+            ("asked", None),
+        )
+    ]
+    return [
+        *stores,
+        html.A("Skip to the results", href="#results", className="skip"),
+        html.Header(
+            [
+                html.H1("Shaped Transformer explorer"),
+                html.P(
+                    "What a deep network does to its tokens at initialisation. Move a control: the first picture comes "
+                    "at once, and becomes more precise while you look."
+                ),
+            ]
+        ),
+        html.Div([_panel(state), _results(client)], className="page"),
+    ]
+
+
+def field_id(name: str, slot: str | None) -> str:
+    """Return the id of a field's element: `gamma` of the first design is `a-gamma`."""
+    return name if slot is None else f"{slot}-{name}"
+
+
+def _panel(state: State) -> Any:
+    """Return the controls."""
+    order = [name for name in controls() if name in INPUT]
+    parts = [_fieldset("Input", None, [_field(controls()[n], None, state.input[n]) for n in order])]
+    for slot in SLOTS:
+        names = [name for name in controls() if name in DESIGN]
+        fields = [_field(controls()[name], slot, state.design(slot)[name]) for name in names]
+        parts.append(_fieldset(f"Design {slot.upper()}", slot, fields))
+    more = [
+        html.Button("Compare with a second design", id="second", type="button", n_clicks=0),
+        html.Button("Copy link", id="copy-link", type="button", **_copies("link")),
+    ]
+    meanings = html.Details(
+        [
+            html.Summary("What the controls mean"),
+            html.Dl(
+                [x for c in controls().values() for x in (html.Dt(c.label), html.Dd(c.help[0].upper() + c.help[1:]))]
+            ),
+        ]
+    )
+    return html.Aside([*parts, html.Div(more, className="buttons"), meanings], **_called("Controls"))
+
+
+def _fieldset(legend: str, slot: str | None, fields: Sequence[Any]) -> Any:
+    """Return a group of fields."""
+    name = "input" if slot is None else slot
+    return html.Fieldset([html.Legend(legend), *fields], id=f"{name}-fields", className=f"design-{name}")
+
+
+def _field(control: Control, slot: str | None, text: str) -> Any:
+    """Return a field: its label, its control, and the place of its error."""
+    name = field_id(control.name, slot)
+    label: Any = html.Label(control.label, htmlFor=name, title=control.help)
+    if control.choices:
+        options = [{"label": control.option(value), "value": value or " "} for value in control.choices]
+        inner: list[Any] = [_choice(name, control.label, options, text or " ")]
+        label = html.Span(control.label, id=f"{name}-label", className="label", title=control.help)
+    elif control.range is None:
+        inner = [dcc.Textarea(id=name, value=text, rows=3, maxLength=LONGEST)]
+    else:
+        inner = [_slider(control, name, text), _number(control, name, text)]
+    return html.Div(
+        [label, html.Div(inner, className="control"), html.P(id=f"{name}-error", className="error", role="alert")],
+        id=f"{name}-field",
+        className="field",
+    )
+
+
+def _choice(name: str, label: str, options: list[dict[str, str]], value: str) -> Any:
+    """Return a list to choose from."""
+    return html.Div(
+        dcc.Dropdown(id=name, options=options, value=value, clearable=False, searchable=False),
+        role="group",
+        className="choice",
+        **_called(label),
+    )
+
+
+def _number(control: Control, name: str, text: str) -> Any:
+    """Return the field in which a number is typed."""
+    return dcc.Input(
+        id=name, type="text", value=text, placeholder=BLANK.get(control.name, ""), maxLength=40, className="number"
+    )
+
+
+def _slider(control: Control, name: str, text: str) -> Any:
+    """Return a slider; on a logarithmic one the values are exponents of 10."""
+    from math import log10
+
+    low, high = control.range or (0.0, 1.0)
+    try:
+        value = float(text)
+    except ValueError:
+        value = low
+    value = min(max(value, low), high)
+    if control.logarithmic:
+        low, high, value = log10(low), log10(high), log10(value)
+    step: float | str = 1 if control.whole and control.name not in LOGARITHMIC else (high - low) / 400
+    kind = f"{'log' if control.logarithmic else 'linear'} {'whole' if control.whole else 'real'}"
+    slider = dcc.Input(id=f"{name}-range", type="range", min=low, max=high, step=step, value=value, name=kind)
+    return html.Label([html.Span(f"{control.label}, slider", className="hidden"), slider], className="range")
+
+
+def _results(client: str) -> Any:
+    """Return the results of both designs."""
+    sections = [_section(slot, client) for slot in SLOTS]
+    return html.Main([_key(), html.Div(sections, id="designs", className="designs")], id="results", tabIndex=-1)
+
+
+def _key() -> Any:
+    """Return the key of all pictures."""
+    entries = {
+        "chain": "exact chain: median and 5–95 % band",
+        "sde": "SDE (limit): median and 5–95 %",
+        "network": "real networks, where drawn",
+    }
+    items = [html.Li([html.Span(className=f"mark {view}"), label]) for view, label in entries.items()]
+    return html.Ul(items, className="key", **_called("Key of the pictures"))
+
+
+def _section(slot: str, client: str) -> Any:
+    """Return the results of a design."""
+    graphs = [
+        html.Figure(
+            [
+                html.Figcaption(title, id=f"{slot}-{name}-title"),
+                dcc.Graph(
+                    id=f"{slot}-{name}-picture",
+                    figure=empty(),
+                    config=GRAPH,
+                    responsive=True,
+                    style={"height": "240px"},
+                ),
+            ],
+            **_called_as(f"{slot}-{name}-title"),
+        )
+        for name, title in TITLES.items()
+    ]
+    files = [
+        html.A(label, href=f"download/{client}/{slot}/{file}", download=f"design-{slot}-{file}", className="button")
+        for label, file in (("Dataset", "dataset.zip"), ("Picture", "picture.png"))
+    ]
+    copies = [
+        html.Div(
+            [
+                html.Button(f"Copy {label}", type="button", **_copies(f"{slot}-{form}")),
+                html.Pre(id=f"{slot}-{form}", tabIndex=0, **_called(f"Design {slot.upper()} as {label}")),
+            ]
+        )
+        for form, label in COPIES.items()
+    ]
+    return html.Section(
+        [
+            html.H2(f"Design {slot.upper()}", id=f"{slot}-heading"),
+            html.Div(id=f"{slot}-summary"),
+            html.Div(graphs, className="pictures"),
+            html.Div(
+                [html.Button("Draw real networks", id=f"{slot}-networks", type="button", n_clicks=0), *files],
+                className="buttons",
+            ),
+            html.Details([html.Summary("Numbers"), html.Div(id=f"{slot}-numbers")]),
+            html.Details([html.Summary("Copy this design"), *copies], className="copies"),
+        ],
+        id=f"{slot}-section",
+        className="design",
+        **_called_as(f"{slot}-heading"),
+    )
+
+
+def summary(study: Study) -> list[Any]:
+    """Return the verdict, the advice, and what could not be drawn."""
+    word, sentence = texts.judgement(study)
+    return [
+        html.P(
+            [html.Strong(word, className=f"word {VERDICTS.get(word, '')}"), f" {texts.progress(study)}"],
+            className="verdict",
+        ),
+        html.P(sentence),
+        html.P([html.Strong("Advice. "), texts.advised(study)]),
+        *[html.P(note, className="note") for note in texts.notes(study)],
+    ]
+
+
+def waiting(problem: str | None) -> list[Any]:
+    """Return what stands for the summary while there is none."""
+    return [html.P(problem or "Drawing …", className="note")]
+
+
+def numbers(study: Study) -> list[Any]:
+    """Return the tables: the observables at the last layer, and the effects of the parameters."""
+    tables = [_table("At the last layer", ("", "view", "median", "5 %", "95 %"), texts.table(study))]
+    if rows := texts.effects(study):
+        columns = ("", "healthy networks, %", "mean |ρ|", "effective rank")
+        tables.append(_table("What 10 % more changes (± standard error)", columns, rows))
+    return tables
+
+
+def _table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
+    """Return a table that scrolls by itself."""
+    head = html.Thead(html.Tr([html.Th(column, scope="col") for column in columns]))
+    body = html.Tbody([html.Tr([html.Th(row[0], scope="row"), *map(html.Td, row[1:])]) for row in rows])
+    table = html.Table([html.Caption(caption), head, body])
+    return html.Div(table, className="scroll", tabIndex=0, role="region", **_called(caption))
+
+
+def values_of(texts_: Mapping[str, Any]) -> dict[str, str]:
+    """Return the values of fields as text: an emptied one is `None`, and a blank choice is a space."""
+    return {
+        name: "" if value is None else str(value).strip() if name != "text" else str(value)
+        for name, value in texts_.items()
+    }
