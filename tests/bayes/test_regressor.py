@@ -174,6 +174,12 @@ def test_inputs_may_repeat_and_observations_be_constant() -> None:
         ({"architecture": st.shaped_transformer(8, 1)}, X, Y, "attention mixes the inputs"),
         ({"architecture": "relu"}, X, Y, "an Architecture is expected"),
         ({"samples": 10**12, "noise": None}, X, Y, "the spectra of 1,000,000,000,000 draws take .* GB"),
+        (
+            {"architecture": st.deep_linear(10**6, 1)},
+            X,
+            Y,
+            "networks of 15 inputs and width 1,000,000 in all threads take 8000.* GB",
+        ),
         ({}, 1e200 * X, Y, "all outputs overflow"),
     ],
 )

@@ -30,6 +30,7 @@ def infer(problem: Problem, samples: int, scale: float | None, noise: float | No
     **Raises:** `InputError` if the covariance is singular; `NotConverged` if tempering fails too.
     """
     _check_rank(problem, noise)
+    problem.networks.check_memory(problem.workers)
     if noise == 0 and scale is None:
         _log_likelihood(problem, samples, Hyperparameters(1.0, 0.0))  # refuses singular covariances
     if scale is None or noise is None:

@@ -15,7 +15,7 @@ from ..errors import InputError, counted
 from ..io.progress import progress
 from ..numerics import compilation, linalg
 from ..numerics.arrays import Floats
-from ..views.parallel import run_in_threads
+from ..views.parallel import cores, run_in_threads
 from ..views.sampling import check_architecture, physical_memory
 from .normals import Counter, Source
 from .rows import RowDraws
@@ -88,6 +88,17 @@ class Networks:
         n, rows = self.architecture.width, len(self.inputs) + tests
         widest = max(layer.largest_weight(n) for layer in self.architecture.block)
         return int(np.clip(BATCH_NUMBERS // (max(n, rows) * max(widest, len(self.inputs))), 1, MAX_BATCH))
+
+    def check_memory(self, workers: int | None) -> None:
+        """Check that a batch of networks for each thread fits into memory.
+
+        **Raises:** `InputError` otherwise.
+        """
+        n, points = self.architecture.width, len(self.inputs)
+        widest = max(layer.largest_weight(n) for layer in self.architecture.block)
+        numbers = 3 * points * max(n, widest) + n * widest + 3 * min(points, n) ** 2
+        what = f"networks of {counted(points, 'input')} and width {n:,} in all threads"
+        check_memory((workers or cores()) * self.batch_size(), numbers, what, "use fewer inputs, units or workers")
 
 
 def check_layers(architecture: Any) -> Architecture:

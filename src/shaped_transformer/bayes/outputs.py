@@ -85,6 +85,7 @@ def sample(
     points, count = len(x), len(asked)
     numbers = points * (points + count) + (count**2 if joint else count)
     check_memory(samples, numbers, f"{samples:,} draws", "ask for fewer samples or inputs")
+    networks.check_memory(workers)
     out = Outputs(
         np.empty((samples, points, points)),
         np.empty((samples, count, points)),
