@@ -96,6 +96,9 @@ def register(app: Dash, desk: Desk) -> None:
                 State(f"{name}-range", "name"),
                 prevent_initial_call=True,
             )
+        if control.choices:
+            choose = ClientsideFunction("explore", "choose")
+            app.clientside_callback(choose, Output(f"{name}-choice", "data-value"), Input(name, "value"))
     app.clientside_callback(ClientsideFunction("explore", "link"), Output("linked", "data"), Input("query", "data"))
     app.clientside_callback(ClientsideFunction("explore", "next"), Output("asked", "data"), Input("held", "data"))
 

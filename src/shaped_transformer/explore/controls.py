@@ -68,7 +68,7 @@ SHOWN: dict[str, tuple[float, float]] = {
 """The part of a range that a slider shows; beside it any allowed number can be typed."""
 LOGARITHMIC = frozenset({"width", "depth", "gamma", "tau0", "heads", "hidden_width"})
 """Sliders on which equal steps are equal factors."""
-BLANK = {"hidden_width": "as the width", "gamma": "0.5/√depth", "activation": "the preset's own"}
+BLANK = {"hidden_width": "width n", "gamma": "0.5/√depth", "activation": "the preset's own"}
 """What an empty field stands for."""
 NAMES = {"": "the preset's own", "source=text": "a text", "source=correlation": "equal correlations"}
 """Values that are shown under another name, alone or after the control's name."""

@@ -22,6 +22,15 @@ GRAPH: Any = {
     "toImageButtonOptions": {"format": "png", "scale": 2},
 }
 """What can be done with a picture."""
+READING = (
+    "Chain and real networks have the same distribution at every width; the SDE is their limit of large depth and "
+    "width. If the curves of chain and SDE agree, the limit describes this network.",
+    "Correlation near 1 means that the tokens have become parallel, and the network cannot tell them apart. A norm "
+    "that falls or rises by orders of magnitude vanishes or explodes.",
+    "The last picture counts networks in which an eigenvalue of V was outside the window by that layer: below 1e-4 or "
+    "above 1e4 times the input's mean token norm.",
+)
+"""How to read the pictures."""
 VERDICTS = {"stable": "good", "losing rank": "fair", "collapsing": "bad", "exploding": "bad"}
 """The look of each verdict."""
 
@@ -121,9 +130,9 @@ def _field(control: Control, slot: str | None, text: str) -> Any:
     name = field_id(control.name, slot)
     label: Any = html.Label(control.label, htmlFor=name, title=control.help)
     if control.choices:
-        options = [{"label": control.option(value), "value": value or " "} for value in control.choices]
-        inner: list[Any] = [_choice(name, control.label, options, text or " ")]
-        label = html.Span(control.label, id=f"{name}-label", className="label", title=control.help)
+        label = html.Label(control.label, htmlFor=f"{name}-choice", title=control.help)
+        options = [html.Option(control.option(value), value=value) for value in control.choices]
+        inner: list[Any] = [html.Select(options, id=f"{name}-choice"), dcc.Input(id=name, type="hidden", value=text)]
     elif control.range is None:
         inner = [dcc.Textarea(id=name, value=text, rows=3, maxLength=LONGEST)]
     else:
@@ -132,16 +141,6 @@ def _field(control: Control, slot: str | None, text: str) -> Any:
         [label, html.Div(inner, className="control"), html.P(id=f"{name}-error", className="error", role="alert")],
         id=f"{name}-field",
         className="field",
-    )
-
-
-def _choice(name: str, label: str, options: list[dict[str, str]], value: str) -> Any:
-    """Return a list to choose from."""
-    return html.Div(
-        dcc.Dropdown(id=name, options=options, value=value, clearable=False, searchable=False),
-        role="group",
-        className="choice",
-        **_called(label),
     )
 
 
@@ -173,7 +172,9 @@ def _slider(control: Control, name: str, text: str) -> Any:
 def _results(client: str) -> Any:
     """Return the results of both designs."""
     sections = [_section(slot, client) for slot in SLOTS]
-    return html.Main([_key(), html.Div(sections, id="designs", className="designs")], id="results", tabIndex=-1)
+    reading = html.Details([html.Summary("How to read the pictures"), *map(html.P, READING)], className="reading")
+    parts = [_key(), html.Div(sections, id="designs", className="designs"), reading]
+    return html.Main(parts, id="results", tabIndex=-1)
 
 
 def _key() -> Any:
@@ -273,8 +274,5 @@ def _table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) 
 
 
 def values_of(texts_: Mapping[str, Any]) -> dict[str, str]:
-    """Return the values of fields as text: an emptied one is `None`, and a blank choice is a space."""
-    return {
-        name: "" if value is None else str(value).strip() if name != "text" else str(value)
-        for name, value in texts_.items()
-    }
+    """Return the values of fields as text; an emptied one is `None`."""
+    return {name: "" if value is None else str(value) for name, value in texts_.items()}

@@ -1,5 +1,6 @@
 """The pictures of a design, as plotly reads them: plain dictionaries, made from what was drawn so far."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,6 +39,8 @@ SYMBOLS = {"rho12": "ρ₁₂", "mean_token_norm": "tr V/m"}
 """What the axes of observables are called."""
 HEIGHT = 240
 """Height of a picture in pixels."""
+MARGIN = 0.05
+"""Room beside a constant, as a part of it."""
 SHADE = "rgba(0, 114, 178, 0.22)"
 """The chain's colour for its bands."""
 SHOWN_EIGENVALUES = 8
@@ -87,7 +90,7 @@ def _bands(ensembles: Mapping[str, Ensemble], name: str) -> Json:
         low, median, high = np.quantile(e.observe(name), LEVELS, axis=0)
         traces += _band(view, e.depth, low, median, high)
     bounded = RANGES.get(name)
-    y: Json = {"title": _title(SYMBOLS[name])} | _axis(observable.scale)
+    y: Json = {"title": _title(SYMBOLS[name])} | _axis(observable.scale, traces, "y")
     if bounded is not None:
         y |= {"range": [bounded[0] - 0.05, bounded[1] + 0.05]}
     return {"data": traces, "layout": _layout({"title": _title("layer")}, y)}
@@ -145,12 +148,12 @@ def _densities(ensembles: Mapping[str, Ensemble], name: str) -> Json:
     for view, x in on_axis.items():
         traces.append(_density(view, x, (low, high), bounds, len(values[view]), shown))
     title = "density per factor e" if logarithmic else "density"
-    x_axis = {"title": _title(SYMBOLS[name])} | _axis(observable.scale)
+    x_axis = {"title": _title(SYMBOLS[name])} | _axis(observable.scale, traces, "x")
     ends = [low, high] if not logarithmic else [low / np.log(10), high / np.log(10)]
     return {
         "data": traces,
         "layout": _layout(
-            x_axis | {"range": _numbers(np.array(ends))}, {"title": _title(title), "rangemode": "tozero"}
+            {"range": _numbers(np.array(ends))} | x_axis, {"title": _title(title), "rangemode": "tozero"}
         ),
     }
 
@@ -196,7 +199,7 @@ def _eigenvalues(ensembles: Mapping[str, Ensemble]) -> Json:
             traces.append(name | style | {"x": _numbers(e.depth), "y": _numbers(np.maximum(medians[:, place], FLOOR))})
     return {
         "data": traces,
-        "layout": _layout({"title": _title("layer")}, {"title": _title("eigenvalue")} | _axis("log")),
+        "layout": _layout({"title": _title("layer")}, {"title": _title("eigenvalue")} | _axis("log", traces, "y")),
     }
 
 
@@ -237,9 +240,37 @@ def _layout(x: Json, y: Json) -> Json:
     }
 
 
-def _axis(scale: str) -> Json:
-    """Return the kind of an axis."""
-    return {"type": "log", "exponentformat": "power", "nticks": 6, "dtick": None} if scale == "log" else {}
+def _axis(scale: str, traces: list[Json], along: str) -> Json:
+    """Return the kind of an axis, and on a logarithmic one its ticks.
+
+    **Arguments:**
+
+    - `scale`: `"linear"` or `"log"`.
+    - `traces`: what is drawn.
+    - `along`: `"x"` or `"y"`.
+    """
+    if scale != "log":
+        return {}
+    values = [value for trace in traces for value in trace[along] if value > 0]
+    low, high = (min(values), max(values)) if values else (1.0, 1.0)
+    ends: Json = {}
+    if high < (1 + MARGIN) * low:  # a constant but for rounding: ticks need a wider range
+        low, high = low * (1 - MARGIN), high * (1 + MARGIN)
+        ends = {"range": _numbers(np.log10([low, high]))}
+    at = _logarithmic_ticks(low, high)
+    return {"type": "log", "tickvals": at, "ticktext": [f"{value:g}" for value in at]} | ends
+
+
+def _logarithmic_ticks(low: float, high: float) -> list[float]:
+    """Return at most about six round numbers around a range: 1, 2, 5 and their tenfolds, or powers of ten."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    if last - first > 2:
+        step = math.ceil((last - first) / 5)
+        return [float(f"1e{k}") for k in range(first - first % step, last + 1, step)]
+    parts = range(10, 100) if high < 1.5 * low else (10, 15, 20, 30, 50, 70) if high < 8 * low else (10, 20, 50)
+    found = [float(f"{part / 10:g}e{k}") for k in range(first - 1, last + 1) for part in parts]
+    inside = [value for value in found if low / 1.02 <= value <= 1.02 * high]
+    return inside[:: -(-len(inside) // 6)] or [float(f"{math.sqrt(low * high):.3g}")]
 
 
 def _title(text: str) -> Json:

@@ -16,6 +16,12 @@ window.dash_clientside.explore = {
     }
     return [same, logarithmic ? Math.log10(value) : value];
   },
+  // A list shows the value of the hidden field beside it, which the listener below sets.
+  choose(value) {
+    const id = window.dash_clientside.callback_context.inputs_list[0].id;
+    document.getElementById(id + "-choice").value = value ?? "";
+    return value;
+  },
   link(query) {
     if (typeof query === "string") {
       history.replaceState(null, "", location.pathname + (query ? "?" + query : ""));
@@ -30,6 +36,12 @@ window.dash_clientside.explore = {
     return held ? held.asked : 0;
   },
 };
+
+document.addEventListener("change", (event) => {
+  if (event.target.matches("select[id$='-choice']")) {
+    window.dash_clientside.set_props(event.target.id.slice(0, -"-choice".length), { value: event.target.value });
+  }
+});
 
 document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-copy]");
@@ -47,7 +59,8 @@ document.addEventListener("click", (event) => {
 
 new MutationObserver(() => {
   for (const error of document.querySelectorAll(".error[id]")) {
-    const field = document.getElementById(error.id.slice(0, -"-error".length));
+    const name = error.id.slice(0, -"-error".length);
+    const field = document.getElementById(name + "-choice") || document.getElementById(name);
     if (field) {
       field.setAttribute("aria-describedby", error.id);
       field.setAttribute("aria-invalid", error.textContent ? "true" : "false");
