@@ -60,7 +60,7 @@ def finished(study: Study) -> list[Study]:
 
 def test_the_first_step_gives_a_picture_and_each_refines_it() -> None:
     steps = finished(Study(subject()))
-    assert steps[1].paths("chain") == 2 * limits.BATCH
+    assert steps[1].paths("chain") == limits.BATCH
     chain = [step.paths("chain") for step in steps]
     assert chain == sorted(chain)
     assert steps[-1].paths("chain") == steps[-1].paths("sde") == 128

@@ -28,7 +28,9 @@ def test_python_examples_run() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", re.findall(r"^\| `(shaped-transformer (?!figure)[^`]+)`", TEXT, flags=re.MULTILINE))
+@pytest.mark.parametrize(
+    "command", re.findall(r"^\| `(shaped-transformer (?!figure|explore)[^`]+)`", TEXT, flags=re.MULTILINE)
+)
 def test_commands_run(command: str, tmp_path: Path) -> None:
     import numpy as np
 

@@ -170,7 +170,8 @@ def drawn(
     - `working`: whether more will come.
     - `asked`: number of this answer; another number makes the page ask again.
     """
-    figures = [found[slot].pictures[name] if slot in found else no_update for slot in SLOTS for name in TITLES]
+    shown = {slot: found[slot].pictures for slot in found if found[slot].pictures is not None}
+    figures = [shown[slot][name] if slot in shown else no_update for slot in SLOTS for name in TITLES]
     summaries: list[Any] = []
     tables = [numbers(found[slot].study) if slot in found else no_update for slot in SLOTS]
     looks = []
@@ -188,5 +189,5 @@ def drawn(
             )
         looks.append("design stale" if wrong else "design")
     kept = {slot: held[slot] for slot in held if slot in reading.subjects}
-    versions = kept | {slot: shown.version for slot, shown in found.items()}
+    versions = kept | {slot: one.version for slot, one in found.items()}
     return [*figures, *summaries, *tables, *looks, {"versions": versions, "working": working, "asked": asked}]

@@ -11,6 +11,8 @@ from ..views.parallel import cancel_when
 from .state import Subject
 from .work import Study, advance
 
+PAUSE = 0.25
+"""Seconds between a first picture and its refinement, in which the browser has the machine to itself."""
 PATIENCE = 20.0
 """Seconds after the last request of a client, after which its work stops."""
 MEMORY = 600.0
@@ -27,7 +29,7 @@ class Shown:
 
     - `version`: a number that no other result has.
     - `study`: what is known of the design.
-    - `pictures`: what the desk's function has made of it.
+    - `pictures`: what the desk's function has made of it; `None` if there is nothing to see.
     """
 
     version: int
@@ -151,13 +153,14 @@ class Client:
                 pictures = self._present(study)
             except InterruptedError:
                 continue
-            except Exception as error:  # a mistake of ours must not end the work of this client
-                study = replace(study, done=True, notes=(*study.notes, f"This could not be drawn: {error}."))
-                pictures = self._present(study)
+            except Exception as error:  # a mistake of ours must not leave a client without an answer
+                study, pictures = replace(study, done=True).noted(f"This could not be drawn: {error}."), None
             with self._changed:
                 if self._generation == generation:
                     self._shown[slot] = Shown(self._number(), study, pictures)
                     self._changed.notify_all()
+                    if study.steps == 1 and all(s.study.steps for s in self._shown.values()):
+                        self._changed.wait_for(unwanted, PAUSE)
 
 
 class Desk:

@@ -9,9 +9,9 @@ MOST_TEXT = 2000
 """Most characters of a pasted text."""
 MOST_NUMBERS = 1e9
 """Most numbers that one path of the chain may take: about two seconds on one core."""
-FIRST_NUMBERS = 5e7
+FIRST_NUMBERS = 1e8
 """Numbers of a first batch, so that its picture is there in an instant."""
-BATCH = 32
+BATCH = 64
 """Largest number of paths in a batch."""
 ALL_NUMBERS = 3e9
 """Numbers that all paths of a design take at most: some ten seconds."""
@@ -94,7 +94,7 @@ def check_size(architecture: Architecture, tokens: int) -> None:
 
 
 def batch_for(architecture: Architecture, tokens: int) -> int:
-    """Return the number of paths in a batch, of which the first picture is made of two."""
+    """Return the number of paths in a batch; the first picture is that of one."""
     return int(min(BATCH, max(1, FIRST_NUMBERS / numbers_of_path(architecture, tokens))))
 
 

@@ -14,6 +14,7 @@ from ..observables import OBSERVABLES
 from ..plotting.plots import (
     BINS,
     CONSTANT,
+    FEW,
     RANGES,
     density_curve,
     density_grid,
@@ -101,6 +102,9 @@ def _band(view: str, depth: Any, low: Floats, median: Floats, high: Floats) -> l
     line: Json = {"color": COLOURS[view], "width": 2}
     base: Json = {"x": _numbers(depth), "name": LABELS[view], "legendgroup": view}
     if view == "network":
+        every = evenly_spaced(len(depth), len(depth) if len(depth) <= FEW else 9)
+        low, median, high = low[every], median[every], high[every]
+        base["x"] = _numbers(np.asarray(depth)[every])
         bars = {"array": _numbers(high - median), "arrayminus": _numbers(median - low), "symmetric": False}
         error = {"type": "data", "color": COLOURS[view], "thickness": 1, "width": 3} | bars
         return [

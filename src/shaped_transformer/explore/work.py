@@ -85,7 +85,7 @@ class Study:
 def advance(study: Study) -> Study:
     """Return a design after the next step of its work, the most useful one; each takes at most a few seconds.
 
-    The first picture comes from two small batches of the chain, then the SDE follows. Real networks are drawn as soon
+    The first picture comes from one small batch of the chain, then the SDE follows. Real networks are drawn as soon
     as they are wanted. Then the number of paths is doubled again and again; at the end come the advice and
     the effects of the parameters.
 
@@ -118,10 +118,10 @@ def _plan(study: Study) -> list[tuple[bool, Callable[[Study], Study]]]:
 
 
 def _draw(study: Study, view: str, most: int, batch: int | None = None) -> Study:
-    """Draw as many paths of a view as there are already, or its first two batches."""
+    """Draw as many paths of a view as there are already, or its first batch."""
     size = batch or limits.batch_for(*study.size)
     old, batches = study.drawn.get(view, (None, 0))
-    wanted = 2 * size if old is None else min(old.samples, most - old.samples)
+    wanted = size if old is None else min(old.samples, most - old.samples)
     options: dict[str, Any] = {"batch": size, "stop": DEFAULT_WINDOW, "record": limits.RECORDS, "skip": batches}
     whole = -(-wanted // size) * size  # the next paths continue after whole batches
     stream = VIEWS[view].stream(study.subject.architecture, study.subject.v0, whole, SEED, **options)
