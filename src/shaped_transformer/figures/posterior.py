@@ -19,7 +19,7 @@ from ..design.definition import PositiveInt
 from ..design.layers.dense import Dense
 from ..estimates import BOUNDS, Estimate, exact, from_array, normal, share
 from ..numerics.arrays import Floats
-from ..plotting.plots import add_legend, label_plainly
+from ..plotting.plots import add_legend_above, label_plainly
 from ..plotting.style import SERIES
 from .pieces import Arrays, PieceRunner, Task
 from .settings import Axis, PositiveInts, Samples
@@ -60,7 +60,7 @@ def compute(
 
     **Returns:** over data, width (0: infinite) and depth: log `evidence` with its error, log `density` of the test data
     per point, its `gain` over the Gaussian process of the same depth, `coverage` of intervals, `seconds`, `effective`
-    sample size, `noise` and `scale`.
+    sample size (0 of the process, which needs no draws), `tempered`, `noise` and `scale`.
 
     **Raises:** `MissingExtra` if scikit-learn is not installed.
     """
@@ -91,8 +91,8 @@ def compute(
             "gain": ((*dims, "bound"), over_all(lambda one, process: _mean(one["densities"] - process["densities"]))),
             "coverage": ((*dims, "interval", "bound"), over_all(lambda one, _: one["coverage"])),
             "seconds": (dims, over_all(lambda one, _: float(one["seconds"]))),
-            "effective": (dims, over_all(lambda one, _: float(one["effective"]))),
-            "tempered": (dims, over_all(lambda one, _: bool(one["tempered"]))),
+            "effective": (dims, over_all(lambda one, process: 0.0 if one is process else float(one["effective"]))),
+            "tempered": (dims, over_all(lambda one, process: one is not process and bool(one["tempered"]))),
             "noise": (dims, over_all(lambda one, _: float(one["noise"]))),
             "scale": (dims, over_all(lambda one, _: float(one["scale"]))),
         },
@@ -183,8 +183,6 @@ def _process(inputs: Floats, targets: Floats, tests: Floats, truth: Floats, dept
         "evidence": exact(float(model.log_marginal_likelihood_value_)).to_array(),
         "densities": norm.logpdf(truth, mean, deviation),
         "intervals": ends.reshape(len(LEVELS), 2, -1),
-        "effective": np.array(np.inf),
-        "tempered": np.array(False),  # noqa: FBT003
         "noise": np.array(np.exp(model.kernel_.theta[-1])),
         "scale": np.array(np.exp(model.kernel_.theta[0])),
     }
@@ -214,7 +212,7 @@ def plot(data: "xarray.Dataset") -> "Figure":
     for row, name in zip(grid, names, strict=True):
         _plot_row(row, data.sel(data=name))
         row[0].set_title(f"{DATA[name]}, {data.attrs['train']} inputs", loc="left")
-    add_legend(grid[0, 0], loc="best", fontsize=8)
+    add_legend_above(figure, grid[0, 0])
     return figure
 
 
