@@ -94,7 +94,7 @@ def test_factors_of_dependent_rows(order: list[int]) -> None:
         ),
         ({"inputs": [1.0, 2.0]}, "the inputs must be a matrix"),
         ({"inputs": [[np.nan]]}, r"the inputs must be finite, but entry \[0,0\] is nan"),
-        ({"tests": [[1.0]]}, r"the tests must have 4 columns \(got 1\)"),
+        ({"tests": [[1.0]]}, r"the test points must have 4 columns \(got 1\)"),
         ({"samples": 0}, "samples must be a whole number of at least 1"),
         ({"samples": 10**12}, "1,000,000,000,000 draws take .* GB, more than half of this machine's"),
         ({"seed": -1}, "seed must be"),

@@ -167,6 +167,12 @@ def test_given_the_noise_zero_the_observations_are_met() -> None:
     assert found.covariance(X[:3]).max() < 1e-12
 
 
+def test_a_posterior_prints_one_line() -> None:
+    found = repr(DeepLinear(8, 6).fit(X, Y, NOISE))
+    assert found.startswith("DeepLinearPosterior(12 inputs, 1 output, noise ")
+    assert "\n" not in found
+
+
 ERRORS: dict[str, tuple[Any, str]] = {
     "width": (lambda: DeepLinear(0, 2), "width must be"),
     "outputs": (lambda: DeepLinear(2, 2, outputs=3), "width of at least 3"),
@@ -174,11 +180,19 @@ ERRORS: dict[str, tuple[Any, str]] = {
     "variance": (lambda: DeepLinear(3, 2).density(0.0, -1.0), "variance must be a positive"),
     "where": (lambda: DeepLinear(3, 2).density(np.nan, 1.0), "finite"),
     "shape": (lambda: DeepLinear(3, 2).fit(X, Y[:5], 0.1), "each of the 12 inputs"),
-    "columns": (lambda: DeepLinear(3, 2).fit(X, np.stack([Y, Y], 1), 0.1), r"y must hold 1 number.*\(12, 2\)"),
+    "columns": (
+        lambda: DeepLinear(3, 2).fit(X, np.stack([Y, Y], 1), 0.1),
+        r"y must hold 1 number .*\(12, 2\)\): DeepLinear\(..., outputs=\)",
+    ),
     "nan": (lambda: DeepLinear(3, 2).fit(X, np.full(12, np.nan), 0.1), "observations y"),
     "noise": (lambda: DeepLinear(3, 2).fit(X, Y, -0.1), "noise must be at least 0"),
     "no noise": (lambda: DeepLinear(3, 2).fit(X, Y, 0.0), "12 inputs span 4 dimensions"),
     "tests": (lambda: DeepLinear(3, 2).fit(X, Y, 0.1).mean(X[:, :2]), "test points X"),
+    "limit": (lambda: DeepLinear(3, 2, limit="yes"), "limit must be True or False"),
+    "text": (lambda: DeepLinear(3, 2).density("a", 1.0), "f must hold finite numbers"),
+    "large": (lambda: DeepLinear(3, 2).fit(X, 1e200 * Y, 0.1), "y is so large"),
+    "no quantiles": (lambda: DeepLinear(3, 2).fit(X, Y, 0.1).quantiles(X, ()), "between 0 and 1"),
+    "word": (lambda: DeepLinear(3, 2).fit(X, Y, 0.1).quantiles(X, "all"), "between 0 and 1"),
     "quantiles": (lambda: DeepLinear(3, 2).fit(X, Y, 0.1).quantiles(X, 1.5), "between 0 and 1"),
 }
 

@@ -30,6 +30,12 @@ def test_quantiles_and_densities(noise: float) -> None:
     assert total == pytest.approx(1, rel=1e-6)
 
 
+def test_without_variance_a_density_is_zero_or_infinite() -> None:
+    certain = Mixture(np.array([0.5, 0.5]), np.array([0.0, 1.0])[:, None, None], np.zeros((2, 1)))
+    found = [certain.log_density(np.array([[y]]), 0.0)[0] for y in (0.0, 1.0, 0.5)]
+    assert found == [np.inf, np.inf, -np.inf]
+
+
 def test_outputs_are_independent_only_given_the_network() -> None:
     both = Mixture(WEIGHTS, np.zeros((3, 1, 2)), VARIANCES[:, None])
     y = np.array([[1.5, -1.5]])

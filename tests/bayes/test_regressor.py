@@ -128,6 +128,11 @@ def test_noise_zero_interpolates() -> None:
     mean, std = model.predict(X[:3], return_std=True)
     assert_allclose(mean, Y[:3], rtol=1e-9)
     assert_allclose(std, 0, atol=1e-6)
+    for at in (Y[:3], Y[:3] + 1):  # whatever the rounding errors
+        with pytest.raises(st.InputError, match="density of observation 0 is zero or infinite: without noise"):
+            model.log_predictive_density(X[:3], at)
+    open_ones = small(architecture=st.deep_linear(20, 1), noise=0.0).fit(X[:2], Y[:2])
+    assert np.isfinite(open_ones.log_predictive_density(TESTS, TESTS[:, 0])).all()
     chosen = small(architecture=st.deep_linear(20, 1), noise=0.0, prior_scale=None).fit(X[:3], Y[:3])
     assert np.isfinite(chosen.log_evidence_)
 
@@ -162,7 +167,7 @@ def test_inputs_may_repeat_and_observations_be_constant() -> None:
         ({"samples": 0}, X, Y, "samples must be a whole number"),
         ({"seed": 0.5}, X, Y, "seed must be"),
         ({"workers": 0}, X, Y, "workers must be"),
-        ({"min_effective_samples": 65}, X, Y, "min_effective_samples must be between 0 and the number of samples"),
+        ({"min_effective_samples": 65}, X, Y, r"the number of samples, 64 \(got 65\): ask for fewer"),
         ({"noise": 0.0}, X, Y, r"noise 0 needs at most as many inputs as the width 8 \(got 15\)"),
         (
             {"noise": 0.0, "architecture": st.deep_linear(20, 1)},
@@ -181,6 +186,10 @@ def test_inputs_may_repeat_and_observations_be_constant() -> None:
             "networks of 15 inputs and width 1,000,000 in all threads take 8000.* GB",
         ),
         ({}, 1e200 * X, Y, "all outputs overflow"),
+        ({}, X, 1e200 * Y, "y is infinite, or so large"),
+        ({}, X, np.array([np.inf, *Y[1:]], dtype=object), "y is infinite"),
+        ({}, X, ["a"] * 15, "y must hold numbers"),
+        ({"workers": "all"}, X, Y, "workers must be"),
     ],
 )
 def test_bad_input_is_one_line(options: dict[str, Any], x: Any, y: Any, message: str) -> None:
@@ -198,8 +207,12 @@ def test_bad_questions_are_one_line() -> None:
         (model.predict, (X[:, :2],), "X has 2 features, but Regressor is expecting 3"),
         (model.predict_quantiles, (X, (0.0, 0.5)), "quantiles must be numbers between 0 and 1"),
         (model.predict_quantiles, (X, "all"), "quantiles must be numbers"),
+        (model.predict_quantiles, (X, ()), "quantiles must be numbers"),
         (model.predict, (1e200 * X,), "outputs overflow at some of these inputs"),
         (model.log_predictive_density, (X, Y[:-1]), "inconsistent numbers of samples"),
+        (model.log_predictive_density, (X, ["a"] * 15), "y must hold numbers"),
+        (model.log_predictive_density, (X, np.ones((15, 2))), r"the shape \(15,\) \(got \(15, 2\)\)"),
+        (model.log_predictive_density, (X[:1], [1e154]), "density of observation 0 is too small"),
     ):
         with pytest.raises(st.InputError, match=message) as error:
             ask(*asked)

@@ -12,12 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_count, check_number
 from ..design.architecture import deep_linear
-from ..errors import InputError, NotConverged
+from ..errors import InputError, NotConverged, counted
 from ..inputs import as_matrix
 from ..numerics.arrays import Floats
 from ..views import chain, sde
 from .evidence import Weighted
-from .mixture import Mixture
+from .mixture import Mixture, checked_levels
 from .norms import log_normal, norm_of_products
 
 LEAST_EFFECTIVE = 50
@@ -57,6 +57,8 @@ class DeepLinear:
     def __post_init__(self) -> None:
         for name in ("width", "depth", "outputs"):
             check_count(getattr(self, name), name)
+        if not isinstance(self.limit, bool):
+            raise InputError(f"limit must be True or False (got {self.limit!r})")
         if self.outputs > self.width:
             raise InputError(
                 f"{self.outputs} outputs of {self.width} hidden units are linearly dependent: use a width of at least "
@@ -119,7 +121,11 @@ class DeepLinear:
 
     def _gaussians(self, f: ArrayLike, variance: float) -> tuple[Floats, Floats, Floats]:
         """Return f, and the standard deviations and weights of the Gaussians that an output is a mixture of."""
-        at, size = np.asarray(f, dtype=np.float64), check_number(variance, "variance")
+        size = check_number(variance, "variance")
+        try:
+            at = np.asarray(f, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise InputError(f"f must hold finite numbers (got {f!r})") from None
         if not 0 < size < math.inf:
             raise InputError(f"variance must be a positive number (got {size:g})")
         if not np.isfinite(at).all():
@@ -167,7 +173,7 @@ class DeepLinear:
         return DeepLinearPosterior.of(x, targets, scale * q, prior, sigma, exact=self.outputs == 1)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DeepLinearPosterior:
     """A mixture of Gaussian processes k(x, x')·Q, k(x, x') = x·x'/N₀, over draws or nodes of Q.
 
@@ -194,6 +200,10 @@ class DeepLinearPosterior:
     log_evidence: float
     error: float
     effective: float
+
+    def __repr__(self) -> str:
+        sizes = f"{counted(len(self.inputs), 'input')}, {counted(self.mixing.shape[-1], 'output')}"
+        return f"DeepLinearPosterior({sizes}, noise {self.noise:g}, log evidence {self.log_evidence:.6g})"
 
     @classmethod
     def of(cls, x: Floats, y: Floats, q: Floats, prior: Floats, noise: float, *, exact: bool) -> "DeepLinearPosterior":
@@ -286,9 +296,7 @@ class DeepLinearPosterior:
 
         **Raises:** `InputError` for probabilities out of range.
         """
-        levels = np.atleast_1d(np.asarray(q, dtype=np.float64))
-        if levels.ndim != 1 or not ((levels > 0) & (levels < 1)).all():
-            raise InputError(f"q must hold probabilities between 0 and 1 (got {q!r})")
+        levels = checked_levels(q)
         return np.concatenate([m.quantiles(levels, self.noise * noise) for m in self._mixtures(X)], axis=-1)
 
     def _tests(self, X: ArrayLike) -> Floats:
@@ -300,7 +308,13 @@ def _observations(X: ArrayLike, y: ArrayLike, outputs: int) -> tuple[Floats, Flo
     x, targets = as_matrix(X, "inputs X"), np.asarray(y)
     targets = as_matrix(targets[:, None] if targets.ndim == 1 else targets, "observations y")
     if targets.shape != (len(x), outputs):
-        raise InputError(f"y must hold {outputs} number(s) for each of the {len(x)} inputs (got shape {np.shape(y)})")
+        raise InputError(
+            f"y must hold {counted(outputs, 'number')} for each of the {len(x)} inputs (got shape {np.shape(y)}): "
+            "DeepLinear(..., outputs=) says how many"
+        )
+    with np.errstate(over="ignore"):
+        if not np.isfinite(np.sum(targets**2)):
+            raise InputError("y is so large that its squares overflow: rescale it")
     return x, targets
 
 

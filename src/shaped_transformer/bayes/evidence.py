@@ -41,7 +41,7 @@ class Weighted:
         """
         highest = float(np.max(log_likelihood))
         if not math.isfinite(highest):
-            raise InputError("no network explains the observations: all outputs overflow; rescale the inputs")
+            raise InputError("no network explains the observations: all outputs overflow; rescale X or y")
         likelihood = np.exp(log_likelihood - highest)
         total = float(np.sum(likelihood))
         weights = likelihood / total

@@ -87,7 +87,9 @@ def predict(
         mean = _transposed(half) @ _solved(factor, y)
         if covariance:
             return Prediction(mean, asked @ _transposed(asked) - _transposed(half) @ half)
-        return Prediction(mean, np.maximum(np.sum(asked**2, axis=-1) - np.sum(half**2, axis=1), 0.0))
+        own = np.sum(asked**2, axis=-1)
+        left = own - np.sum(half**2, axis=1)
+        return Prediction(mean, np.where(left <= SINGULAR * own, 0.0, left))  # rounding errors are no variance
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +192,7 @@ def _cholesky(gram: Floats, noise: float) -> tuple[Floats, Floats]:
     if not (pivots**2 > SINGULAR * diagonal).all():
         raise InputError(
             f"with noise {noise:g} the covariance of the observations is singular: repeated or dependent inputs need "
-            "noise; give a larger one"
+            "noise; give a larger one, or smaller inputs"
         )
     return factor, np.asarray(2 * np.sum(np.log(pivots), axis=-1), np.float64)
 

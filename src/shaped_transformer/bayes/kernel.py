@@ -49,16 +49,16 @@ class InfiniteWidthKernel(Kernel):
         **Returns:** (N, M), and if asked for an array (N, N, 0).
         """
         check_layers(self.architecture)
-        x = as_matrix(X, "X")
+        x = as_matrix(X, "inputs X")
         k = infinite_width.covariance(
-            self.architecture, x, None if Y is None else as_matrix(Y, "Y", columns=x.shape[1])
+            self.architecture, x, None if Y is None else as_matrix(Y, "inputs Y", columns=x.shape[1])
         )
         return (k, np.empty((*k.shape, 0))) if eval_gradient else k
 
     def diag(self, X: ArrayLike) -> Floats:
         """Return the variances at inputs X, (N,)."""
         check_layers(self.architecture)
-        return infinite_width.variance(self.architecture, as_matrix(X, "X"))
+        return infinite_width.variance(self.architecture, as_matrix(X, "inputs X"))
 
     def is_stationary(self) -> bool:
         """Return false: the covariance depends on more than the difference of two inputs."""

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from ..errors import InputError
 from ..numerics.arrays import Floats
 
 
@@ -58,8 +60,22 @@ class Mixture:
         """Return the log-density of observations y, (T, D), with noise of this variance: jointly over outputs, (T,)."""
         from scipy.special import logsumexp
 
-        total = self.variances + noise
-        squares = np.sum((y - self.means) ** 2, axis=-1) / total
-        each = -(squares + y.shape[1] * np.log(2 * np.pi * total)) / 2
-        with np.errstate(divide="ignore"):
+        total, off = self.variances + noise, np.sum((y - self.means) ** 2, axis=-1)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            each = -(off / total + y.shape[1] * np.log(2 * np.pi * total)) / 2
+            each = np.where(total > 0, each, np.where(off > 0, -np.inf, np.inf))  # without variance: one value
             return np.asarray(logsumexp(each + np.log(self.weights)[:, None], axis=0))
+
+
+def checked_levels(q: ArrayLike) -> Floats:
+    """Return probabilities as an array, (quantiles,).
+
+    **Raises:** `InputError` unless they are numbers between 0 and 1, at least one.
+    """
+    try:
+        levels = np.atleast_1d(np.asarray(q, dtype=np.float64))
+    except (TypeError, ValueError):
+        levels = np.array([np.nan])
+    if levels.ndim != 1 or not levels.size or not ((levels > 0) & (levels < 1)).all():
+        raise InputError(f"quantiles must be numbers between 0 and 1, such as (0.05, 0.95) (got {q!r})")
+    return levels

@@ -97,6 +97,7 @@ class Networks:
         n, points = self.architecture.width, len(self.inputs)
         widest = max(layer.largest_weight(n) for layer in self.architecture.block)
         numbers = 3 * points * max(n, widest) + n * widest + 3 * min(points, n) ** 2
+        workers = None if workers is None else check_count(workers, "workers")
         what = f"networks of {counted(points, 'input')} and width {n:,} in all threads"
         check_memory((workers or cores()) * self.batch_size(), numbers, what, "use fewer inputs, units or workers")
 

@@ -79,7 +79,7 @@ def sample(
     **Raises:** `InputError` for attention, for arrays that do not fit, or more samples than fit into memory.
     """
     x = as_matrix(inputs, "inputs")
-    asked = np.empty((0, x.shape[1])) if tests is None else as_matrix(tests, "tests", columns=x.shape[1])
+    asked = np.empty((0, x.shape[1])) if tests is None else as_matrix(tests, "test points", columns=x.shape[1])
     networks = Networks(check_networks(architecture, x.shape[1]), x)
     samples, seed = check_count(samples, "samples"), check_seed(seed)
     points, count = len(x), len(asked)

@@ -6,7 +6,7 @@ from numbers import Real
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -17,7 +17,7 @@ from ..design.architecture import Architecture, shaped_mlp
 from ..errors import InputError
 from ..numerics.arrays import Floats
 from .inference import infer
-from .mixture import Mixture
+from .mixture import Mixture, checked_levels
 from .networks import Networks, check_networks
 from .tempering import Problem
 
@@ -105,7 +105,7 @@ class Regressor(RegressorMixin, BaseEstimator):
         self.architecture_ = _default() if self.architecture is None else self.architecture
         networks = Networks(check_networks(self.architecture_, x.shape[1]), x)
         samples, scale, noise = self._checked()
-        columns = targets.astype(np.float64).reshape(len(x), -1)
+        columns = _columns(targets)
         problem = Problem(networks, columns, check_seed(self.seed), self.workers)
         self._posterior = infer(problem, samples, scale, noise, self._least(samples))
         self.X_train_, self.y_train_ = x, targets
@@ -163,7 +163,7 @@ class Regressor(RegressorMixin, BaseEstimator):
 
         **Raises:** `InputError` for numbers that are no quantiles.
         """
-        levels = _checked_levels(q)
+        levels = checked_levels(q)
         mixtures = self._mixtures(X)
         noise = self.noise_ if observed else 0.0
         found = np.concatenate([mixture.quantiles(levels, noise) for mixture in mixtures], axis=1)
@@ -190,19 +190,27 @@ class Regressor(RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         tests, targets = _validated(self, X, y, reset=False, y_numeric=True, multi_output=True)
         if targets.shape[1:] != self.y_train_.shape[1:]:
-            raise InputError(f"y must have the outputs of fit, {self.y_train_.shape[1:]} (got {targets.shape[1:]})")
+            expected = (len(tests), *self.y_train_.shape[1:])
+            raise InputError(f"y must have the outputs of fit, the shape {expected} (got {targets.shape})")
         mixtures = self._mixtures(tests)
         ends = np.cumsum([mixture.means.shape[1] for mixture in mixtures])[:-1]
-        parts = np.split(targets.astype(np.float64).reshape(len(tests), -1), ends)
-        found = [mixture.log_density(part, self.noise_) for mixture, part in zip(mixtures, parts, strict=True)]
-        return np.concatenate(found)
+        parts = np.split(_columns(targets), ends)
+        found = np.concatenate([m.log_density(part, self.noise_) for m, part in zip(mixtures, parts, strict=True)])
+        if not np.isfinite(found).all():
+            i = int(np.argmin(np.isfinite(found)))
+            raise InputError(
+                f"the density of observation {i} is zero or infinite: without noise f is certain there, so fit with "
+                "noise"
+                if self.noise_ == 0
+                else f"the density of observation {i} is too small for a number: y there is far from all predictions"
+            )
+        return found
 
     def _asked(self, X: ArrayLike) -> tuple[Floats, Networks, Floats]:
         """Return test points, the networks at the training inputs, and the observations as columns."""
         check_is_fitted(self)
         tests = _validated(self, X, reset=False)
-        columns = self.y_train_.astype(np.float64).reshape(len(self.X_train_), -1)
-        return tests, Networks(self.architecture_, self.X_train_), columns
+        return tests, Networks(self.architecture_, self.X_train_), _columns(self.y_train_)
 
     def _mixtures(self, X: ArrayLike) -> list[Mixture]:
         """Return the predictive distributions of groups of test points."""
@@ -229,27 +237,32 @@ class Regressor(RegressorMixin, BaseEstimator):
             return min(DEFAULT_LEAST, samples / 4)
         least = check_number(self.min_effective_samples, "min_effective_samples")
         if not 0 <= least <= samples:
-            raise InputError(f"min_effective_samples must be between 0 and the number of samples (got {least:g})")
+            raise InputError(
+                f"min_effective_samples must be between 0 and the number of samples, {samples:,} (got {least:g}): ask "
+                "for fewer, or draw more samples"
+            )
         return least
-
-
-def _checked_levels(q: float | Sequence[float]) -> Floats:
-    """Return quantiles as an array.
-
-    **Raises:** `InputError` unless they are numbers between 0 and 1.
-    """
-    try:
-        levels = np.atleast_1d(np.asarray(q, dtype=np.float64))
-    except (TypeError, ValueError):
-        levels = np.array([np.nan])
-    if levels.ndim != 1 or not ((levels > 0) & (levels < 1)).all():
-        raise InputError(f"quantiles must be numbers between 0 and 1 (got {q!r})")
-    return levels
 
 
 def _default() -> Architecture:
     """Return the default architecture."""
     return shaped_mlp(width=64, depth=2, activation=Activation("relu"))
+
+
+def _columns(targets: NDArray[Any]) -> Floats:
+    """Return observations, (P,) or (P, D), as numbers in columns, (P, D).
+
+    **Raises:** `InputError` for what is no number, or too large.
+    """
+    try:
+        with np.errstate(over="ignore"):
+            columns = targets.astype(np.float64).reshape(len(targets), -1)
+            size = np.sum(columns**2)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"y must hold numbers ({error})") from None
+    if not np.isfinite(size):
+        raise InputError("y is infinite, or so large that its squares are: rescale it")
+    return columns
 
 
 def _validated(estimator: Regressor, *arrays: Any, **options: Any) -> Any:
