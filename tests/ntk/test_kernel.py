@@ -140,7 +140,10 @@ def test_the_last_token_of_hugging_face_and_matrices_that_are_drawn_whole() -> N
     [
         ({"outputs": [2]}, "whole numbers below 2"),
         ({"outputs": []}, "whole numbers below 2"),
-        ({"outputs": "ab"}, "numbers of outputs or a function"),
+        ({"outputs": "ab"}, r"numbers of outputs, such as \[0, 1\], or a function"),
+        ({"outputs": [0.5]}, r"numbers of outputs, such as \[0, 1\], or a function"),
+        ({"outputs": lambda out: out.logits}, "or outputs= not its result: AttributeError: .* 'logits'"),
+        ({"parameters": 3}, "parameters must be a pattern of names"),
         ({"outputs": lambda out: out.shape}, "outputs must return a tensor"),
         ({"outputs": lambda out: out.argmax(1)}, "outputs must be real numbers"),
         ({"parameters": "*norm*"}, "no parameter that requires gradients fits"),
@@ -157,7 +160,13 @@ def test_what_has_no_kernel_is_refused() -> None:
         st.ntk.of("model", torch.randn(2, 3))  # type: ignore[arg-type]
     with pytest.raises(st.InputError, match="say which outputs count"):
         st.ntk.of(nn.Linear(3, 3), torch.randn(2, 3, 3))
-    with pytest.raises(st.InputError, match="not finite"):
+    for inputs in (torch.randn(2, 4), np.ones((2, 3)), [[1.0, 2.0, 3.0]], "text", {"text": torch.randn(2, 3)}, ()):
+        with pytest.raises(st.InputError, match=r"does not take these inputs.*Error: .* Inputs are a tensor") as error:
+            st.ntk.of(nn.Linear(3, 2), inputs)
+        assert "\n" not in str(error.value)
+    with pytest.raises(st.InputError, match="does not take these inputs"):
+        st.ntk.of(unseen(lambda: nn.Linear(3, 2)), torch.randn(2, 4).double())
+    with pytest.raises(st.InputError, match=r"not finite: the inputs, .* hold NaN"):
         st.ntk.of(nn.Linear(1, 1), torch.full((1, 1), torch.inf))
     with pytest.raises(st.InputError, match="no parameter that requires gradients"):
         st.ntk.of(nn.ReLU(), torch.randn(2, 3))

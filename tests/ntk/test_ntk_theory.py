@@ -150,7 +150,9 @@ def test_where_the_tail_is_not_reached_the_interval_is_wider_than_the_bootstraps
     assert held[1] > 90
 
 
-@pytest.mark.parametrize("values", [[1.0] * 9, [[1.0] * 20], [0.0] * 20, [1.0] * 19 + [-1], [1.0] * 19 + [math.nan]])
+@pytest.mark.parametrize(
+    "values", [[1.0] * 9, [[1.0] * 20], [0.0] * 20, [1.0] * 19 + [-1], [1.0] * 19 + [math.nan], "theta"]
+)
 def test_what_is_no_draw_of_a_kernel_is_refused(values: Any) -> None:
     with pytest.raises(st.InputError):
         st.ntk.measure_dispersion(values)

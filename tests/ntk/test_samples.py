@@ -90,6 +90,7 @@ def test_small_angles_in_single_precision_are_kept(angle: float) -> None:
         (MLP, "text", {}, "inputs must be"),
         (MLP, INPUTS, {"samples": 0}, "samples must be"),
         (MLP, INPUTS, {"outputs": 0}, "outputs must be"),
+        (MLP, INPUTS, {"outputs": [0]}, "outputs must be"),
         (MLP, INPUTS, {"workers": 0}, "workers must be"),
         (MLP, INPUTS, {"seed": -1}, "seed must be"),
         (MLP, INPUTS, {"dtype": "float16"}, "dtype must be"),

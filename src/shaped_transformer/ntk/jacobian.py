@@ -2,11 +2,13 @@
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..errors import InputError, ShapedTransformerError
 from ..numerics.arrays import Floats
 from ..weightless.matrices.factor import gram
 
@@ -20,6 +22,28 @@ Call = Callable[[Values], Tensor]
 """Values of parameters and buffers → the outputs in a row."""
 
 
+MISTAKES = (TypeError, ValueError, RuntimeError, LookupError, AttributeError, AssertionError)
+"""Exceptions by which models say that they do not take their inputs."""
+
+
+@contextmanager
+def taken() -> Iterator[None]:
+    """Turn the exceptions of a model, or of the function of its result, into one line.
+
+    **Raises:** `InputError`, with the exception as its cause.
+    """
+    try:
+        yield
+    except ShapedTransformerError:
+        raise
+    except MISTAKES as error:
+        line = (str(error).strip().splitlines() or ["no message"])[0]
+        raise InputError(
+            f"the model does not take these inputs, or outputs= not its result: {type(error).__name__}: {line}. Inputs "
+            "are a tensor, a tuple of arguments, or a mapping of arguments by name"
+        ) from error
+
+
 def kernel_from_jacobian(model: nn.Module, call: Call, names: list[str], limit: float) -> Floats:
     """Return Θ = J Jᵀ, summed over groups of parameters.
 
@@ -29,9 +53,11 @@ def kernel_from_jacobian(model: nn.Module, call: Call, names: list[str], limit: 
     - `call`: computes its outputs, (rows,), with given values.
     - `names`: of the parameters that count.
     - `limit`: bytes that parts of J may take; one row of the largest parameter is formed in any case.
+
+    **Raises:** `InputError` where the model does not take its inputs.
     """
     values = {name: one.detach() for name, one in (*model.named_parameters(), *model.named_buffers())}
-    with torch.no_grad():
+    with torch.no_grad(), taken():
         count = len(call({name: one.clone() for name, one in values.items()}))
     kernel = np.zeros((count, count))
     for group in _groups(values, names, limit / count):

@@ -1,7 +1,8 @@
 """The tangent kernel of a given model, real or weightless."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from ..errors import InputError, counted
 from ..numerics.arrays import Floats
 from ..weightless.network import ATTRIBUTE
 from .grams import kernel_from_grams
-from .jacobian import kernel_from_jacobian
+from .jacobian import kernel_from_jacobian, taken
 
 MOST_ROWS = 10_000
 """Most rows of a kernel: each takes a backward pass."""
@@ -58,8 +59,8 @@ def of(
     those of a weightless one are cleared. The kernel of a weightless model belongs to its network, and later passes
     are consistent with it.
 
-    **Raises:** `InputError` for outputs or patterns that do not fit, an infinite kernel, or a weightless model that did
-    not keep what it met (`history=True` keeps it).
+    **Raises:** `InputError` for inputs, outputs or patterns that do not fit, an infinite kernel, or a weightless
+    model that did not keep what it met (`history=True` keeps it).
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"a torch.nn.Module is expected (got {type(model).__name__})")
@@ -73,7 +74,9 @@ def of(
     try:
         if hasattr(model, ATTRIBUTE):
             with torch.enable_grad():
-                found = kernel_from_grams(model, _flat(model(*arguments, **named), outputs), names)
+                with taken():
+                    rows = _flat(model(*arguments, **named), outputs)
+                found = kernel_from_grams(model, rows, names)
         else:
 
             def call(values: dict[str, Tensor]) -> Tensor:
@@ -84,7 +87,9 @@ def of(
         for part, training in modes:
             part.training = training
     if not np.isfinite(found).all():
-        raise InputError("the kernel is not finite: the model's outputs or their derivatives overflow")
+        raise InputError(
+            "the kernel is not finite: the inputs, the model's outputs or their derivatives hold NaN or overflow"
+        )
     return found
 
 
@@ -98,6 +103,8 @@ def _chosen(model: nn.Module, patterns: str | Sequence[str] | None) -> list[str]
         raise InputError("the model has no parameter that requires gradients")
     if patterns is None:
         return trained
+    if not isinstance(patterns, Iterable):
+        raise InputError(f"parameters must be a pattern of names, such as '*.weight', or several (got {patterns!r})")
     given = [patterns] if isinstance(patterns, str) else list(patterns)
     for pattern in given:
         if not isinstance(pattern, str) or not any(fnmatchcase(name, pattern) for name in trained):
@@ -163,9 +170,11 @@ def _numbered(result: Tensor, numbers: Sequence[int]) -> Tensor:
         raise InputError(f"outputs by number need a result (P, D) or (P, tokens, D) (got {tuple(result.shape)})")
     width = result.shape[-1]
     try:
-        chosen = [int(number) for number in numbers]
+        chosen = [index(number) for number in numbers]
     except (TypeError, ValueError):
-        raise InputError(f"outputs must be numbers of outputs or a function (got {numbers!r})") from None
+        raise InputError(
+            f"outputs must be numbers of outputs, such as [0, 1], or a function (got {numbers!r})"
+        ) from None
     if not chosen or not all(-width <= number < width for number in chosen):
         raise InputError(f"outputs must be whole numbers below {width} (got {numbers!r})")
     return (result[:, -1] if result.ndim == 3 else result)[:, chosen]

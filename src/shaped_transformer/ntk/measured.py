@@ -69,9 +69,15 @@ def measure_dispersion(values: ArrayLike, *, seed: int = 0) -> MeasuredDispersio
 
     **Raises:** `InputError` for fewer than ten draws, negative or undefined ones, or zeros alone.
     """
-    x = np.asarray(values, dtype=np.float64)
+    try:
+        x = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"values must be numbers, (samples,) (got {type(values).__name__})") from None
     if x.ndim != 1 or len(x) < 10:
-        raise InputError(f"at least ten draws of one entry, (samples,), are expected (got the shape {x.shape})")
+        raise InputError(
+            f"at least ten draws of one entry, (samples,), such as theta[:, 0, 0], are expected (got the shape "
+            f"{x.shape})"
+        )
     if not (np.isfinite(x) & (x >= 0)).all() or not x.any():
         raise InputError("draws of a kernel on one input are expected: finite, not negative and not all 0")
     x = x / x.max()

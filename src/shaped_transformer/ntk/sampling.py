@@ -76,6 +76,7 @@ def sample(
     """
     check_network(network)
     check_count(samples, "samples")
+    outputs = check_count(outputs, "outputs")
     check_count(1 if workers is None else workers, "workers")
     if dtype not in ("float64", "float32"):
         raise InputError(f"dtype must be 'float64' or 'float32' (got {dtype!r})")
