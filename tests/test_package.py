@@ -45,7 +45,9 @@ def part(name: str) -> Any:
 
 
 def test_dir_shows_the_public_names_and_the_parts_that_are_imported_when_used() -> None:
-    assert dir(st) == sorted({*st.__all__, "bayes", "explore", "hf", "nn", "ntk", "probe", "rehearse", "training", "weightless"})
+    assert dir(st) == sorted(
+        {*st.__all__, "bayes", "explore", "hf", "nn", "ntk", "probe", "rehearse", "training", "weightless"}
+    )
 
 
 @pytest.mark.parametrize("name", ["bayes", "explore", "hf", "nn", "ntk", "probe", "rehearse", "training", "weightless"])
