@@ -13,6 +13,8 @@ from scipy.stats import norm
 
 import shaped_transformer as st
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("sklearn")
 
 RNG = np.random.default_rng(0)

@@ -16,6 +16,8 @@ from shaped_transformer.bayes.normals import Combined, Given, Particles, Streams
 from shaped_transformer.bayes.slices import UNIFORMS, slice_move
 from shaped_transformer.bayes.tempering import Problem, temper
 
+pytestmark = pytest.mark.slow
+
 RNG = np.random.default_rng(0)
 X = np.hstack([RNG.standard_normal((10, 3)), np.ones((10, 1))])
 Y = np.sin(2 * X[:, :1]) + 0.1 * RNG.standard_normal((10, 1))

@@ -22,6 +22,8 @@ from shaped_transformer.explore.state import State, Subject, read
 from shaped_transformer.explore.work import Study, advance
 from shaped_transformer.views.parallel import cancel_when
 
+pytestmark = pytest.mark.slow
+
 SMALL = "width=16&depth=4&tokens=3"
 
 
