@@ -188,7 +188,7 @@ ERRORS: dict[str, tuple[Any, str]] = {
     "noise": (lambda: DeepLinear(3, 2).fit(X, Y, -0.1), "noise must be at least 0"),
     "no noise": (lambda: DeepLinear(3, 2).fit(X, Y, 0.0), "12 inputs span 4 dimensions"),
     "tests": (lambda: DeepLinear(3, 2).fit(X, Y, 0.1).mean(X[:, :2]), "test points X"),
-    "limit": (lambda: DeepLinear(3, 2, limit="yes"), "limit must be True or False"),
+    "limit": (lambda: DeepLinear(3, 2, limit="yes"), "limit must be True or False"),  # type: ignore[arg-type]
     "text": (lambda: DeepLinear(3, 2).density("a", 1.0), "f must hold finite numbers"),
     "large": (lambda: DeepLinear(3, 2).fit(X, 1e200 * Y, 0.1), "y is so large"),
     "no quantiles": (lambda: DeepLinear(3, 2).fit(X, Y, 0.1).quantiles(X, ()), "between 0 and 1"),
