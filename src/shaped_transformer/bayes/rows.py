@@ -50,21 +50,20 @@ class RowDraws:
             factor, basis = echelon(known)
             first = self._known.normal(self._rows, out)
             images = factor @ first
-            further = self._appended(asked, basis, first) if asked.shape[1] else None
+            further = None if self._further is None else self._appended(asked, basis, first, self._further)
         parts = images if further is None else np.concatenate([images, further], axis=1)
         return parts / np.sqrt(fan_in)
 
-    def _appended(self, asked: Floats, basis: Floats, images: Floats) -> Floats:
+    def _appended(self, asked: Floats, basis: Floats, images: Floats, source: Source) -> Floats:
         """Return the images of test rows, given those of the basis of the training rows (theory §7, left query)."""
-        assert self._further is not None
         inside = asked @ basis.swapaxes(-1, -2)
         rest = asked - inside @ basis
         count, fan_in = asked.shape[1:]
         if self._joint:
-            outside = linalg.lq_by_reflections(rest) @ self._further.normal(min(count, fan_in), images.shape[-1])
+            outside = linalg.lq_by_reflections(rest) @ source.normal(min(count, fan_in), images.shape[-1])
         else:
             length = np.sqrt(np.sum(np.square(rest), axis=-1, keepdims=True))
-            outside = length * self._further.normal(1, images.shape[-1])
+            outside = length * source.normal(1, images.shape[-1])
         return inside @ images + outside
 
 

@@ -137,7 +137,7 @@ def _dependence(first: Floats, second: Floats, product: Floats) -> Floats:
 
 
 def expected_dependence(width: int, depth: int) -> float:
-    """Return E|f₁f₂|/(E|f₁| E|f₂|) of two outputs: [(N/2) Γ(N/2)²/Γ((N + 1)/2)²]^L (theory §8)."""
+    """Return E|f₁f₂|/(E|f₁| E|f₂|) of two outputs: [(N/2) Γ(N/2)²/Γ((N + 1)/2)²]^L (theory §9)."""
     from scipy.special import gammaln
 
     half = width / 2

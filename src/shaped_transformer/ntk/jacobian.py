@@ -70,11 +70,10 @@ def kernel_from_jacobian(model: nn.Module, call: Call, names: list[str], limit: 
             first = jacobian.rows(some)
             for others in parts[number:]:
                 second = first if others is some else jacobian.rows(others)
-                block = sum(gram(first[name], second[name]) for name in group)
-                assert isinstance(block, Tensor)
-                kernel[np.ix_(some, others)] += block.numpy()
+                block = np.sum([gram(first[name], second[name]).numpy() for name in group], axis=0)
+                kernel[np.ix_(some, others)] += block
                 if others is not some:
-                    kernel[np.ix_(others, some)] += block.numpy().T
+                    kernel[np.ix_(others, some)] += block.T
     return kernel
 
 
