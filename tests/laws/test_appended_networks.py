@@ -120,9 +120,9 @@ def test_appended_points_have_the_law_of_real_networks(monkeypatch: pytest.Monke
     assert differences(networks, appended(residual(gamma=0.85), FEW, 6000))
     original = rows.RowDraws._appended
 
-    def too_long(self: Any, asked: Any, basis: Any, images: Any) -> Any:
+    def too_long(self: Any, asked: Any, basis: Any, images: Any, source: Any) -> Any:
         inside = asked @ basis.swapaxes(-1, -2) @ images
-        return inside + 1.2 * (original(self, asked, basis, images) - inside)
+        return inside + 1.2 * (original(self, asked, basis, images, source) - inside)
 
     monkeypatch.setattr(rows.RowDraws, "_appended", too_long)
     found = differences(networks, appended(residual(), FEW, 6000))
