@@ -69,7 +69,7 @@ CASES = {
         TOKENS,
         ("transformer.wte.weight", "transformer.h.0.attn.c_attn.weight", "transformer.h.1.mlp.c_proj.weight"),
     ),
-    "Llama": Case(LLAMA, TOKENS, LLAMA_WEIGHTS),
+    "Llama": Case(LLAMA, TOKENS, LLAMA_WEIGHTS, settings={"lr": 1e-3}),  # at 3e-3 losses hardly tell rates apart
     "shaped": Case(
         lambda: st.nn.ShapedTransformer(width=64, depth=2, heads=4, gamma=0.5),
         VECTORS,
