@@ -108,7 +108,7 @@ def test_two_outputs_are_dependent(limit: bool) -> None:
 def test_the_evidence_of_one_output_is_that_of_draws() -> None:
     network = DeepLinear(8, 6)
     exact = network.fit(X, Y, NOISE)
-    assert exact.error == 0
+    assert exact.log_evidence_error == 0
     q = network.mixing(40_000, 3)[:, 0, 0]
     gram = X @ X.T / 4
     logs = log_normal_density(Y, q[:, None, None] * gram + NOISE * np.eye(12))
@@ -129,18 +129,22 @@ def test_the_posterior_of_one_output_is_a_mixture_of_gaussian_processes() -> Non
     weights /= weights.sum()
     means = (q[:, None, None] * cross @ np.linalg.inv(covariances)) @ Y
     found = DeepLinear(8, 6).fit(X, Y, NOISE)
-    np.testing.assert_allclose(found.mean(X[:2])[:, 0], weights @ means, rtol=1e-6)
-    middle = found.quantiles(X[:2], [0.05, 0.5, 0.95])[..., 0]
-    deviation = np.sqrt(found.covariance(X[:2])[:, 0, 0])
-    assert (middle[0] < found.mean(X[:2])[:, 0]).all()
-    assert np.abs(middle[2] - middle[0]) / deviation == pytest.approx(3.29, rel=0.1)
+    np.testing.assert_allclose(found.predict(X[:2]), weights @ means, rtol=1e-6)
+    low, _, high = found.predict_quantiles(X[:2], (0.05, 0.5, 0.95))
+    mean, deviation = found.predict(X[:2], return_std=True)
+    assert (low < mean).all()
+    assert (high - low) / deviation == pytest.approx(3.29, rel=0.1)
+    np.testing.assert_array_equal(found.predict_quantiles(X[:2], 0.05), low)
+    noisy_low, noisy_high = found.predict_quantiles(X[:2], observed=True)
+    assert (noisy_low < low).all()
+    assert (noisy_high > high).all()
 
 
 def test_wide_networks_are_gaussian_processes() -> None:
     wide, gram = DeepLinear(100_000, 3).fit(X, Y, NOISE), X @ X.T / 4
     covariance = gram + NOISE * np.eye(12)
     assert wide.log_evidence == pytest.approx(float(log_normal_density(Y, covariance)), abs=1e-3)
-    np.testing.assert_allclose(wide.mean(X[:3])[:, 0], X[:3] @ X.T / 4 @ np.linalg.solve(covariance, Y), rtol=1e-3)
+    np.testing.assert_allclose(wide.predict(X[:3]), X[:3] @ X.T / 4 @ np.linalg.solve(covariance, Y), rtol=1e-3)
 
 
 def test_depth_and_width_meet_their_limit() -> None:
@@ -154,7 +158,7 @@ def test_several_outputs_have_the_evidence_of_the_chain_over_inputs() -> None:
     ours = DeepLinear(8, 6, outputs=2).fit(x, y, NOISE, samples=40_000)
     covariances = st.bayes.sample(st.deep_linear(8, 6), x, 40_000, seed=2).covariance + NOISE * np.eye(3)
     likelihood = np.exp(sum(log_normal_density(one, covariances) for one in y.T) - ours.log_evidence)
-    error = np.hypot(likelihood.std() / np.sqrt(len(likelihood)), ours.error)
+    error = np.hypot(likelihood.std() / np.sqrt(len(likelihood)), ours.log_evidence_error)
     assert abs(likelihood.mean() - 1) < stats.norm.isf(ALARM / 2) * error
     assert error < 0.03
     wrong = DeepLinear(8, 6, outputs=2).fit(x, y, 1.1 * NOISE, samples=40_000)
@@ -163,8 +167,24 @@ def test_several_outputs_have_the_evidence_of_the_chain_over_inputs() -> None:
 
 def test_given_the_noise_zero_the_observations_are_met() -> None:
     found = DeepLinear(8, 6).fit(X[:3], Y[:3], 0.0)
-    np.testing.assert_allclose(found.mean(X[:3])[:, 0], Y[:3], rtol=1e-9)
-    assert found.covariance(X[:3]).max() < 1e-12
+    np.testing.assert_allclose(found.predict(X[:3]), Y[:3], rtol=1e-9)
+    assert found.output_covariance(X[:3]).max() < 1e-12
+
+
+def test_predictions_have_the_form_of_the_observations() -> None:
+    column = DeepLinear(8, 6).fit(X, Y[:, None], NOISE)
+    flat = DeepLinear(8, 6).fit(X, Y, NOISE)
+    mean, std = column.predict(X[:2], return_std=True)
+    assert mean.shape == std.shape == (2, 1)
+    np.testing.assert_array_equal(mean[:, 0], flat.predict(X[:2]))
+    assert column.predict_quantiles(X[:2]).shape == (2, 2, 1)
+    assert column.predict_quantiles(X[:2], 0.5).shape == (2, 1)
+    two = DeepLinear(8, 6, outputs=2).fit(X[:3], np.stack([Y[:3], -Y[:3]], axis=1), NOISE, samples=2_000)
+    mean, std = two.predict(X[:4], return_std=True)
+    assert mean.shape == std.shape == (4, 2)
+    covariance = two.output_covariance(X[:4])
+    assert covariance.shape == (4, 2, 2)
+    np.testing.assert_allclose(std**2, np.diagonal(covariance, axis1=1, axis2=2))
 
 
 def test_a_posterior_prints_one_line() -> None:
@@ -187,13 +207,13 @@ ERRORS: dict[str, tuple[Any, str]] = {
     "nan": (lambda: DeepLinear(3, 2).fit(X, np.full(12, np.nan), 0.1), "observations y"),
     "noise": (lambda: DeepLinear(3, 2).fit(X, Y, -0.1), "noise must be at least 0"),
     "no noise": (lambda: DeepLinear(3, 2).fit(X, Y, 0.0), "12 inputs span 4 dimensions"),
-    "tests": (lambda: DeepLinear(3, 2).fit(X, Y, 0.1).mean(X[:, :2]), "test points X"),
+    "tests": (lambda: DeepLinear(3, 2).fit(X, Y, 0.1).predict(X[:, :2]), "test points X"),
     "limit": (lambda: DeepLinear(3, 2, limit="yes"), "limit must be True or False"),  # type: ignore[arg-type]
     "text": (lambda: DeepLinear(3, 2).density("a", 1.0), "f must hold finite numbers"),
     "large": (lambda: DeepLinear(3, 2).fit(X, 1e200 * Y, 0.1), "y is so large"),
-    "no quantiles": (lambda: DeepLinear(3, 2).fit(X, Y, 0.1).quantiles(X, ()), "between 0 and 1"),
-    "word": (lambda: DeepLinear(3, 2).fit(X, Y, 0.1).quantiles(X, "all"), "between 0 and 1"),
-    "quantiles": (lambda: DeepLinear(3, 2).fit(X, Y, 0.1).quantiles(X, 1.5), "between 0 and 1"),
+    "no quantiles": (lambda: DeepLinear(3, 2).fit(X, Y, 0.1).predict_quantiles(X, ()), "between 0 and 1"),
+    "word": (lambda: DeepLinear(3, 2).fit(X, Y, 0.1).predict_quantiles(X, "all"), "between 0 and 1"),
+    "quantiles": (lambda: DeepLinear(3, 2).fit(X, Y, 0.1).predict_quantiles(X, 1.5), "between 0 and 1"),
 }
 
 

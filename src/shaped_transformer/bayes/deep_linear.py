@@ -5,7 +5,10 @@ whatever the number of inputs, so that one output needs a quadrature and no draw
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -36,7 +39,8 @@ class DeepLinear:
     network.density([0.0, 1.0], variance=1.0)  # more peaked than the normal density 0.399, 0.242
     X = np.random.default_rng(0).standard_normal((20, 5))
     posterior = network.fit(X, X[:, 0], noise=0.1)
-    posterior.log_evidence, posterior.mean(X[:2])
+    mean, std = posterior.predict(X[:2], return_std=True)
+    posterior.log_evidence
     ```
 
     **Arguments:**
@@ -151,7 +155,7 @@ class DeepLinear:
         **Arguments:**
 
         - `X`: inputs, (P, N₀).
-        - `y`: observations, (P,) or (P, D): outputs plus Gaussian noise.
+        - `y`: observations, (P,) or (P, D): outputs plus Gaussian noise. Predictions have the same form.
         - `noise`: its variance σ².
         - `prior_scale`: by which outputs are multiplied, squared; default 1.
         - `samples`, `seed`: draws of Q for several outputs, default 20,000 and 0. One output needs none.
@@ -160,6 +164,7 @@ class DeepLinear:
         `NotConverged` where the draws have an effective sample size below 50.
         """
         x, targets = _observations(X, y, self.outputs)
+        has_columns = np.ndim(y) == 2
         scale, sigma = check_number(prior_scale, "prior_scale"), check_number(noise, "noise")
         if not 0 < scale < math.inf or not 0 <= sigma < math.inf:
             raise InputError(
@@ -170,7 +175,8 @@ class DeepLinear:
             q, prior = q[prior > 0, None, None], prior[prior > 0]
         else:
             q, prior = self.mixing(samples, seed), np.full(samples, 1 / samples)
-        return DeepLinearPosterior.of(x, targets, scale * q, prior, sigma, exact=self.outputs == 1)
+        exact = self.outputs == 1
+        return DeepLinearPosterior.of(x, targets, scale * q, prior, sigma, has_columns=has_columns, exact=exact)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -185,8 +191,9 @@ class DeepLinearPosterior:
     - `targets`: y along the eigenvectors of X Xᵀ/N₀ and of Q, (draws, r, D), r the rank.
     - `vectors`, `values`: eigenvectors, (P, r), and eigenvalues of X Xᵀ/N₀.
     - `noise`: σ².
-    - `log_evidence`, `error`: log of the marginal likelihood, and its standard error, 0 by quadrature.
-    - `effective`: effective sample size of the draws; of a quadrature, infinity.
+    - `has_columns`: whether y was (P, D), not (P,); predictions have the same form.
+    - `log_evidence`, `log_evidence_error`: log of the marginal likelihood, and its standard error, 0 by quadrature.
+    - `effective_sample_size`: of the draws; of a quadrature, infinity.
     """
 
     inputs: Floats
@@ -197,16 +204,19 @@ class DeepLinearPosterior:
     vectors: Floats
     values: Floats
     noise: float
+    has_columns: bool
     log_evidence: float
-    error: float
-    effective: float
+    log_evidence_error: float
+    effective_sample_size: float
 
     def __repr__(self) -> str:
         sizes = f"{counted(len(self.inputs), 'input')}, {counted(self.mixing.shape[-1], 'output')}"
         return f"DeepLinearPosterior({sizes}, noise {self.noise:g}, log evidence {self.log_evidence:.6g})"
 
     @classmethod
-    def of(cls, x: Floats, y: Floats, q: Floats, prior: Floats, noise: float, *, exact: bool) -> "DeepLinearPosterior":
+    def of(
+        cls, x: Floats, y: Floats, q: Floats, prior: Floats, noise: float, *, has_columns: bool, exact: bool
+    ) -> "DeepLinearPosterior":
         """Weigh draws of Q, (draws, D, D), by the likelihood of y, (P, D).
 
         **Raises:** as `DeepLinear.fit`.
@@ -243,7 +253,7 @@ class DeepLinearPosterior:
         some = np.sort(order[np.cumsum(found.weights[order]) > DROPPED])
         weights = found.weights[some] / found.weights[some].sum()
         error, effective = (0.0, math.inf) if exact else (found.error, found.effective)
-        known = (targets[some], vectors, values, noise, found.log_evidence, error, effective)
+        known = (targets[some], vectors, values, noise, has_columns, found.log_evidence, error, effective)
         return cls(x, mixing[some], strengths[some], weights, *known)
 
     def _along(self, tests: Floats) -> tuple[Floats, Floats]:
@@ -260,18 +270,35 @@ class DeepLinearPosterior:
         variances = np.maximum(own[:, None] * self.strengths[:, None, :] - reduced, 0.0)
         return means, variances
 
-    def mean(self, X: ArrayLike) -> Floats:
-        """Return the posterior means at test points, (T, D).
+    def predict(self, X: ArrayLike, return_std: bool = False) -> Any:
+        """Return the posterior mean of the outputs at test points, and if asked their standard deviation.
+
+        **Arguments:**
+
+        - `X`: test points, (T, N₀).
+        - `return_std`: whether to return the standard deviation of the outputs too, without the noise. Default no.
+
+        **Returns:** the mean, (T,) or (T, D) as y was; with the standard deviation, of the same shape.
+        """
+        tests = self._tests(X)
+        mean = self._shaped(self._mean(tests))
+        if not return_std:
+            return mean
+        variances = np.diagonal(self.output_covariance(tests), axis1=1, axis2=2)
+        return mean, self._shaped(np.sqrt(variances))
+
+    def _mean(self, tests: Floats) -> Floats:
+        """Return the posterior means, (T, D)."""
+        means, _ = self._moments(tests)
+        return np.asarray(np.einsum("s,std,sed->te", self.weights, means, self.mixing))
+
+    def output_covariance(self, X: ArrayLike) -> Floats:
+        """Return the posterior covariance between the outputs at each test point, without the noise, (T, D, D).
 
         **Arguments:**
 
         - `X`: test points, (T, N₀).
         """
-        means, _ = self._moments(self._tests(X))
-        return np.asarray(np.einsum("s,std,sed->te", self.weights, means, self.mixing))
-
-    def covariance(self, X: ArrayLike) -> Floats:
-        """Return the posterior covariances of the outputs at each test point, (T, D, D)."""
         means, variances = self._moments(self._tests(X))
         rotated = np.einsum("std,sed->ste", means, self.mixing)
         spread = rotated - np.einsum("s,ste->te", self.weights, rotated)
@@ -285,19 +312,29 @@ class DeepLinearPosterior:
         own = np.einsum("std,sed->ste", variances, self.mixing**2)
         return [Mixture(self.weights, rotated[..., i : i + 1], own[..., i]) for i in range(rotated.shape[-1])]
 
-    def quantiles(self, X: ArrayLike, q: ArrayLike, *, noise: bool = False) -> Floats:
-        """Return quantiles of the outputs at test points, (quantiles, T, D).
+    def predict_quantiles(
+        self, X: ArrayLike, q: float | Sequence[float] = (0.05, 0.95), *, observed: bool = False
+    ) -> Floats:
+        """Return quantiles of the outputs at test points.
 
         **Arguments:**
 
         - `X`: test points, (T, N₀).
-        - `q`: probabilities between 0 and 1.
-        - `noise`: whether they are of noisy observations, default no.
+        - `q`: quantiles in (0, 1), default 5 % and 95 %.
+        - `observed`: whether they are of new observations, output plus noise, and not of the output. Default no.
 
-        **Raises:** `InputError` for probabilities out of range.
+        **Returns:** (quantiles, T) or (quantiles, T, D), as y was; without the first axis for one number q.
+
+        **Raises:** `InputError` for numbers that are no quantiles.
         """
         levels = checked_levels(q)
-        return np.concatenate([m.quantiles(levels, self.noise * noise) for m in self._mixtures(X)], axis=-1)
+        noise = self.noise if observed else 0.0
+        found = self._shaped(np.concatenate([m.quantiles(levels, noise) for m in self._mixtures(X)], axis=-1))
+        return found[0] if isinstance(q, Real) else found
+
+    def _shaped(self, values: Floats) -> Floats:
+        """Return values with an axis of outputs only if y had one."""
+        return values if self.has_columns else values[..., 0]
 
     def _tests(self, X: ArrayLike) -> Floats:
         return as_matrix(X, "test points X", columns=self.inputs.shape[1])
