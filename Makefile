@@ -4,7 +4,7 @@ VENV ?= .venv
 PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2 --dist loadscope
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo bench test test-slow test-core lint types wrap clean
+.PHONY: demo bench test test-slow test-core lint types wrap docs clean
 
 demo: $(VENV)/.core
 	$(VENV)/bin/shaped-transformer compare --out demo
@@ -36,8 +36,12 @@ wrap: $(VENV)/.dev # wrap Markdown as `make lint` wants it
 types: $(VENV)/.dev
 	$(VENV)/bin/mypy
 
+docs: $(VENV)/.docs # the site, in site/; any warning is an error
+	@start=$$(date +%s); rm -rf site; $(VENV)/bin/sphinx-build -qEW --keep-going -b html docs site -d site/.doctrees \
+		&& echo "site/index.html, built in $$(($$(date +%s) - start)) s"
+
 clean:
-	rm -rf .venv .venv-core demo
+	rm -rf .venv .venv-core demo site
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -56,4 +60,8 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.dev: $(VENV)/.test
 	$(PIP) -e '.[bayes,bench,cluster,dev,explore,hf,probe,test,training]'
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.test
+	$(PIP) -e '.[bayes,bench,cluster,docs,explore,hf,probe,test,training]'
 	touch $@
