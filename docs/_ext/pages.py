@@ -8,8 +8,10 @@ the links of `docs/index.md` under "All pages", and those of the table in `docs/
 import posixpath
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sphinx.application import Sphinx
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 ROOT = Path(__file__).parents[2]
 ELSEWHERE = {
@@ -24,12 +26,12 @@ LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^( *)(`{3,}).*?^\1\2 *$", re.DOTALL | re.MULTILINE)
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
+def setup(app: "Sphinx") -> dict[str, bool]:
     app.connect("source-read", read_page)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
-def read_page(app: Sphinx, docname: str, content: list[str]) -> None:
+def read_page(app: "Sphinx", docname: str, content: list[str]) -> None:
     """Replace a page by the file that it stands for, rewrite its links, and append the navigation."""
     page = f"docs/{docname}.md"
     source = next((file for file, shown in ELSEWHERE.items() if shown == page), page)
