@@ -118,7 +118,7 @@ def _broken(result: ProbeResult) -> Iterator[Finding]:
             "not finite",
             layer,
             f"Tokens are infinite or undefined from {layer} on.",
-            f"Look at the weights of {layer} and at its input: largest eigenvalue of V before it is "
+            f"Look at the weights of {layer} and at its input: the largest eigenvalue of V before it is "
             f"{result.mean('largest_eigenvalue')[-1]:.3g}.",
         )
     elif "infinite" in result.settings["gradient"]:
@@ -137,8 +137,8 @@ def _dead(result: ProbeResult) -> Iterator[Finding]:
             "dead block",
             dead[0],
             f"{dead[0]}{others} input unchanged: the branches are zero.",
-            "Look for output weights or gains that are zero; a start at zero is meant in some designs "
-            "(Fixup, ReZero, SkipInit), and then the block must have a gradient.",
+            "Look for output weights or gains that are zero. Some designs start at zero on purpose (Fixup, ReZero, "
+            "SkipInit); the block must then have a gradient.",
         )
 
 
@@ -166,8 +166,8 @@ def _collapse(result: ProbeResult, comparison: Comparison | None) -> Iterator[Fi
             layers[end],
             f"Tokens collapse {_between(layers, start, end)}: effective rank {rank[start]:.3g} → {rank[end]:.3g}, "
             f"mean |ρ| {rho[start]:.2g} → {rho[end]:.2g}{_origin(comparison, 'effective_rank', part.start + end)}.",
-            "Weaken the branches beside the skip connections, normalise before each branch and not after the sum, or "
-            "shape the attention (st.hf.shape_).",
+            "Weaken the branches relative to their skip connections, normalise before each branch instead of after "
+            "the sum, or shape the attention (st.hf.shape_).",
         )
 
 
@@ -197,8 +197,8 @@ def _gradients(result: ProbeResult, comparison: Comparison | None) -> Iterator[F
         yield from _changes(
             "gradient_norm",
             {
-                "vanishing gradients": ("Backwards, the gradient of the tokens falls", 1),
-                "exploding gradients": ("Backwards, the gradient of the tokens grows", -1),
+                "vanishing gradients": ("On the way back, the gradient of the tokens falls", 1),
+                "exploding gradients": ("On the way back, the gradient of the tokens grows", -1),
             },
             result,
             comparison,
@@ -233,7 +233,7 @@ def _changes(
             yield Finding(
                 name,
                 layers[end],
-                f"{beginning} {np.exp(min(change, 690)):.2g} times {_between(layers, start, end)}"
+                f"{beginning} by a factor of {np.exp(min(change, 690)):.2g} {_between(layers, start, end)}"
                 f"{_origin(comparison, measure, order[end])}.",
                 advice,
             )

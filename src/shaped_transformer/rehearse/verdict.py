@@ -92,7 +92,7 @@ def judge(result: Rehearsal) -> Verdict:
         f"{sane}: nothing runs away, no layer changes by more than its size in a step, and each kind of matrix moves "
         "by a similar share in all blocks."
         if made
-        else "No step was made.",
+        else "No step was taken.",
     )
 
 
@@ -126,7 +126,7 @@ def _broken(result: Rehearsal) -> Iterator[Finding]:
     yield Finding(
         "not finite",
         next(filter(None, place.groups()), "") if place else "",
-        f"{ended[0].upper()}{ended[1:]}; what was measured ends before it.",
+        f"{ended[0].upper()}{ended[1:]}; the measurements end before it.",
         _slower(result),
     )
 
@@ -146,7 +146,7 @@ def _loss(result: Rehearsal) -> Iterator[Finding]:
     loss = mean(result, "loss")
     worst = int(np.argmax(loss))
     if loss[worst] - loss[0] > RISE * abs(loss[0]):
-        last = f", and is {loss[-1]:.3g} at the last" if worst < len(loss) - 1 else ""
+        last = f", and is {loss[-1]:.3g} at the last step" if worst < len(loss) - 1 else ""
         yield Finding(
             "rising loss",
             "",
@@ -162,13 +162,14 @@ def _steps(result: Rehearsal) -> Iterator[Finding]:
         return
     update, layer = (int(i) for i in np.unravel_index(np.argmax(change), change.shape))
     others = int((change > STEP).any(0).sum()) - 1
-    more = f", {counted(others, 'more layer')} by more than their own size" if others else ""
-    least = " at least" if update else ""
+    changes = "changes by more than its" if others == 1 else "change by more than their"
+    more = f"; {counted(others, 'more layer')} {changes} own size" if others else ""
+    least = "at least " if update else ""
     name = result.layers[layer]
     yield Finding(
         "large step",
         name,
-        f"Step {update + 1} changes the tokens after {name} by {rounded(change[update, layer])} times their size{least}"
+        f"Step {update + 1} changes the tokens after {name} by {least}{rounded(change[update, layer])} times their size"
         f"{more}.",
         _slower(result, change[update, layer]),
     )
@@ -192,7 +193,8 @@ def _attention(result: Rehearsal) -> Iterator[Finding]:
     layer = int(np.argmax(reach[step]))
     name = str(result.data["attention"].values[layer])
     size = f"{min(reach[step, layer], MEASURABLE):.3g}" + (" or more" if reach[step, layer] > MEASURABLE else "")
-    when = "before the first step" if step == 0 else f"at step {step}, {rounded(reach[0, layer])} before the first"
+    before = "before the first step"
+    when = before if step == 0 else f"at step {step}, by {rounded(reach[0, layer])} {before}"
     ratio = _faster(result)
     moves = (
         f"Queries and keys move {rounded(ratio)} times as far as values; attention" if ratio > FASTER else "Attention"
@@ -200,7 +202,7 @@ def _attention(result: Rehearsal) -> Iterator[Finding]:
     yield Finding(
         "attention logits",
         name,
-        f"{moves} logits pass {LOGITS:g} in {name}: they differ by {size} {when}.",
+        f"{moves} logits in {name} differ by more than {LOGITS:g}: by {size} {when}.",
         "Lower the rate of queries and keys, or normalise them.",
     )
 
@@ -253,7 +255,7 @@ def _uneven(result: Rehearsal) -> Iterator[Finding]:
                 "uneven updates",
                 high,
                 f"Updates of {role} are uneven over depth: ‖xΔW‖/‖xW‖ of a step is {rounded(sizes[high])} in {high} "
-                f"and {rounded(sizes[low])} in {low}, {rounded(sizes[high] / sizes[low])} times less.",
+                f"but {rounded(sizes[low])} in {low}, {rounded(sizes[high] / sizes[low])} times less.",
                 "Give these weights rates of their own, by groups of parameters.",
             )
     if not kinds:
@@ -263,9 +265,9 @@ def _uneven(result: Rehearsal) -> Iterator[Finding]:
         yield Finding(
             "uneven roles",
             "",
-            f"Updates differ by kind: ‖xΔW‖/‖xW‖ of a step is {rounded(kinds[most])} for {most} and "
-            f"{rounded(kinds[least])} for {least}, {rounded(kinds[most] / kinds[least])} times less. Matrices that "
-            "start small do so by design.",
+            f"Updates differ by kind: ‖xΔW‖/‖xW‖ of a step is {rounded(kinds[most])} for {most} but "
+            f"{rounded(kinds[least])} for {least}, {rounded(kinds[most] / kinds[least])} times less. For matrices that "
+            "start small this is by design.",
             bad=False,
         )
 
@@ -300,9 +302,9 @@ def _clipping(result: Rehearsal) -> Iterator[Finding]:
     yield Finding(
         "clipping",
         "",
-        f"Clipping divides the gradient by {rounded(1 / cut.max())} or more in every step: its norm is "
-        f"{norms.min():.3g} or more, and the limit {result.settings['clip']:g}. With more tokens in a batch it is "
-        "smaller.",
+        f"Clipping divides the gradient by at least {rounded(1 / cut.max())} in every step: its norm is at least "
+        f"{norms.min():.3g}, the limit {result.settings['clip']:g}. A batch of more tokens usually has a smaller "
+        "gradient.",
         bad=False,
     )
 
@@ -313,7 +315,7 @@ def _warmup(result: Rehearsal) -> Iterator[Finding]:
         yield Finding(
             "warm-up",
             "",
-            f"Warm-up keeps these steps at {100 * rates.max():.2g} % of the rate or less: without it they would show "
+            f"Warm-up keeps these steps at {100 * rates.max():.2g} % of the rate or less. Rehearse without it to see "
             "what the full rate does.",
             bad=False,
         )
