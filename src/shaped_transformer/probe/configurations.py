@@ -6,6 +6,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..io.files import read_text
+from ..weightless.untrusted import without_kernels
 
 CLASSES = (
     *("MODEL_FOR_CAUSAL_LM_MAPPING", "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING", "MODEL_FOR_MASKED_LM_MAPPING"),
@@ -46,7 +47,7 @@ def read_configuration(file: Path) -> Any:
             f"{file}: the installed transformers knows no model_type {kind!r}{own}: update it, or correct it"
         )
     try:
-        return CONFIG_MAPPING[kind].from_dict(content)
+        return CONFIG_MAPPING[kind].from_dict(without_kernels(content))
     except Exception as error:  # for a value that does not fit, Hugging Face raises exceptions of almost any type
         raise InputError(f"{file} is no configuration of {kind}: {' '.join(str(error).split())}") from None
 

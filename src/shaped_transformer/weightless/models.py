@@ -14,6 +14,7 @@ from ..errors import InputError, MissingExtra
 from .matrices.ledger import Ledger, machine_memory
 from .network import ATTRIBUTE, Network, network_of
 from .recording.record import record
+from .untrusted import without_kernels
 
 
 def build(
@@ -148,7 +149,7 @@ def _configuration(config: Any, transformers: Any) -> Any:
     path = Path(config)
     file = path / "config.json" if path.is_dir() else path
     try:
-        content = json.loads(file.read_text())
+        content = without_kernels(json.loads(file.read_text()))
         return transformers.AutoConfig.for_model(**content)
     except (OSError, TypeError, ValueError) as error:
         raise InputError(
