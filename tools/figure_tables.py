@@ -118,14 +118,14 @@ def rewrite(page: str, reports: dict[str, Report]) -> str:
 
 
 def table(report: Report) -> str:
-    """Return the sentence that names the command, and the table of the numbers that it prints."""
+    """Return the table of the numbers that a figure prints, with its opening words."""
     name = report["figure"]
     rows = [
         f"| {escape(number['name'])} | {number['value']:.3g} | [{number['low']:.3g}, {number['high']:.3g}] |"
         for number in report["numbers"]
     ]
     heading = f"| number | value | {INTERVALS.get(name, '95 % interval')} |"
-    return "\n".join([f"`shaped-transformer figure {name}` prints:", "", heading, "| --- | --- | --- |", *rows])
+    return "\n".join(["The command prints:", "", heading, "| --- | --- | --- |", *rows])
 
 
 def escape(text: str) -> str:

@@ -26,7 +26,7 @@ The end.
 """
 TABLE = """<!-- numbers: masks -->
 
-`shaped-transformer figure masks` prints:
+The command prints:
 
 | number | value | 95 % interval |
 | --- | --- | --- |
