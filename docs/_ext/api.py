@@ -10,6 +10,7 @@ import inspect
 import re
 import sys
 import textwrap
+from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
 from docutils import nodes
@@ -44,6 +45,7 @@ PREFIX = re.compile(r"\b(?!np\b|nn\b|torch\b|xarray\b|pandas\b|os\b)[a-z_]+\.(?=
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", convert_docstring)
     app.connect("autodoc-process-signature", shorten_signature)
+    app.connect("autodoc-skip-member", skip_inherited)
     app.connect("doctree-read", name_as_imported)
     app.connect("missing-reference", find_object)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -101,9 +103,10 @@ def inline(line: str) -> str:
 
 
 def _page(match: re.Match[str]) -> str:
-    """Return the link to a page that a docstring names."""
-    name = match["page"] or ("benchmarks" if match["benchmarks"] else "theory")
-    return f":doc:`{match[0]} </{name}>`"
+    """Return the link to a page that a docstring names, by its title."""
+    if match["page"] or match["benchmarks"]:
+        return f":doc:`/{match['page'] or 'benchmarks'}`"
+    return f":doc:`{match[0]} </theory>`"
 
 
 def shorten_signature(
@@ -120,8 +123,14 @@ def shorten_signature(
             return fields_of(obj), ""
         builder = next((vars(c)["__init__"] for c in obj.__mro__ if "__init__" in vars(c)), None)
         arguments = arguments_of(builder) if ours(builder) else None
-        return (arguments[0], "") if arguments else None
+        return (arguments[0] if arguments else "", "")
     return arguments_of(obj) if ours(obj) else None
+
+
+def skip_inherited(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out the methods that another library gives to a class."""
+    method = getattr(obj, "fget", None) or getattr(obj, "func", None) or getattr(obj, "__func__", obj)
+    return None if ours(method) else True
 
 
 def ours(obj: Any) -> bool:
@@ -147,7 +156,7 @@ def arguments_of(obj: Any) -> tuple[str, str] | None:
             annotation=_Text(type_text(note, names)) if (note := named.get(p.name)) else p.empty, default=_default(p)
         )
         for p in parameters
-        if p.name in named and p.name not in ("self", "cls")
+        if p.name in named and p.name != "self"
     ]
     return str(inspect.Signature(shown)), type_text(tree.returns, names) if tree.returns else ""
 
@@ -190,7 +199,7 @@ def _default(parameter: inspect.Parameter) -> Any:
         return value
     if isinstance(value, tuple) and all(isinstance(x, int | float | str) for x in value):
         return _Text("(" + ", ".join(f"{x:g}" if isinstance(x, float) else repr(x) for x in value) + ")")
-    return _Text(repr(value)) if len(repr(value)) < 40 else _Text("...")
+    return _Text("..." if repr(value).startswith("<") or len(repr(value)) > 40 else repr(value))
 
 
 def type_text(annotation: ast.expr, names: dict[str, Any]) -> str:
@@ -214,6 +223,8 @@ class _Plain(ast.NodeTransformer):
         choices = self.names.get(node.id)
         if get_origin(choices) is Literal:
             return ast.parse(" | ".join(map(repr, get_args(choices))), mode="eval").body
+        if isinstance(choices, UnionType):
+            return ast.parse(" | ".join(re.findall(r"(\w+)(?: \||$)", str(choices))), mode="eval").body
         return node
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
@@ -233,7 +244,11 @@ class _Plain(ast.NodeTransformer):
 
 
 def name_as_imported(app: Sphinx, doctree: nodes.document) -> None:
-    """Let the names of what is documented begin with `st.`."""
+    """Let the names of what is documented begin with `st.`, and arrays be arrays of any shape and type."""
+    for annotation in doctree.findall(addnodes.desc_annotation):
+        if annotation.astext().startswith(": ndarray["):
+            annotation.clear()
+            annotation += nodes.Text(": ndarray")
     for signature in doctree.findall(addnodes.desc_signature):
         full = f"{signature.get('module', '')}.{signature.get('fullname', '')}"
         inside = signature.parent.parent
