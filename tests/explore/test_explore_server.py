@@ -16,6 +16,7 @@ from shaped_transformer.explore import limits, server
 from shaped_transformer.explore.callbacks import FIELDS, IDS
 from shaped_transformer.explore.controls import START
 from shaped_transformer.explore.desk import Desk
+from shaped_transformer.explore.pictures import TITLES, axes
 
 TOKEN, PORT = "secret", 8050
 HOST = {"Host": f"127.0.0.1:{PORT}"}
@@ -161,10 +162,40 @@ def test_a_change_is_answered_with_pictures_and_files(served: Any) -> None:
     served[2].client(name).leave()
 
 
+def test_two_designs_have_the_same_axes_and_lose_them_again(served: Any) -> None:
+    name = uuid.uuid4().hex
+    given: dict[str, Any] = {"a-width": "16", "a-depth": "3", "tokens": "3"}
+    given |= {"b-width": "16", "b-depth": "6", "b-gamma": "0.9"}
+    given |= {"both": True, "client": name}
+    pictures: dict[str, Any] = {}
+    held = None
+    changed = "a-width.value"
+    while held is None or set(held["versions"]) != {"a", "b"}:
+        answer = ask(served, "a-norm-picture", changed, **given, held=held)
+        held, changed = answer["held"]["data"], "tick.data"
+        pictures |= {key: one["figure"] for key, one in answer.items() if key.endswith("-picture")}
+        if answer.get("a-spoken", {}).get("children"):
+            assert answer["a-spoken"]["children"].startswith("A: ")
+    for title in TITLES:
+        assert axes(pictures[f"a-{title}-picture"]) == axes(pictures[f"b-{title}-picture"])
+    assert axes(pictures["a-norm-picture"])[0][1] > 6
+    alone = ask(served, "a-norm-picture", "both.data", **given | {"both": False}, held=held)
+    assert 3 < axes(alone["a-norm-picture"]["figure"])[0][1] < 4
+    assert "b-norm-picture" not in alone
+    served[2].client(name).leave()
+
+
+@pytest.mark.parametrize("held", ["text", {"axes": 1, "versions": {}}, {"axes": {"a": "x", "b": [1]}, "asked": 3}])
+def test_what_a_page_claims_to_show_is_not_believed(served: Any, held: Any) -> None:
+    answer = ask(served, "a-norm-picture", "tick.data", **{"a-width": "16", "a-depth": "2"}, held=held)
+    assert answer["held"]["data"]["asked"] >= 1
+
+
 def test_wrong_fields_draw_nothing(served: Any) -> None:
     answer = ask(served, "a-norm-picture", "a-width.value", **{"a-width": "none"})
     assert answer["a-section"]["className"] == "design stale"
-    assert "Correct the marked field" in json.dumps(answer["a-summary"])
+    assert "To see this design, correct Width n." in json.dumps(answer["a-summary"])
+    assert answer["a-spoken"]["children"] == ""
     assert not answer["held"]["data"]["working"]
 
 

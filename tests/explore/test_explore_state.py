@@ -1,5 +1,6 @@
 """The state of the page: its address, the networks that it describes, and what is wrong with it."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -65,12 +66,28 @@ def test_a_strange_address_is_a_new_page(query: str) -> None:
     ],
 )
 def test_a_problem_is_explained_beside_its_field(query: str, field: str, message: str) -> None:
-    import re
-
     found = problems(query)
     assert list(found) == [field]
     assert re.search(message, found[field])
     assert "\n" not in found[field]
+
+
+@pytest.mark.parametrize(
+    ("query", "fields"),
+    [
+        ("gamma=1.5&heads=3", {"a.gamma": "must lie in", "a.heads": "3 heads do not divide the width 128"}),
+        ("width=x&gamma=1.5", {"a.width": "a number is expected", "a.gamma": "must lie in"}),
+        ("width=x&heads=3", {"a.width": "a number is expected"}),  # 3 may divide the width that is meant
+        ("gamma=2&heads=5&correlation=-0.5", {"a.gamma": "must lie", "a.heads": "5 heads", "correlation": "must lie"}),
+        ("depth=100000&width=200000", {"a.width": "depth 100,000 and width 2", "a.depth": "width 200,000"}),
+        ("designs=2&gamma=2&b.heads=3", {"a.gamma": "must lie in", "b.heads": "3 heads do not divide"}),
+    ],
+)
+def test_all_problems_are_explained_at_once(query: str, fields: dict[str, str]) -> None:
+    found = problems(query)
+    assert set(found) == set(fields)
+    for name, words_ in fields.items():
+        assert words_ in found[name]
 
 
 def test_fields_without_effect_are_not_read() -> None:
@@ -99,7 +116,7 @@ def test_copied_python_and_json_are_the_design(query: str) -> None:
 
     subject = of(query + "&width=32&depth=3&tokens=3")
     space: dict[str, Any] = {}
-    exec(words.as_python(subject).replace("samples=1000", "samples=4"), space)
+    exec(re.sub("samples=[0-9]+", "samples=4", words.as_python(subject)), space)
     assert space["arch"] == subject.architecture
     np.testing.assert_array_equal(space["v0"], subject.v0)
     assert st.Architecture.from_dict(json.loads(words.as_json(subject))) == subject.architecture
@@ -112,9 +129,13 @@ def test_the_copied_command_draws_the_design(run: Any, tmp_path: Any) -> None:
     (tmp_path / words.TEXT_FILE).write_text("it is the same, the same", encoding="utf-8")
     subject = of("width=16&depth=2&tokens=4&activation=shaped-tanh&source=text&text=it+is+the+same,+the+same")
     command = words.as_command(subject).splitlines()[-1]
-    code, out, _ = run(*shlex.split(command)[1:], "--samples", "16", "--no-stability", "--json")
+    code, out, _ = run(*shlex.split(command)[1:], "--no-stability", "--json")
     assert code == 0
     report = json.loads(out)
+    space: dict[str, Any] = {}
+    exec(words.as_python(subject), space)
+    assert space["chain"].samples == limits.paths_for(subject.architecture, 4)
+    assert report["verdict"]["sentence"] == st.statistics.verdict(space["chain"]).sentence
     assert st.Architecture.from_dict(report["architecture"]) == subject.architecture
     np.testing.assert_array_equal(report["initial_covariance"], subject.v0)
 

@@ -16,7 +16,7 @@ import shaped_transformer as st
 from shaped_transformer.explore import desk as desk_module
 from shaped_transformer.explore import limits, texts, work
 from shaped_transformer.explore.desk import Desk
-from shaped_transformer.explore.pictures import TITLES, left_by, pictures
+from shaped_transformer.explore.pictures import TITLES, aligned, axes, left_by, pictures
 from shaped_transformer.explore.server import present
 from shaped_transformer.explore.state import State, Subject, read
 from shaped_transformer.explore.work import Study, advance
@@ -122,13 +122,50 @@ def test_networks_outside_the_window_stay_there() -> None:
 
 def test_words_say_what_was_found() -> None:
     study = finished(Study(subject()))[-1]
-    word, sentence = texts.judgement(study)
-    assert word in ("stable", "losing rank")
-    assert sentence.startswith("After 4 layers")
-    assert texts.progress(study).endswith("Done.")
-    assert {row[0] for row in texts.table(study)} >= {"effective rank", "rho12"}
-    assert [row[0] for row in texts.effects(study)] == ["gamma +10 %", "tau0 +10 %"]
+    assert texts.word(study) in ("stable", "losing rank")
+    assert texts.progress(study) == "128 draws of the exact chain, 128 draws of the SDE. Done."
+    rows = {row[0]: row for row in texts.facts(study)}
+    assert rows["healthy networks"][1].endswith(" %")
+    assert rows["effective rank"][3] == "≥ 1.44 (input 2.89)"
+    assert {row[0] for row in texts.table(study)} >= {"effective rank", "ρ₁₂"}
+    assert [row[0] for row in texts.effects(study)] == ["γ +10 %", "τ0 +10 %"]
     assert "γ = " in texts.advised(study)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        *[(0, "0"), (1, "1.00"), (-0.25, "−0.250"), (120.4, "120"), (999.9, "1,000"), (1234.5, "1,234"), (1e4, "10⁴")],
+        *[(2e-5, "2·10⁻⁵"), (1.26e30, "1.3·10³⁰"), (0.001, "0.00100"), (99.99, "100")],
+    ],
+)
+def test_numbers_have_three_digits(value: float, text: str) -> None:
+    assert texts.number(value) == text
+
+
+def test_two_designs_have_the_same_axes() -> None:
+    small, large = (pictures(advance(Study(subject(q))).ensembles) for q in (SMALL, SMALL + "&gamma=1&depth=9"))
+    one, other = aligned(small, large)
+    for title in TITLES:
+        assert axes(one[title]) == axes(other[title])
+        for before in (small, large):
+            for (low, high), (least, most) in zip(axes(one[title]), axes(before[title]), strict=True):
+                assert low <= least < most <= high
+        assert one[title]["layout"]["yaxis"].get("tickvals") == other[title]["layout"]["yaxis"].get("tickvals")
+    single = pictures(advance(Study(subject("width=16&depth=4&tokens=1"))).ensembles)
+    assert axes(aligned(single, large)[0]["correlation"]) == [None, None]
+
+
+def test_nothing_that_is_drawn_lies_outside_its_axes() -> None:
+    study = advance(advance(advance(replace(Study(subject()), networks=True))))
+    for picture in pictures(study.ensembles).values():
+        for axis, along in (("xaxis", "x"), ("yaxis", "y")):
+            low, high = picture["layout"][axis]["range"]
+            for trace in picture["data"]:
+                shown = np.asarray(trace[along], dtype=float)
+                shown = np.log10(shown) if picture["layout"][axis].get("type") == "log" else shown
+                assert (low <= shown).all()
+                assert (shown <= high).all()
 
 
 def test_a_client_sees_newer_results_until_it_is_done(desk: Desk) -> None:
@@ -183,11 +220,11 @@ def test_clients_do_not_disturb_each_other(desk: Desk) -> None:
 
 def test_clients_that_left_are_not_worked_for_and_are_forgotten(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MOST_PATHS", 10**6)
-    monkeypatch.setattr(desk_module, "PATIENCE", 0.3)
     client = desk.client("one")
     client.want({"a": subject("width=64&depth=64")})
+    wait_until(lambda: client.shown("a") is not None)
+    monkeypatch.setattr(desk_module, "PATIENCE", 0.3)
     wait_until(lambda: not client.working, 10)
-    assert client.shown("a") is not None
     assert not client.shown("a").study.done  # type: ignore[union-attr]
     monkeypatch.setattr(desk_module, "MEMORY", 0.0)
     desk.client("two")

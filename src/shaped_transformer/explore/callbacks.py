@@ -6,11 +6,11 @@ from typing import Any
 
 from dash import ClientsideFunction, Dash, Input, Output, State, ctx, no_update
 
-from . import words
+from . import texts, words
 from .controls import controls
 from .desk import Desk, Shown
 from .page import field_id, numbers, page, summary, values_of, waiting
-from .pictures import TITLES
+from .pictures import TITLES, aligned, axes
 from .state import DESIGN, INPUT, SLOTS, Reading, read, visible
 from .state import State as Fields
 
@@ -58,13 +58,14 @@ def register(app: Dash, desk: Desk) -> None:
         *[Output(f"{slot}-{name}-picture", "figure") for slot in SLOTS for name in TITLES],
         *[Output(f"{slot}-{part}", "children") for part in ("summary", "numbers") for slot in SLOTS],
         *[Output(f"{slot}-section", "className") for slot in SLOTS],
+        *[Output(f"{slot}-spoken", "children") for slot in SLOTS],
         Output("held", "data"),
         [*values, Input("both", "data"), Input("tick", "data"), *[Input(f"{s}-networks", "n_clicks") for s in SLOTS]],
         [State("client", "data"), State("held", "data")],
     )
     def draw(*given: Any) -> Sequence[Any]:
-        texts, (both, _, *_, name, held) = given[: len(IDS)], given[len(IDS) :]
-        reading = read(fields(texts, both=bool(both)))
+        typed, (both, _, *_, name, held) = given[: len(IDS)], given[len(IDS) :]
+        reading = read(fields(typed, both=bool(both)))
         client = desk.client(client_name(name))
         client.want(reading.subjects)
         trigger = str(ctx.triggered_id)
@@ -73,7 +74,9 @@ def register(app: Dash, desk: Desk) -> None:
         versions = held_versions(held)
         found = client.newer(versions, NEXT_WAIT if trigger == "tick" else FIRST_WAIT)
         asked = int(held.get("asked", 0)) + 1 if isinstance(held, dict) else 1
-        return drawn(reading, found, versions, working=client.working, asked=asked)
+        kept = {slot: one for slot in reading.subjects if slot not in found and (one := client.shown(slot))}
+        kept = {slot: one for slot, one in kept.items() if one.version == versions.get(slot)}
+        return drawn(reading, found, kept, held, working=client.working, asked=asked)
 
     @app.callback(
         Output("both", "data"),
@@ -111,9 +114,9 @@ def fields(given: Sequence[Any], *, both: bool) -> Fields:
     - `given`: the values of all fields, in the order of `FIELDS`.
     - `both`: whether the second design is shown.
     """
-    texts = dict(zip(FIELDS, given, strict=True))
-    shared = values_of({name: texts[name, None] for name in INPUT})
-    first, second = (values_of({name: texts[name, slot] for name in DESIGN}) for slot in SLOTS)
+    typed = dict(zip(FIELDS, given, strict=True))
+    shared = values_of({name: typed[name, None] for name in INPUT})
+    first, second = (values_of({name: typed[name, slot] for name in DESIGN}) for slot in SLOTS)
     return Fields(shared, (first, second), both)
 
 
@@ -158,7 +161,7 @@ def checked(state: Fields, reading: Reading) -> list[Any]:
 
 
 def drawn(
-    reading: Reading, found: Mapping[str, Shown], held: Mapping[str, int], *, working: bool, asked: int
+    reading: Reading, found: Mapping[str, Shown], kept: Mapping[str, Shown], held: Any, *, working: bool, asked: int
 ) -> list[Any]:
     """Return pictures, summaries and tables that are new, in the order of the outputs.
 
@@ -166,28 +169,60 @@ def drawn(
 
     - `reading`: the meaning of the fields.
     - `found`: what is new of each design.
-    - `held`: the versions that the page shows.
+    - `kept`: what the page shows already, and is wanted still.
+    - `held`: what the page says that it shows.
     - `working`: whether more will come.
     - `asked`: number of this answer; another number makes the page ask again.
     """
-    shown = {slot: found[slot].pictures for slot in found if found[slot].pictures is not None}
-    figures = [shown[slot][name] if slot in shown else no_update for slot in SLOTS for name in TITLES]
+    old = held.get("axes") if isinstance(held, dict) else None
+    figures, known = redrawn(reading, found, kept, old if isinstance(old, dict) else {})
+    versions = held_versions(held)
     summaries: list[Any] = []
-    tables = [numbers(found[slot].study) if slot in found else no_update for slot in SLOTS]
-    looks = []
     for slot in SLOTS:
-        wrong = slot not in reading.subjects
         if slot in found:
-            summaries.append(summary(found[slot].study))
+            summaries.append(summary(found[slot].study, slot))
+        elif slot not in reading.subjects:
+            summaries.append(waiting(_wrong(reading, slot)))
         else:
-            summaries.append(
-                waiting("Correct the marked field to see this design.")
-                if wrong
-                else waiting(None)
-                if slot not in held
-                else no_update
-            )
-        looks.append("design stale" if wrong else "design")
-    kept = {slot: held[slot] for slot in held if slot in reading.subjects}
-    versions = kept | {slot: one.version for slot, one in found.items()}
-    return [*figures, *summaries, *tables, *looks, {"versions": versions, "working": working, "asked": asked}]
+            summaries.append(no_update if slot in versions else waiting(None))
+    tables = [numbers(found[slot].study) if slot in found else no_update for slot in SLOTS]
+    looks = ["design" if slot in reading.subjects else "design stale" for slot in SLOTS]
+    spoken = [_spoken(reading, found, slot) for slot in SLOTS]
+    shown = {s: v for s, v in versions.items() if s in reading.subjects} | {s: o.version for s, o in found.items()}
+    now = {"versions": shown, "axes": known, "working": working, "asked": asked}
+    return [*figures, *summaries, *tables, *looks, *spoken, now]
+
+
+def redrawn(
+    reading: Reading, found: Mapping[str, Shown], kept: Mapping[str, Shown], old: Mapping[str, Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    """Return the pictures that are new or get other axes, and the axes of all; two designs have the same.
+
+    **Arguments:**
+
+    - `reading`, `found`, `kept`: as in `drawn`.
+    - `old`: the axes of the pictures on the page.
+    """
+    made = {s: one.pictures for s, one in {**kept, **found}.items() if one.pictures is not None}
+    if len(made) == len(SLOTS):
+        made = dict(zip(SLOTS, aligned(*(made[slot] for slot in SLOTS)), strict=True))
+    elif len(reading.subjects) == len(SLOTS):  # the other one is on its way: no axes change twice
+        made = {slot: pictures for slot, pictures in made.items() if slot in found}
+    known = dict(old) | {slot: {name: axes(pictures[name]) for name in TITLES} for slot, pictures in made.items()}
+    new = {slot for slot in made if slot in found or known[slot] != old.get(slot)}
+    figures = [made[slot][name] if slot in new else no_update for slot in SLOTS for name in TITLES]
+    return figures, known
+
+
+def _wrong(reading: Reading, slot: str) -> str:
+    """Return which fields have to be corrected before a design can be seen."""
+    wrong = {name.removeprefix(f"{slot}.") for name in reading.problems}
+    names = ", ".join(control.label for name, control in controls().items() if name in wrong)
+    return f"To see this design, correct {names}." if names else "Drawing …"
+
+
+def _spoken(reading: Reading, found: Mapping[str, Shown], slot: str) -> Any:
+    """Return the verdict as readers of the screen hear it, and as a phone shows it at its lower edge."""
+    if slot in found:
+        return f"{slot.upper()}: {texts.word(found[slot].study)}"
+    return no_update if slot in reading.subjects else ""

@@ -70,7 +70,18 @@ LOGARITHMIC = frozenset({"width", "depth", "gamma", "tau0", "heads", "hidden_wid
 """Sliders on which equal steps are equal factors."""
 BLANK = {"hidden_width": "width n", "gamma": "0.5/√depth", "activation": "the preset's own"}
 """What an empty field stands for."""
-NAMES = {"": "the preset's own", "source=text": "a text", "source=correlation": "equal correlations"}
+NAMES = {
+    "": "the preset's own",
+    "source=text": "a text",
+    "source=correlation": "equal correlations",
+    "shaped_transformer": "shaped Transformer",
+    "shaped_attention_only": "shaped attention only",
+    "shaped_mlp": "shaped MLP",
+    "deep_linear": "deep linear network",
+    "pre_norm_transformer": "pre-norm Transformer",
+    "post_norm_transformer": "post-norm Transformer",
+    "skipless_transformer": "skipless Transformer",
+}
 """Values that are shown under another name, alone or after the control's name."""
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from dash import dcc, html
 
+from ..errors import counted
 from . import texts
 from .controls import BLANK, LOGARITHMIC, Control, controls
 from .pictures import TITLES, empty
@@ -27,8 +28,11 @@ READING = (
     "width. If the curves of chain and SDE agree, the limit describes this network.",
     "Correlation near 1 means that the tokens have become parallel, and the network cannot tell them apart. A norm "
     "that falls or rises by orders of magnitude vanishes or explodes.",
-    "The last picture counts networks in which an eigenvalue of V was outside the window by that layer: below 1e-4 or "
-    "above 1e4 times the input's mean token norm.",
+    "The table under a verdict gives shares of networks and medians over networks, beside the verdict's thresholds. "
+    "A network is healthy if all eigenvalues of V stay in a window up to the last layer, from 10⁻⁴ to 10⁴ times the "
+    "input's mean token norm, if it keeps at least half of the input's effective rank, and if its mean |ρ| is at most "
+    "0.9. The last picture counts networks that have left this window by each layer.",
+    "Two designs have the same axes. After a double click on a picture it shows all of itself again.",
 )
 """How to read the pictures."""
 VERDICTS = {"stable": "good", "losing rank": "fair", "collapsing": "bad", "exploding": "bad"}
@@ -43,6 +47,11 @@ def _called(name: str) -> dict[str, Any]:
 def _called_as(other: str) -> dict[str, Any]:
     """Return the attribute that gives an element the text of another one as its name."""
     return {"aria-labelledby": other}
+
+
+def _polite() -> dict[str, Any]:
+    """Return the attribute that has readers of the screen say what changes in an element, when they are free."""
+    return {"aria-live": "polite"}
 
 
 def _copies(source: str) -> dict[str, Any]:
@@ -138,7 +147,7 @@ def _field(control: Control, slot: str | None, text: str) -> Any:
     else:
         inner = [_slider(control, name, text), _number(control, name, text)]
     return html.Div(
-        [label, html.Div(inner, className="control"), html.P(id=f"{name}-error", className="error", role="alert")],
+        [label, html.Div(inner, className="control"), html.P(id=f"{name}-error", className="error", **_polite())],
         id=f"{name}-field",
         className="field",
     )
@@ -147,7 +156,14 @@ def _field(control: Control, slot: str | None, text: str) -> Any:
 def _number(control: Control, name: str, text: str) -> Any:
     """Return the field in which a number is typed."""
     return dcc.Input(
-        id=name, type="text", value=text, placeholder=BLANK.get(control.name, ""), maxLength=40, className="number"
+        id=name,
+        type="text",
+        value=text,
+        placeholder=BLANK.get(control.name, ""),
+        maxLength=40,
+        className="number",
+        autoComplete="off",
+        inputMode="numeric" if control.whole else "verbatim",
     )
 
 
@@ -173,7 +189,9 @@ def _results(client: str) -> Any:
     """Return the results of both designs."""
     sections = [_section(slot, client) for slot in SLOTS]
     reading = html.Details([html.Summary("How to read the pictures"), *map(html.P, READING)], className="reading")
-    parts = [_key(), html.Div(sections, id="designs", className="designs"), reading]
+    spoken = [html.Span(id=f"{slot}-spoken", className="spoken", role="status") for slot in SLOTS]
+    verdicts = html.A(spoken, href="#results", className="verdicts")
+    parts = [_key(), html.Div(sections, id="designs", className="designs"), reading, verdicts]
     return html.Main(parts, id="results", tabIndex=-1)
 
 
@@ -237,15 +255,22 @@ def _section(slot: str, client: str) -> Any:
     )
 
 
-def summary(study: Study) -> list[Any]:
+def summary(study: Study, slot: str) -> list[Any]:
     """Return the verdict, the advice, and what could not be drawn."""
-    word, sentence = texts.judgement(study)
+    word, doubt = texts.word(study), texts.doubt(study)
+    depth = counted(study.subject.architecture.depth, "layer")
+    columns = (f"After {depth}", "value", "95 % interval", "threshold")
+    facts = _table("", columns, texts.facts(study), "facts", f"Verdict on design {slot.upper()}")
     return [
         html.P(
-            [html.Strong(word, className=f"word {VERDICTS.get(word, '')}"), f" {texts.progress(study)}"],
+            [
+                html.Strong(word, className=f"word {VERDICTS.get(word, '')}"),
+                html.Span(doubt, className="doubt"),
+                html.Span(texts.progress(study), className="note"),
+            ],
             className="verdict",
         ),
-        html.P(sentence),
+        *([facts] if study.verdict is not None else []),
         html.P([html.Strong("Advice. "), texts.advised(study)]),
         *[html.P(note, className="note") for note in texts.notes(study)],
     ]
@@ -258,19 +283,19 @@ def waiting(problem: str | None) -> list[Any]:
 
 def numbers(study: Study) -> list[Any]:
     """Return the tables: the observables at the last layer, and the effects of the parameters."""
-    tables = [_table("At the last layer", ("", "view", "median", "5 %", "95 %"), texts.table(study))]
+    tables = [_table("At the last layer", ("", "view", "median", "5 %", "95 %"), texts.table(study), "views")]
     if rows := texts.effects(study):
         columns = ("", "healthy networks, %", "mean |ρ|", "effective rank")
-        tables.append(_table("What 10 % more changes (± standard error)", columns, rows))
+        tables.append(_table("What 10 % more changes (± standard error)", columns, rows, "effects"))
     return tables
 
 
-def _table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
-    """Return a table that scrolls by itself."""
+def _table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], look: str, name: str = "") -> Any:
+    """Return a table that scrolls by itself; it has a name for readers of the screen if it has no caption."""
     head = html.Thead(html.Tr([html.Th(column, scope="col") for column in columns]))
     body = html.Tbody([html.Tr([html.Th(row[0], scope="row"), *map(html.Td, row[1:])]) for row in rows])
-    table = html.Table([html.Caption(caption), head, body])
-    return html.Div(table, className="scroll", tabIndex=0, role="region", **_called(caption))
+    table = html.Table([html.Caption(caption), head, body] if caption else [head, body], className=look)
+    return html.Div(table, className="scroll", tabIndex=0, role="region", **_called(caption or name))
 
 
 def values_of(texts_: Mapping[str, Any]) -> dict[str, str]:

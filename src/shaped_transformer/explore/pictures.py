@@ -24,6 +24,7 @@ from ..plotting.plots import (
 )
 from ..plotting.style import COLOURS, LABELS
 from ..views.ensemble import Ensemble
+from .texts import number
 
 Json = dict[str, Any]
 
@@ -42,6 +43,8 @@ HEIGHT = 240
 """Height of a picture in pixels."""
 MARGIN = 0.05
 """Room beside a constant, as a part of it."""
+ROOM = 0.03
+"""Room beside curves, as a part of their extent."""
 SHADE = "rgba(0, 114, 178, 0.22)"
 """The chain's colour for its bands."""
 SHOWN_EIGENVALUES = 8
@@ -90,11 +93,8 @@ def _bands(ensembles: Mapping[str, Ensemble], name: str) -> Json:
     for view, e in ensembles.items():
         low, median, high = np.quantile(e.observe(name), LEVELS, axis=0)
         traces += _band(view, e.depth, low, median, high)
-    bounded = RANGES.get(name)
-    y: Json = {"title": _title(SYMBOLS[name])} | _axis(observable.scale, traces, "y")
-    if bounded is not None:
-        y |= {"range": [bounded[0] - 0.05, bounded[1] + 0.05]}
-    return {"data": traces, "layout": _layout({"title": _title("layer")}, y)}
+    y = {"title": _title(SYMBOLS[name])} | _axis(observable.scale, traces, "y", RANGES.get(name))
+    return {"data": traces, "layout": _layout(_layers(traces), y)}
 
 
 def _band(view: str, depth: Any, low: Floats, median: Floats, high: Floats) -> list[Json]:
@@ -152,14 +152,10 @@ def _densities(ensembles: Mapping[str, Ensemble], name: str) -> Json:
     for view, x in on_axis.items():
         traces.append(_density(view, x, (low, high), bounds, len(values[view]), shown))
     title = "density per factor e" if logarithmic else "density"
-    x_axis = {"title": _title(SYMBOLS[name])} | _axis(observable.scale, traces, "x")
-    ends = [low, high] if not logarithmic else [low / np.log(10), high / np.log(10)]
-    return {
-        "data": traces,
-        "layout": _layout(
-            {"range": _numbers(np.array(ends))} | x_axis, {"title": _title(title), "rangemode": "tozero"}
-        ),
-    }
+    ends = np.array([low, high]) / (np.log(10) if logarithmic else 1)
+    x_axis = {"title": _title(SYMBOLS[name])} | _scaled(observable.scale, ends)
+    top = _extent(traces, "y")[1] * (1 + 2 * ROOM)
+    return {"data": traces, "layout": _layout(x_axis, {"title": _title(title)} | _scaled("linear", [0, top]))}
 
 
 def _density(view: str, x: Floats, window: tuple[float, float], bounds: Any, samples: int, shown: Any) -> Json:
@@ -203,7 +199,7 @@ def _eigenvalues(ensembles: Mapping[str, Ensemble]) -> Json:
             traces.append(name | style | {"x": _numbers(e.depth), "y": _numbers(np.maximum(medians[:, place], FLOOR))})
     return {
         "data": traces,
-        "layout": _layout({"title": _title("layer")}, {"title": _title("eigenvalue")} | _axis("log", traces, "y")),
+        "layout": _layout(_layers(traces), {"title": _title("eigenvalue")} | _axis("log", traces, "y")),
     }
 
 
@@ -223,8 +219,36 @@ def _stopped(ensembles: Mapping[str, Ensemble]) -> Json:
         shares = [share(column) for column in left_by(e).T]
         low, value, high = (100 * np.array([getattr(s, end) for s in shares]) for end in ("low", "value", "high"))
         traces += _band(view, e.depth, np.minimum(low, value), value, np.maximum(high, value))
-    y = {"title": _title("% of networks"), "range": [-3, 103]}
-    return {"data": traces, "layout": _layout({"title": _title("layer")}, y)}
+    y = {"title": _title("% of networks")} | _axis("linear", traces, "y", (0.0, 100.0))
+    return {"data": traces, "layout": _layout(_layers(traces), y)}
+
+
+def aligned(one: Mapping[str, Json], other: Mapping[str, Json]) -> tuple[dict[str, Json], dict[str, Json]]:
+    """Return the pictures of two designs on the same axes, so that their curves can be compared by eye.
+
+    **Arguments:**
+
+    - `one`, `other`: what `pictures` returns.
+
+    **Returns:** the same, with axes that show what either design needs. Pictures without curves stay as they are.
+    """
+    made: tuple[dict[str, Json], dict[str, Json]] = ({}, {})
+    for name in TITLES:
+        shared: Json = {}
+        for axis in ("xaxis", "yaxis"):
+            ours, theirs = one[name]["layout"][axis], other[name]["layout"][axis]
+            if "range" in ours and "range" in theirs:
+                both = np.array([ours["range"], theirs["range"]])
+                shared[axis] = _scaled(ours.get("type", "linear"), [both[:, 0].min(), both[:, 1].max()])
+        for pictures_, place in ((one, made[0]), (other, made[1])):
+            layout = pictures_[name]["layout"]
+            place[name] = pictures_[name] | {"layout": layout | {a: layout[a] | s for a, s in shared.items()}}
+    return made
+
+
+def axes(picture: Json) -> list[Any]:
+    """Return the ends of both axes of a picture; `None` for those without curves."""
+    return [picture["layout"][axis].get("range") for axis in ("xaxis", "yaxis")]
 
 
 def _layout(x: Json, y: Json) -> Json:
@@ -244,25 +268,48 @@ def _layout(x: Json, y: Json) -> Json:
     }
 
 
-def _axis(scale: str, traces: list[Json], along: str) -> Json:
-    """Return the kind of an axis, and on a logarithmic one its ticks.
+def _layers(traces: list[Json]) -> Json:
+    """Return the axis of layers."""
+    return {"title": _title("layer")} | _axis("linear", traces, "x")
+
+
+def _axis(scale: str, traces: list[Json], along: str, bounds: tuple[float, float] | None = None) -> Json:
+    """Return the ends of an axis, and on a logarithmic one its ticks.
 
     **Arguments:**
 
     - `scale`: `"linear"` or `"log"`.
     - `traces`: what is drawn.
     - `along`: `"x"` or `"y"`.
+    - `bounds`: what is shown; `None` (the default) means all that is drawn.
     """
+    low, high = bounds or _extent(traces, along, positive=scale == "log")
+    if scale == "log":
+        if high < (1 + MARGIN) * low:  # a constant but for rounding: ticks need a wider range
+            low, high = low * (1 - MARGIN), high * (1 + MARGIN)
+        low, high = math.log10(low), math.log10(high)
+    room = ROOM * (high - low) or MARGIN
+    return _scaled(scale, [low - room, high + room])
+
+
+def _scaled(scale: str, ends: Any) -> Json:
+    """Return an axis between two ends; on a logarithmic one they are exponents of 10, and it gets its ticks."""
+    made: Json = {"range": _numbers(ends)}
     if scale != "log":
-        return {}
-    values = [value for trace in traces for value in trace[along] if value > 0]
-    low, high = (min(values), max(values)) if values else (1.0, 1.0)
-    ends: Json = {}
-    if high < (1 + MARGIN) * low:  # a constant but for rounding: ticks need a wider range
-        low, high = low * (1 - MARGIN), high * (1 + MARGIN)
-        ends = {"range": _numbers(np.log10([low, high]))}
-    at = _logarithmic_ticks(low, high)
-    return {"type": "log", "tickvals": at, "ticktext": [f"{value:g}" for value in at]} | ends
+        return made
+    at = _logarithmic_ticks(*(10.0 ** float(end) for end in ends))
+    return made | {"type": "log", "tickvals": at, "ticktext": [number(value, fixed=False) for value in at]}
+
+
+def _extent(traces: list[Json], along: str, *, positive: bool = False) -> tuple[float, float]:
+    """Return the least and the largest of what is drawn, bars included; of positive numbers only, if wanted."""
+    values: list[Floats] = []
+    for trace in traces:
+        middle, bars = np.asarray(trace[along], dtype=np.float64), trace.get(f"error_{along}")
+        values += [middle] if bars is None else [middle + bars["array"], middle - bars["arrayminus"]]
+    together = np.concatenate(values)
+    together = together[together > 0] if positive else together
+    return (float(together.min()), float(together.max())) if len(together) else (1.0, 1.0)
 
 
 def _logarithmic_ticks(low: float, high: float) -> list[float]:

@@ -1,17 +1,20 @@
 """The state of the page: what its fields hold, as the address of the page, and as networks with their input."""
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from .. import inputs
 from ..design.activations import ShapedReLU
 from ..design.architecture import PRESETS, Architecture
+from ..design.definition import Definition
 from ..design.named import SHAPED_RELU, named_activation
 from ..errors import InputError, ShapedTransformerError
 from ..views.sampling import initial_factor
-from .controls import START, controls, preset_names, value_of
+from .controls import SHOWN, START, controls, preset_names, value_of
 from .limits import check_size, check_text
 
 SLOTS = ("a", "b")
@@ -27,6 +30,8 @@ SECOND = "b."
 """Before the names of the second design's fields in an address."""
 BOTH = "designs"
 """Name in an address of the number of designs."""
+MOST_FAULTS = 3
+"""Most fields that are explained at once, of those that are wrong only together with others."""
 
 
 @dataclass(frozen=True)
@@ -137,8 +142,10 @@ def read(state: State) -> Reading:
         if not wrong:
             try:
                 subjects[slot] = make(texts)
-            except ShapedTransformerError as error:
-                wrong = {_blamed(used, texts): str(error)}
+            except ShapedTransformerError:
+                wrong = _faults(used, texts)
+        elif "preset" not in wrong:
+            wrong |= _certain_faults(used, texts, wrong)
         problems |= {name if name in INPUT else f"{slot}.{name}": problem for name, problem in wrong.items()}
     return Reading(subjects, problems)
 
@@ -200,21 +207,49 @@ def _problem(name: str, text: str) -> str | None:
     return None
 
 
-def _blamed(names: Sequence[str], texts: Mapping[str, str]) -> str:
-    """Return the field that is to be corrected: the first with whose first value the network can be made."""
-    for name in names:
-        if texts[name] != START[name] and _can(make, {**texts, name: START[name]}):
-            return name
-    return next((name for name in names if texts[name] != START[name]), names[0])
+def _faults(names: Sequence[str], texts: Mapping[str, str]) -> dict[str, str]:
+    """Return what is wrong with fields that are allowed alone, but of which no network can be made.
+
+    These are the fewest fields with whose first values it can be made; of equally many, the earlier ones.
+    """
+    changed = [name for name in names if texts[name] != START[name]]
+    whole = _refusal(texts)
+    for count in range(1, MOST_FAULTS + 1):
+        for some in combinations(changed, count):
+            if _refusal({**texts, **{name: START[name] for name in some}}):
+                continue
+            found = {}
+            for name in some:  # the others are corrected, so that this one's fault comes to light
+                alone = _refusal({**texts, **{other: START[other] for other in some if other != name}})
+                found[name] = whole if _same_fault(alone, whole) else alone
+            return found
+    return {(changed or list(names))[0]: whole}
 
 
-def _can(function: Callable[..., Any], *arguments: Any) -> bool:
-    """Whether a function does not refuse its arguments."""
+def _certain_faults(names: Sequence[str], texts: Mapping[str, str], wrong: Mapping[str, str]) -> dict[str, str]:
+    """Return faults as `_faults` does, beside fields that are wrong alone: those that no correction of these mends."""
+    found: list[dict[str, str]] = []
+    for number in (START, {name: f"{low:g}" for name, (low, _) in SHOWN.items()}):
+        corrected = {name: number.get(name, START[name]) for name in wrong}
+        usable = [name for name in names if name not in wrong]
+        whole = {**texts, **corrected}
+        found.append(_faults(usable, whole) if _refusal(whole) else {})
+    return {name: problem for name, problem in found[0].items() if found[1].get(name) == problem}
+
+
+def _refusal(texts: Mapping[str, str]) -> str:
+    """Return why no network can be made of fields; empty if one can."""
     try:
-        function(*arguments)
-    except ShapedTransformerError:
-        return False
-    return True
+        make(texts)
+    except ShapedTransformerError as error:
+        kind, colon, message = str(error).partition(": ")
+        return message if colon and kind in Definition.kinds else str(error)
+    return ""
+
+
+def _same_fault(one: str, other: str) -> bool:
+    """Return whether two messages are one sentence with different numbers."""
+    return re.sub(r"[-+.,\d]+(e[-+]?\d+)?", "#", one) == re.sub(r"[-+.,\d]+(e[-+]?\d+)?", "#", other)
 
 
 def label(name: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..design.named import SHAPED_RELU
 from .controls import START, value_of
+from .limits import paths_for
 from .state import Subject
 
 TEXT_FILE = "my.txt"
@@ -19,8 +20,14 @@ def as_python(subject: Subject) -> str:
     return (
         f"import shaped_transformer as st\n\narch = {preset}\n"
         f"v0 = st.inputs.{function}({_arguments(dict(subject.given))})\n"
-        "chain = st.chain.sample(arch, v0, samples=1000, seed=0)\nprint(st.statistics.verdict(chain).sentence)\n"
+        f"chain = st.chain.sample(arch, v0, samples={_samples(subject)}, seed=0)\n"
+        "print(st.statistics.verdict(chain).sentence)\n"
     )
+
+
+def _samples(subject: Subject) -> int:
+    """Return the number of paths, that of the page: with the same seed, code and command give the same verdict."""
+    return paths_for(subject.architecture, len(subject.v0))
 
 
 KEPT = ("width", "depth", "gamma")
@@ -71,6 +78,7 @@ def as_command(subject: Subject) -> str:
         options |= {"text": TEXT_FILE, "tokens": subject.given["max_tokens"]}
     else:
         options |= dict(subject.given)
+    options |= {"samples": _samples(subject)}
     words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     note = f"# {TEXT_FILE}: the text\n" if subject.source == "text" else ""
     return note + shlex.join(["shaped-transformer", "predict", *words]) + "\n"

@@ -8,9 +8,12 @@ window.dash_clientside.explore = {
     const logarithmic = kind.startsWith("log"), whole = kind.endsWith("whole");
     if (trigger.endsWith("-range")) {
       const value = logarithmic ? 10 ** Number(position) : Number(position);
-      return [String(whole ? Math.round(value) : Number(value.toPrecision(3))), same];
+      const typed = String(whole ? Math.round(value) : Number(value.toPrecision(3)));
+      describe(trigger, typed);
+      return [typed, same];
     }
     const value = Number(text);
+    describe(window.dash_clientside.callback_context.inputs_list[1].id, text);
     if (text === null || String(text).trim() === "" || !isFinite(value) || (logarithmic && value <= 0)) {
       return [same, same];
     }
@@ -37,6 +40,11 @@ window.dash_clientside.explore = {
   },
 };
 
+// What readers of the screen say of a slider: its number, not the exponent that is its position.
+function describe(id, text) {
+  document.getElementById(id)?.setAttribute("aria-valuetext", text || "the default");
+}
+
 document.addEventListener("change", (event) => {
   if (event.target.matches("select[id$='-choice']")) {
     window.dash_clientside.set_props(event.target.id.slice(0, -"-choice".length), { value: event.target.value });
@@ -50,14 +58,20 @@ document.addEventListener("click", (event) => {
   }
   const source = button.dataset.copy;
   const text = source === "link" ? location.href : document.getElementById(source).textContent;
-  const label = button.textContent;
-  navigator.clipboard.writeText(text).then(() => {
-    button.textContent = "Copied";
-    setTimeout(() => { button.textContent = label; }, 1200);
-  }, () => {});
+  const label = (button.dataset.label ||= button.textContent);
+  const say = (words) => {
+    button.textContent = words;
+    clearTimeout(Number(button.dataset.timer));
+    button.dataset.timer = setTimeout(() => { button.textContent = label; }, 1500);
+  };
+  const refused = source === "link" ? "Not allowed: copy the address" : "Not allowed: select the text below";
+  (navigator.clipboard?.writeText(text) ?? Promise.reject()).then(() => say("Copied"), () => say(refused));
 });
 
 new MutationObserver(() => {
+  for (const slider of document.querySelectorAll("input[type=range]:not([aria-valuetext])")) {
+    describe(slider.id, document.getElementById(slider.id.slice(0, -"-range".length))?.value);
+  }
   for (const error of document.querySelectorAll(".error[id]")) {
     const name = error.id.slice(0, -"-error".length);
     const field = document.getElementById(name + "-choice") || document.getElementById(name);
