@@ -11,8 +11,9 @@ import re
 import sys
 import textwrap
 from types import UnionType
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+import numpy as np
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
@@ -208,6 +209,24 @@ def type_text(annotation: ast.expr, names: dict[str, Any]) -> str:
     return PREFIX.sub("", text)
 
 
+def alias_text(meant: Any) -> str:
+    """Return what a name for several types or values stands for."""
+    if isinstance(meant, list):
+        return f"[{', '.join(map(alias_text, meant))}]"
+    origin, parts = get_origin(meant), get_args(meant)
+    if origin is Literal:
+        return " | ".join(map(repr, parts))
+    if origin is Annotated:
+        return alias_text(parts[0])
+    if origin in (Union, UnionType):
+        return " | ".join(map(alias_text, parts))
+    if origin is np.ndarray:
+        return "ndarray"
+    if parts:
+        return f"{origin.__name__}[{', '.join(map(alias_text, parts))}]"
+    return {None: "None", type(None): "None", ...: "..."}.get(meant) or str(meant.__name__)
+
+
 class _Plain(ast.NodeTransformer):
     """Replaces types by those that a reader knows."""
 
@@ -220,11 +239,9 @@ class _Plain(ast.NodeTransformer):
     def visit_Name(self, node: ast.Name) -> ast.expr:
         if node.id in PLAIN:
             return ast.parse(PLAIN[node.id], mode="eval").body
-        choices = self.names.get(node.id)
-        if get_origin(choices) is Literal:
-            return ast.parse(" | ".join(map(repr, get_args(choices))), mode="eval").body
-        if isinstance(choices, UnionType):
-            return ast.parse(" | ".join(re.findall(r"(\w+)(?: \||$)", str(choices))), mode="eval").body
+        meant = self.names.get(node.id)
+        if node.id != "ArrayLike" and get_origin(meant) in (Annotated, Literal, Union, UnionType):
+            return ast.parse(alias_text(meant), mode="eval").body
         return node
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
