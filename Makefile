@@ -4,7 +4,7 @@ VENV ?= .venv
 PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2 --dist loadscope
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo bench test test-slow test-core lint types wrap docs clean
+.PHONY: demo bench test test-slow test-core test-oldest dist dist-check lint types wrap docs clean
 
 demo: $(VENV)/.core
 	$(VENV)/bin/shaped-transformer compare --out demo
@@ -22,6 +22,18 @@ test-core: VENV = .venv-core
 test-core: # the quick tests where no extra is installed
 	$(MAKE) VENV=$(VENV) $(VENV)/.bare
 	$(PYTEST) -m "not slow"
+
+test-oldest: VENV = .venv-oldest
+test-oldest: # the same with the oldest supported versions; its own cache, since Numba's versions share no kernels
+	$(MAKE) VENV=$(VENV) $(VENV)/.oldest
+	NUMBA_CACHE_DIR=$(CURDIR)/$(VENV)/kernels $(PYTEST) -m "not slow"
+
+dist: $(VENV)/.test # the wheel and the sdist, in dist/
+	$(VENV)/bin/python -m hatchling build
+	$(VENV)/bin/python tools/check_distributions.py --contents
+
+dist-check: dist $(VENV)/.dev # installs both in empty environments and runs their commands (5 minutes)
+	$(VENV)/bin/python tools/check_distributions.py
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
@@ -41,7 +53,7 @@ docs: $(VENV)/.docs # the site, in site/; any warning is an error
 		&& echo "site/index.html, built in $$(($$(date +%s) - start)) s"
 
 clean:
-	rm -rf .venv .venv-core demo site
+	rm -rf .venv .venv-core .venv-oldest demo dist site
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -54,8 +66,12 @@ $(VENV)/.bare: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) -e '.[test]'
 	touch $@
 
+$(VENV)/.oldest: pyproject.toml constraints-oldest.txt | $(VENV)/bin/python
+	$(PIP:constraints.txt=constraints-oldest.txt) -e '.[test]'
+	touch $@
+
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) -e '.[bayes,bench,cluster,explore,hf,probe,test,training]'
+	$(PIP) -e '.[bayes,bench,browser,cluster,explore,hf,probe,test,training]'
 	touch $@ $(VENV)/.core
 
 $(VENV)/.dev: $(VENV)/.test
