@@ -180,15 +180,52 @@ def test_a_preset_is_chosen_by_keyboard(open_page: Callable[..., Page]) -> None:
     page.wait_for_url("**preset=shaped_attention_only**", timeout=WAIT)
 
 
+def test_sliders_of_whole_numbers_reach_powers_of_two_and_say_their_number(open_page: Callable[..., Page]) -> None:
+    page = open_page("?width=32&depth=4")
+    page.locator("#a-heads-range").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#a-heads")).to_have_value("2", timeout=WAIT)
+    expect(page.locator("#a-heads-range")).to_have_attribute("aria-valuetext", "2")
+    page.locator("#a-width-range").focus()
+    for _ in range(8):
+        page.keyboard.press("ArrowRight")
+    expect(page.locator("#a-width")).to_have_value("64", timeout=WAIT)
+    expect(page.locator("#a-hidden_width-range")).to_have_attribute("aria-valuetext", "the default")
+
+
+def test_two_designs_have_the_same_axes(open_page: Callable[..., Page]) -> None:
+    page = open_page("?width=16&depth=4&designs=2&b.width=16&b.depth=8&b.gamma=0.9&tokens=3")
+    drawn(page, "a")
+    drawn(page, "b")
+    page.wait_for_function(
+        """() => [...document.querySelectorAll('#a-section .js-plotly-plot')].every((plot) => {
+            const other = document.querySelector('#' + plot.parentElement.id.replace(/^a-/, 'b-') + ' .js-plotly-plot');
+            const ends = (p) => JSON.stringify([p._fullLayout.xaxis.range, p._fullLayout.yaxis.range]);
+            return ends(plot) === ends(other);
+        })""",
+        timeout=WAIT,
+    )
+    page.get_by_role("button", name="Remove the second design").click()
+    page.wait_for_function(
+        "() => document.querySelector('#a-norm-picture .js-plotly-plot')._fullLayout.xaxis.range[1] < 5", timeout=WAIT
+    )
+
+
 def test_a_wrong_value_is_explained_beside_its_field(open_page: Callable[..., Page]) -> None:
     page = open_page("?width=32&depth=4")
     drawn(page)
     page.locator("#a-gamma").fill("1.5")
     expect(page.locator("#a-gamma-error")).to_contain_text("must lie in (0, 1]", timeout=WAIT)
     expect(page.locator("#a-gamma")).to_have_attribute("aria-describedby", "a-gamma-error")
+    page.locator("#a-heads").fill("3")
+    expect(page.locator("#a-heads-error")).to_contain_text("3 heads do not divide the width 32", timeout=WAIT)
+    expect(page.locator("#a-summary")).to_contain_text("correct Branch strength γ, Heads.", timeout=WAIT)
+    expect(page.locator("#a-section .copies")).to_be_hidden()  # it would copy another design
+    page.locator("#a-heads").fill("1")
     page.locator("#a-gamma").fill("0.5")
     expect(page.locator("#a-gamma-error")).to_be_empty(timeout=WAIT)
     drawn(page)
+    expect(page.locator("#a-spoken")).to_have_text(re.compile("A: (stable|losing rank|collapsing)"), timeout=WAIT)
 
 
 def test_real_networks_are_drawn_over_the_curves(open_page: Callable[..., Page]) -> None:

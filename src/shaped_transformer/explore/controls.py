@@ -68,6 +68,8 @@ SHOWN: dict[str, tuple[float, float]] = {
 """The part of a range that a slider shows; beside it any allowed number can be typed."""
 LOGARITHMIC = frozenset({"width", "depth", "gamma", "tau0", "heads", "hidden_width"})
 """Sliders on which equal steps are equal factors."""
+OCTAVES = {"heads": 1.0}
+"""Steps of logarithmic sliders of whole numbers, in factors of two, if not an eighth: all powers of two are reached."""
 BLANK = {"hidden_width": "width n", "gamma": "0.5/√depth", "activation": "the preset's own"}
 """What an empty field stands for."""
 NAMES = {

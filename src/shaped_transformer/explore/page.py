@@ -7,7 +7,7 @@ from dash import dcc, html
 
 from ..errors import counted
 from . import texts
-from .controls import BLANK, LOGARITHMIC, Control, controls
+from .controls import BLANK, OCTAVES, Control, controls
 from .pictures import TITLES, empty
 from .state import DESIGN, INPUT, SLOTS, State
 from .work import Study
@@ -179,7 +179,10 @@ def _slider(control: Control, name: str, text: str) -> Any:
     value = min(max(value, low), high)
     if control.logarithmic:
         low, high, value = log10(low), log10(high), log10(value)
-    step: float | str = 1 if control.whole and control.name not in LOGARITHMIC else (high - low) / 400
+    if control.whole:
+        step = log10(2) * OCTAVES.get(control.name, 1 / 8) if control.logarithmic else 1.0
+    else:
+        step = (high - low) / 400
     kind = f"{'log' if control.logarithmic else 'linear'} {'whole' if control.whole else 'real'}"
     slider = dcc.Input(id=f"{name}-range", type="range", min=low, max=high, step=step, value=value, name=kind)
     return html.Label([html.Span(f"{control.label}, slider", className="hidden"), slider], className="range")
