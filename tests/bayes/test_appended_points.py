@@ -84,7 +84,7 @@ def test_factors_of_dependent_rows(order: list[int]) -> None:
     [
         (
             {"architecture": st.shaped_transformer(8, 2)},
-            "attention mixes the inputs, so that a test point would change",
+            "attention mixes the inputs, so a test point would change",
         ),
         ({"architecture": st.pre_norm_transformer(8, 2)}, "attention mixes the inputs"),
         ({"architecture": "mlp"}, "an Architecture is expected"),

@@ -227,5 +227,5 @@ def test_bad_input_is_one_line(name: str) -> None:
 
 def test_a_posterior_that_draws_do_not_reach_is_refused() -> None:
     far = 1e3 * np.stack([Y, -Y], axis=1)
-    with pytest.raises(st.NotConverged, match=r"effective sample size of \d+ \(50 are asked for\)"):
+    with pytest.raises(st.NotConverged, match=r"effective sample size of \d+ \(50 are needed\)"):
         DeepLinear(64, 2, outputs=2).fit(X, far, 1e-3, samples=500)

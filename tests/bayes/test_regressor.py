@@ -149,7 +149,7 @@ def test_it_works_in_pipelines_and_searches_and_is_pickled() -> None:
 def test_inputs_may_repeat_and_observations_be_constant() -> None:
     model = small().fit(np.repeat(X[:4], 3, axis=0), np.ones(12))
     assert np.isfinite(model.predict(TESTS)).all()
-    with pytest.raises(st.InputError, match="y is constant, so that the evidence has no best noise or prior scale"):
+    with pytest.raises(st.InputError, match="y is constant, so the evidence has no best noise or prior scale"):
         small(noise=None).fit(X, np.ones(15))
 
 

@@ -61,7 +61,7 @@ def test_the_list_names_every_figure(run: Any) -> None:
     [
         ([], "give the name of a figure, --all or --list"),
         (["masks", "--all"], "give the name of a figure, --all or --list"),
-        (["heatmap"], "no figure 'heatmap': choose one of collapse"),
+        (["heatmap"], "unknown figure 'heatmap': choose one of collapse"),
         (["--all", "--set", "width=3"], "--from and --set go with the name of a figure"),
         (["masks", "--from", "x", "--quick"], "leave out --quick and --set"),
         (["masks", "--from", "x"], "no such store: x"),

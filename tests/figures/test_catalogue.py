@@ -116,7 +116,7 @@ def test_an_unknown_or_wrong_setting_is_named(changes: dict[str, Any], message: 
 
 
 def test_an_unknown_figure_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(st.InputError, match="no figure 'heatmap': choose one of collapse, correlation"):
+    with pytest.raises(st.InputError, match="unknown figure 'heatmap': choose one of collapse, correlation"):
         catalogue.settings("heatmap")
 
 
@@ -202,7 +202,7 @@ def test_a_missing_dataset_is_an_error(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_a_dataset_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no store", encoding="utf-8")
-    with pytest.raises(st.StorageError, match="is not a zarr store"):
+    with pytest.raises(st.StorageError, match="cannot be read as a zarr store"):
         catalogue.load("context", tmp_path / "text")
 
 

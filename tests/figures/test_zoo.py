@@ -30,7 +30,7 @@ def test_every_row_has_a_model() -> None:
 
 
 def test_a_model_that_is_not_in_the_zoo_is_refused() -> None:
-    with pytest.raises(st.InputError, match=r"figure zoo: draws: .*no model 'GPT-5': choose from GPT-2 124M"):
+    with pytest.raises(st.InputError, match=r"figure zoo: draws: .*unknown model 'GPT-5': choose from GPT-2 124M"):
         catalogue.settings("zoo", changes={"draws": {"GPT-5": 10}})
 
 

@@ -110,7 +110,7 @@ def weightless() -> Any:
 
 
 def test_a_weightless_model_does_not_move_to_a_gpu() -> None:
-    with pytest.raises(InputError, match=r"computes on the CPU, and cannot be moved or converted to cuda"):
+    with pytest.raises(InputError, match=r"computes on the CPU and cannot be moved or converted to cuda"):
         weightless().to(DEVICE)
 
 

@@ -146,7 +146,7 @@ def test_the_last_token_of_hugging_face_and_matrices_that_are_drawn_whole() -> N
         ({"parameters": 3}, "parameters must be a pattern of names"),
         ({"outputs": lambda out: out.shape}, "outputs must return a tensor"),
         ({"outputs": lambda out: out.argmax(1)}, "outputs must be real numbers"),
-        ({"parameters": "*norm*"}, "no parameter that requires gradients fits"),
+        ({"parameters": "*norm*"}, "no parameter that requires gradients matches"),
         ({"memory": 0}, "memory must be a positive number"),
     ],
 )

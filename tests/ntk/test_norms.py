@@ -90,5 +90,5 @@ def test_bad_input_is_refused() -> None:
         stream_norms(torch.nn.Linear(2, 2), X, 1, 0)
     with pytest.raises(st.InputError, match="inputs must be"):
         stream_norms(Perceptron(8, 2), X[:, 0], 1, 0)
-    with pytest.raises(st.InputError, match="exceed the largest number"):
+    with pytest.raises(st.InputError, match="norms overflow: use fewer layers"):
         stream_norms(Perceptron(4, 100, st.Activation("identity"), weight_variance=1e8), np.ones((1, 4)), 1, 0)

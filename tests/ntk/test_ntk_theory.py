@@ -114,7 +114,7 @@ def test_deep_ordered_and_chaotic_networks_overflow_nowhere() -> None:
         ((3, 3), {"slopes": (0, 0)}, "not both 0"),
         ((3, 3), {"slopes": 1.0}, "slopes must be two numbers"),
         ((3, 3), {"slopes": (1, 2, 3)}, "slopes must be two numbers"),
-        ((1, 1000), {}, "beyond the largest number"),
+        ((1, 1000), {}, "which overflows"),
     ],
 )
 def test_wrong_sizes_are_one_line(arguments: Any, options: Any, message: str) -> None:

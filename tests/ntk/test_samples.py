@@ -97,7 +97,7 @@ def test_small_angles_in_single_precision_are_kept(angle: float) -> None:
         (MLP, INPUTS, {"samples": 10**12}, "ask for fewer samples"),
         (["layers"], INPUTS, {}, "an Architecture or a Perceptron is expected"),
         (torch.nn.Linear(2, 2), INPUTS, {}, "an Architecture or a Perceptron is expected"),
-        (st.ntk.Perceptron(4, 2, weight_variance=1e160), np.ones((1, 4)), {}, "exceed the largest number"),
+        (st.ntk.Perceptron(4, 2, weight_variance=1e160), np.ones((1, 4)), {}, "kernels overflow: use fewer layers"),
     ],
 )
 def test_wrong_arguments_are_one_line(network: Any, inputs: Any, options: Any, message: str) -> None:

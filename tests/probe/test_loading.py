@@ -139,10 +139,10 @@ def damage(folder: Path, kind: str) -> None:
     [
         ("half", "cannot be read"),
         ("header", "cannot be read"),
-        ("json", "is no JSON"),
+        ("json", "is not valid JSON"),
         ("list", "model_type"),
-        ("value", "no configuration of bert"),
-        ("size", "does not belong to its config.json"),
+        ("value", "not a valid configuration of bert"),
+        ("size", "does not fit its config.json"),
         ("type", "auto_map"),
         ("no config", "no config.json"),
         ("bin", "other formats can run code"),

@@ -104,8 +104,8 @@ def test_the_model_comes_back() -> None:
         (lambda: Stack(Counting), {"layers": []}, "layers"),
         (lambda: Stack(Counting), {"max_tokens": 0}, "max_tokens"),
         (lambda: Stack(Counting), {"seed": -1}, "seed"),
-        (lambda: Stack(lambda: Block(lambda _: 3)), {}, "layers.0 returns no floating tensor"),
-        (lambda: Stack(lambda: Block(lambda x: (x > 0,))), {}, "layers.0 returns no floating tensor"),
+        (lambda: Stack(lambda: Block(lambda _: 3)), {}, "layers.0 returns no floating-point tensor"),
+        (lambda: Stack(lambda: Block(lambda x: (x > 0,))), {}, "layers.0 returns no floating-point tensor"),
         (lambda: Stack(lambda: Block(lambda x: x[0, 0])), {}, r"layers.0 gives a tensor of shape \(8,\); expected \(b"),
         (lambda: Stack(lambda: Block(lambda x: x[:, :0])), {}, r"layers.0 gives a tensor of shape \(2, 0, 8\)"),
         (Stack, {"layers": "layer.*"}, r"no module is named 'layer\.\*': the modules are first, layers, layers\.\*, "),
@@ -240,7 +240,7 @@ def test_an_expectation_is_saved_whole(tmp_path: Path) -> None:
     loaded = st.probe.Expectation.load(tmp_path / "expectation")
     assert loaded.data.equals(expectation.data)
     assert loaded.settings == expectation.settings
-    with pytest.raises(StorageError, match="a store of something else: expected a probe"):
+    with pytest.raises(StorageError, match="holds something else: a probe is expected"):
         st.probe.ProbeResult.load(tmp_path / "expectation")
 
 
@@ -258,7 +258,7 @@ def test_damaged_stores(tmp_path: Path) -> None:
         st.probe.ProbeResult.load(tmp_path / "nothing")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "precious").write_text("mine")
-    with pytest.raises(StorageError, match="exists and is no result of a probe"):
+    with pytest.raises(StorageError, match="exists and is not the result of a probe"):
         st.probe.run(Stack(), vectors()).save(tmp_path / "other")
     assert (tmp_path / "other" / "precious").read_text() == "mine"
 

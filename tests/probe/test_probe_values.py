@@ -312,7 +312,7 @@ def test_without_a_backward_pass() -> None:
     assert result.settings["gradient"] == "not asked for"
     assert "gradient_norm" not in result.data
     assert "weight_gradient" not in result.data
-    with pytest.raises(st.InputError, match="no measure 'gradient_norm'"):
+    with pytest.raises(st.InputError, match="unknown measure 'gradient_norm'"):
         result.mean("gradient_norm")
 
 

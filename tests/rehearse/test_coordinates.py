@@ -166,15 +166,15 @@ def test_a_function_of_both_factors_is_checked() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"widths": (1,)}, r"widths must be at least two different positive factors, or none \(got \[1\]\)"),
+        ({"widths": (1,)}, r"widths must be at least two different positive factors, or empty \(got \[1\]\)"),
         ({"widths": (1, 1)}, "widths must be at least two different"),
         ({"widths": (), "depths": (0, 1)}, "depths must be at least two different positive factors"),
         ({"widths": ()}, "give factors of width or of depth"),
-        ({"widths": (0.3, 1)}, "makes hidden_size 64 to 19.2"),
+        ({"widths": (0.3, 1)}, "turns hidden_size 64 into 19.2"),
         ({"parametrisation": "ntp"}, "parametrisation must be 'standard'"),
-        ({"groups": st.nn.parameter_groups}, "groups follow from the parametrisation"),
+        ({"groups": st.nn.parameter_groups}, "the parametrisation sets the groups"),
         ({"parametrisation": "shaped"}, "has no ShapedBlock"),
-        ({"parametrisation": "mup", "optimiser": "muon"}, "the rates of 'mup' are those of Adam"),
+        ({"parametrisation": "mup", "optimiser": "muon"}, "the rates of 'mup' are for Adam"),
         ({"parametrisation": "mup", "optimiser": st.weightless.AdamW}, "give the optimiser by its name"),
         ({"lr": 1e30}, "width × 0.5 and depth × 1 numbers become infinite or undefined at step .*smaller rate"),
     ],
@@ -188,9 +188,9 @@ def test_bad_input_is_told(changes: dict[str, Any], message: str) -> None:
 def test_an_axis_that_was_not_measured_is_refused() -> None:
     values = [{"stream": np.ones((2, 1))}] * 2
     check = st.rehearse.CoordinateCheck(dataset(points((1, 2), ()), values), {})
-    with pytest.raises(st.InputError, match="no axis 'depth' here: choose from width"):
+    with pytest.raises(st.InputError, match="unknown axis 'depth': choose from width"):
         check.slope("stream", 1, "depth")
-    with pytest.raises(st.InputError, match="no quantity 'x' here: choose from stream"):
+    with pytest.raises(st.InputError, match="unknown quantity 'x': choose from stream"):
         check.slope("x", 1)
 
 

@@ -87,9 +87,9 @@ def test_kinds_of_layers_go_on_in_their_pattern() -> None:
 @pytest.mark.parametrize(
     ("width", "depth", "message"),
     [
-        (0.3, 1, r"width 0.3 makes hidden_size 64 to 19.2, which is no whole number .*choose other factors"),
-        (0.125, 1, r"width 0.125 makes num_attention_heads 4 to 0.5"),
-        (1, 0.2, r"depth 0.2 makes num_hidden_layers 2 to 0.4"),
+        (0.3, 1, r"width 0.3 turns hidden_size 64 into 19.2, not a whole number .*choose other factors"),
+        (0.125, 1, r"width 0.125 turns num_attention_heads 4 into 0.5"),
+        (1, 0.2, r"depth 0.2 turns num_hidden_layers 2 into 0.4"),
         (0, 1, r"width must be a positive factor \(got 0\)"),
         (1, float("nan"), r"depth must be a positive factor"),
     ],
@@ -103,7 +103,7 @@ def test_sizes_that_are_not_whole_are_refused(width: float, depth: float, messag
 
 
 def test_a_configuration_without_the_usual_names_is_refused() -> None:
-    with pytest.raises(st.InputError, match=r"ResNetConfig does not tell its hidden_size: give a function"):
+    with pytest.raises(st.InputError, match=r"the hidden_size of a ResNetConfig is unknown: give a function"):
         st.rehearse.scaled(transformers.ResNetConfig(), 2)
 
 

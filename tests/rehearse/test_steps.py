@@ -108,11 +108,11 @@ def test_other_things_are_not_overwritten_or_loaded(tmp_path: Path) -> None:
     place = tmp_path / "notes"
     place.mkdir()
     (place / "mine.txt").write_text("mine")
-    with pytest.raises(StorageError, match="exists and is no result"):
+    with pytest.raises(StorageError, match="exists and is not the result"):
         rehearsed().save(place)
     assert (place / "mine.txt").read_text() == "mine"
     st.probe.run(shaped(), torch.randn(1, 4, 32)).save(tmp_path / "probe")
-    with pytest.raises(StorageError, match="expected a rehearsal"):
+    with pytest.raises(StorageError, match="a rehearsal is expected"):
         Rehearsal.load(tmp_path / "probe")
 
 
@@ -322,25 +322,31 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "clip": ({"clip": 0.0}, "clip must be positive"),
     "decay": ({"weight_decay": -0.1}, "weight_decay must be"),
     "rounding": ({"rounding": "float8"}, 'rounding must be None or "bfloat16"'),
-    "options": ({"options": {"momentums": 0.9}}, "options do not fit adamw: .*momentums"),
+    "options": ({"options": {"momentums": 0.9}}, "adamw cannot be made with .*momentums"),
     "a list of options": ({"options": ["momentum"]}, "options must be a dictionary"),
-    "options of PyTorch": ({"options": {"betas": (0.9, 1.5)}, "real": True}, "options do not fit adamw: .*beta"),
+    "options of PyTorch": (
+        {"options": {"betas": (0.9, 1.5)}, "real": True},
+        "adamw cannot be made with .*beta",
+    ),
     "a value of options": ({"options": {"betas": (0.9, 1.5)}}, "betas must be at least 0 and below 1"),
     "groups": ({"groups": "all"}, "groups must be a function"),
     "parameters": ({"groups": lambda model, _: list(model.parameters())}, "groups must return dictionaries"),
     "no groups": ({"groups": lambda *_: []}, "groups must return groups with parameters"),
-    "groups twice": ({"groups": lambda m, _: [{"params": [*m.parameters()]}] * 2, "real": True}, "options do not fit"),
+    "groups twice": (
+        {"groups": lambda m, _: [{"params": [*m.parameters()]}] * 2, "real": True},
+        "adamw cannot be made with",
+    ),
     "groups with a function": (
         {"optimiser": st.weightless.AdamW, "groups": st.nn.parameter_groups},
-        "groups and options are for optimisers by name",
+        "groups and options only go with the name",
     ),
     "options with a function": (
         {"optimiser": st.weightless.AdamW, "options": {"betas": (0.9, 0.95)}},
-        "groups and options are for optimisers by name",
+        "groups and options only go with the name",
     ),
     "loss": ({"loss": "mse"}, "loss must be a function of the model's output"),
     "layers": ({"layers": "nothing"}, "no module is named 'nothing'"),
-    "no batch": ({"batches": []}, "batches must hold a batch at least"),
+    "no batch": ({"batches": []}, "batches must hold at least one batch"),
     "names": ({"batches": {"inputs": tokens()["input_ids"]}}, "the model does not take this batch"),
     "vectors": ({"batches": torch.randn(1, 4, 32)}, "whole numbers are expected"),
     "a later batch": ({"batches": [tokens(), {"inputs": tokens()["input_ids"]}]}, "the model does not take this batch"),

@@ -84,13 +84,13 @@ def test_bad_recipes_name_the_key(values: dict[str, Any], message: str, tmp_path
 
 @pytest.mark.parametrize("name", ["none.yaml", "quick.yml", "folder/quick.yaml"])
 def test_a_missing_recipe_lists_the_packaged_ones(name: str) -> None:
-    with pytest.raises(st.StorageError, match=rf"no recipe {name}: .*quick\.yaml"):
+    with pytest.raises(st.StorageError, match=rf"unknown recipe {name}: .*quick\.yaml"):
         read(name)
 
 
 def test_a_folder_is_not_a_recipe(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    with pytest.raises(st.StorageError, match=r"no recipe .*folder: "):
+    with pytest.raises(st.StorageError, match=r"unknown recipe .*folder: "):
         read(tmp_path / "folder")
 
 

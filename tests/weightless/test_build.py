@@ -82,7 +82,7 @@ def test_a_redrawn_network_is_that_of_a_fresh_model() -> None:
     assert st.weightless.gradient_norms(model) == {}
     assert all(p.grad is None for p in model.parameters())
     assert all(torch.equal(a, b) for a, b in zip(passes(model), passes(weightless(7)), strict=True))
-    with pytest.raises(InputError, match="drawn anew: make another optimiser"):
+    with pytest.raises(InputError, match="redrawn: make a new optimiser"):
         optimiser.step()
     st.weightless.redraw(model, 0)
     assert all(torch.equal(a, b) for a, b in zip(passes(model), passes(weightless(0)), strict=True))

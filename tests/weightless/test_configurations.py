@@ -29,7 +29,7 @@ def test_a_configuration_as_object_folder_or_file(tmp_path: Path) -> None:
         assert torch.equal(st.weightless.from_config(path, 3)(ids).logits, expected)
     (tmp_path / "other.json").write_text(json.dumps({"model_type": "nothing"}))
     for wrong in (tmp_path / "other.json", tmp_path / "missing", tmp_path / "config.txt"):
-        with pytest.raises(InputError, match="no configuration can be read from"):
+        with pytest.raises(InputError, match="cannot be read as a configuration"):
             st.weightless.from_config(wrong)
     for other in (None, {"model_type": "gpt2"}, type(config())):
         with pytest.raises(InputError, match="config must be a Hugging Face configuration or a path to one"):
@@ -58,8 +58,8 @@ def test_the_class_of_a_configuration() -> None:
     for wrong, message in (
         (transformers.BertForMaskedLM, r"BertForMaskedLM takes a BertConfig \(got a LlamaConfig\)"),
         (transformers.AutoModelForMaskedLM, "AutoModelForMaskedLM has no model for a LlamaConfig: give another class"),
-        ("LlamaForCausalLM", "cls must be a class of models of Hugging Face"),
-        (nn.Linear, "cls must be a class of models of Hugging Face"),
+        ("LlamaForCausalLM", "cls must be a Hugging Face model class"),
+        (nn.Linear, "cls must be a Hugging Face model class"),
     ):
         with pytest.raises(InputError, match=message):
             st.weightless.from_config(config(), cls=wrong)

@@ -46,7 +46,7 @@ def test_a_layer_added_later_is_a_real_one_everywhere() -> None:
     assert not torch.equal(before, model.second.weight)
     assert st.weightless.laws(model)["second.weight"].treatment == "given"
     assert st.weightless.laws(model)["first.weight"].treatment == "unseen"
-    with pytest.raises(InputError, match="no parameter 'third'"):
+    with pytest.raises(InputError, match="unknown parameter 'third'"):
         st.weightless.laws(model)["third"]
 
 

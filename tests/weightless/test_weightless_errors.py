@@ -143,7 +143,7 @@ GRADIENT: dict[str, Callable[[Any], object]] = {
 
 @pytest.mark.parametrize("what", GRADIENT)
 def test_a_gradient_has_no_values_and_is_no_weight(what: str) -> None:
-    with pytest.raises(InputError, match=f"its gradient is never formed, so that '{what}' cannot be computed: use st"):
+    with pytest.raises(InputError, match=f"its gradient is never formed, so '{what}' cannot be computed: use st"):
         GRADIENT[what](passed().weight.grad)
 
 
@@ -277,7 +277,7 @@ def test_convolutions_of_other_kinds_are_refused() -> None:
         model(images[:, :3])
     with pytest.raises(InputError, match=r"weight: the input \(1, 30, 2, 2\) is smaller than the kernel"):
         model(images[..., :2, :2])
-    with pytest.raises(InputError, match=r"weight is of torch.float32, and met vectors of torch.float64"):
+    with pytest.raises(InputError, match=r"weight has torch.float32, but met vectors of torch.float64"):
         model(images.double())
 
 
@@ -298,7 +298,7 @@ def test_other_distributions() -> None:
 
 INPUTS: dict[str, tuple[Any, str]] = {
     "width": (torch.zeros(2, 300), r"weight: vectors of length 400 are expected \(got 300\)"),
-    "double": (X.double(), r"weight is of torch.float32, and met vectors of torch.float64: give dtype="),
+    "double": (X.double(), r"weight has torch.float32, but met vectors of torch.float64: give dtype="),
     "whole numbers": (X.long(), "met vectors of torch.int64"),
     "half": (X.half(), "met vectors of torch.float16"),
     "complex": (X + 0j, "met vectors of torch.complex64"),

@@ -247,7 +247,7 @@ class DeepLinearPosterior:
         if not exact and found.effective < LEAST_EFFECTIVE:
             raise NotConverged(
                 f"the posterior was not reached: {len(q):,} draws have an effective sample size of "
-                f"{found.effective:.0f} ({LEAST_EFFECTIVE} are asked for). Use more samples or a larger noise"
+                f"{found.effective:.0f} ({LEAST_EFFECTIVE} are needed). Use more samples or a larger noise"
             )
         order = np.argsort(found.weights)
         some = np.sort(order[np.cumsum(found.weights[order]) > DROPPED])
@@ -347,7 +347,7 @@ def _observations(X: ArrayLike, y: ArrayLike, outputs: int) -> tuple[Floats, Flo
     if targets.shape != (len(x), outputs):
         raise InputError(
             f"y must hold {counted(outputs, 'number')} for each of the {len(x)} inputs (got shape {np.shape(y)}): "
-            "DeepLinear(..., outputs=) says how many"
+            "DeepLinear(..., outputs=) sets how many"
         )
     with np.errstate(over="ignore"):
         if not np.isfinite(np.sum(targets**2)):

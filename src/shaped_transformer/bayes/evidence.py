@@ -81,7 +81,7 @@ class Search:
         **Raises:** `InputError` for constant observations, whose noise or scale has no best value.
         """
         if (scale is None or noise is None) and np.ptp(y, axis=0).max() == 0:
-            raise InputError("y is constant, so that the evidence has no best noise or prior scale: give both")
+            raise InputError("y is constant, so the evidence has no best noise or prior scale: give both")
         size = float(np.mean(y**2))
         variance = float(np.median(np.nansum(spectra.values, axis=1))) / spectra.points
         unit = size / variance if variance > 0 else 1.0

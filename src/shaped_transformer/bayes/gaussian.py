@@ -192,7 +192,7 @@ def _cholesky(gram: Floats, noise: float) -> tuple[Floats, Floats]:
     if not (pivots**2 > SINGULAR * diagonal).all():
         raise InputError(
             f"with noise {noise:g} the covariance of the observations is singular: repeated or dependent inputs need "
-            "noise; give a larger one, or smaller inputs"
+            "noise; give a larger noise, or smaller inputs"
         )
     return factor, np.asarray(2 * np.sum(np.log(pivots), axis=-1), np.float64)
 

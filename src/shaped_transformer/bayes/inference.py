@@ -55,7 +55,7 @@ def _check_rank(problem: Problem, noise: float | None) -> None:
     if noise == 0 and points > width:
         raise InputError(
             f"noise 0 needs at most as many inputs as the width {width} (got {points}): the outputs of {width} units "
-            "lie in as many dimensions; give noise, or a wider network"
+            "span only as many dimensions; give noise, or a wider network"
         )
 
 

@@ -82,7 +82,9 @@ def _after(layer: Layer, moments: Moments, n: int) -> Moments:
         return Moments(own, other, cross, *means)
     if isinstance(layer, Residual) and isinstance(layer.branch, MLP):
         return _after_residual(layer, layer.branch, moments, n)
-    raise InputError(f"the infinite width of {type(layer).__name__} is not known here: use Dense, or MLP in Residual")
+    raise InputError(
+        f"the kernel of {type(layer).__name__} at infinite width is not implemented: use Dense, or MLP in Residual"
+    )
 
 
 def _after_residual(layer: Residual, branch: MLP, moments: Moments, n: int) -> Moments:

@@ -111,7 +111,7 @@ def check_layers(architecture: Any) -> Architecture:
     checked: Architecture = architecture
     if any(layer.mixes_tokens for layer in checked.block):
         raise InputError(
-            "attention mixes the inputs, so that a test point would change the outputs at the training inputs, and "
+            "attention mixes the inputs, so a test point would change the outputs at the training inputs, and "
             "there is no prior over functions: use layers that treat inputs one by one (Dense, MLP, norms)"
         )
     return checked

@@ -113,5 +113,5 @@ class Posterior:
         own, asked = np.split(features, [len(networks.inputs)], axis=1)
         found = gaussian.predict(own, asked, y, self.at.scale, self.at.noise, joint)
         if not (np.isfinite(found.mean).all() and np.isfinite(found.covariance).all()):
-            raise InputError("outputs overflow at some of these inputs: rescale them as the training inputs")
+            raise InputError("outputs overflow at some of these inputs: scale them like the training inputs")
         return found

@@ -282,9 +282,9 @@ def _check(posterior: Posterior, islands: int, least: float) -> None:
     """Raise `NotConverged` if the islands disagree."""
     if posterior.effective < least or posterior.error > MAX_ERROR:
         raise NotConverged(
-            f"the posterior was not reached: {islands} groups of networks agree as {posterior.effective:.0f} "
-            f"independent ones would ({least:.0f} are asked for), and on the log evidence within {posterior.error:.2g} "
-            f"({MAX_ERROR:g} is allowed). {ADVICE}"
+            f"the posterior was not reached: {islands} groups of networks agree only as well as "
+            f"{posterior.effective:.0f} independent networks would ({least:.0f} are needed), and their log evidence "
+            f"has a standard error of {posterior.error:.2g} ({MAX_ERROR:g} is allowed). {ADVICE}"
         )
 
 

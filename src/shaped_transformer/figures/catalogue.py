@@ -53,7 +53,7 @@ def load_module(name: str) -> ModuleType:
     **Raises:** `InputError` if there is no such figure.
     """
     if name not in FIGURES:
-        raise InputError(f"no figure {name!r}: choose one of {', '.join(FIGURES)}")
+        raise InputError(f"unknown figure {name!r}: choose one of {', '.join(FIGURES)}")
     return importlib.import_module(f".{name.replace('-', '_')}", __package__)
 
 

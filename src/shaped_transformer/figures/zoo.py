@@ -68,7 +68,7 @@ def _check_models(draws: Mapping[str, int]) -> Mapping[str, int]:
     known = read_yaml(ZOO)
     for name in draws:
         if name not in known:
-            raise ValueError(f"no model {name!r}: choose from {', '.join(known)}")
+            raise ValueError(f"unknown model {name!r}: choose from {', '.join(known)}")
     return draws
 
 

@@ -108,7 +108,7 @@ def _chosen(model: nn.Module, patterns: str | Sequence[str] | None) -> list[str]
     given = [patterns] if isinstance(patterns, str) else list(patterns)
     for pattern in given:
         if not isinstance(pattern, str) or not any(fnmatchcase(name, pattern) for name in trained):
-            raise InputError(f"no parameter that requires gradients fits {pattern!r}: names are such as {trained[0]!r}")
+            raise InputError(f"no parameter that requires gradients matches {pattern!r}: a name is {trained[0]!r}")
     return [name for name in trained if any(fnmatchcase(name, pattern) for pattern in given)]
 
 
@@ -141,7 +141,7 @@ def _flat(result: Any, outputs: Outputs) -> Tensor:
         raise InputError(f"outputs must be real numbers (got {chosen.dtype})")
     if not 0 < chosen.numel() <= MOST_ROWS:
         raise InputError(
-            f"{counted(chosen.numel(), 'output')} of all inputs together: choose from 1 to {MOST_ROWS:,} with outputs="
+            f"the inputs have {counted(chosen.numel(), 'output')} in all: choose from 1 to {MOST_ROWS:,} with outputs="
         )
     return chosen.reshape(-1)
 

@@ -88,7 +88,7 @@ def stream_norms(
             out[:, place] = found[:, : place.stop - place.start]
             advance(1)
     if not np.isfinite(out).all():
-        raise InputError("norms exceed the largest number: take fewer layers or smaller weights")
+        raise InputError("norms overflow: use fewer layers or smaller weights")
     return StreamNorms(out[0], out[1])
 
 

@@ -98,7 +98,7 @@ def sample(
             out[place] = kernel[: place.stop - place.start]
             advance(1)
     if not np.isfinite(out).all():
-        raise InputError("kernels exceed the largest number: take fewer layers, smaller weights or smaller inputs")
+        raise InputError("kernels overflow: use fewer layers, smaller weights or smaller inputs")
     return out
 
 

@@ -153,4 +153,4 @@ def _check_size(log_ratio: float) -> None:
     **Raises:** `InputError` otherwise.
     """
     if not log_ratio < LARGEST_LOG:
-        raise InputError(f"the ratio is about e^{log_ratio:.0f}, beyond the largest number: take a smaller depth/width")
+        raise InputError(f"the ratio is about e^{log_ratio:.0f}, which overflows: use a smaller depth/width")

@@ -97,7 +97,7 @@ def make_batch(
     config: Any = getattr(model, "config", None)
     if input_width is not None:
         if text is not None:
-            raise InputError("--text and --input-width exclude each other: leave one of them out")
+            raise InputError("give --text or --input-width, not both")
         shape = (sequences, length, check_count(input_width, "--input-width"))
         return Batch(torch.randn(shape, generator=generator), "standard normal vectors")
     if not hasattr(config, "to_dict"):
@@ -112,7 +112,7 @@ def make_batch(
     if takes == "pixel_values":
         for option, value in (("--text", text), ("--tokens", tokens)):
             if value is not None:
-                raise InputError(f"the model takes images: {option} does not go with it, leave it out")
+                raise InputError(f"the model takes images, so {option} has no effect: leave it out")
         return Batch({"pixel_values": _images(config, sequences, generator)}, "standard normal images")
     if takes != "input_ids":
         raise InputError(f"the model takes {takes}: probe it from Python, with st.probe.run and a batch of your own")
@@ -161,9 +161,9 @@ def _read(text: Path | None) -> str:
     """
     content = read_text(PARAGRAPHS if text is None else text, "text")
     if "\0" in content:
-        raise InputError(f"{text} is no text, it has zero bytes: give a text file in UTF-8")
+        raise InputError(f"{text} is not a text file, because it contains zero bytes: give a text file in UTF-8")
     if not inputs.tokenize(content):
-        raise InputError(f"{text} has no words: give a text file with at least one")
+        raise InputError(f"{text} contains no words: give a text file with at least one")
     return content
 
 

@@ -90,7 +90,7 @@ class Comparison:
         import pandas
 
         if measure not in self.bands:
-            raise InputError(f"no measure {measure!r} in this comparison: choose one of {', '.join(self.bands)}")
+            raise InputError(f"unknown measure {measure!r}: choose one of {', '.join(self.bands)}")
         band = self.bands[measure]
         columns = ("value", "low", "median", "high", "quantile", "error", "inside")
         return pandas.DataFrame(

@@ -35,21 +35,22 @@ def read_configuration(file: Path) -> Any:
     except (ValueError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{file} is no JSON ({str(error).splitlines()[0]}): copy it again") from None
+        raise InputError(f"{file} is not valid JSON ({str(error).splitlines()[0]}): copy it again") from None
     kind = content.get("model_type") if isinstance(content, dict) else None
     if not isinstance(kind, str):
-        raise InputError(f"{file} is no configuration of a model: it needs a model_type, such as gpt2")
+        raise InputError(f"{file} is not the configuration of a model: it needs a model_type, such as gpt2")
     if kind.startswith("shaped"):
         from .. import hf  # noqa: F401 - registers its models
     if kind not in CONFIG_MAPPING:
         own = "; the model's own code (auto_map) is not run" if "auto_map" in content else ""
         raise InputError(
-            f"{file}: the installed transformers knows no model_type {kind!r}{own}: update it, or correct it"
+            f"{file}: the installed transformers does not know model_type {kind!r}{own}: update "
+            "transformers, or correct the file"
         )
     try:
         return CONFIG_MAPPING[kind].from_dict(without_kernels(content))
     except Exception as error:  # for a value that does not fit, Hugging Face raises exceptions of almost any type
-        raise InputError(f"{file} is no configuration of {kind}: {' '.join(str(error).split())}") from None
+        raise InputError(f"{file} is not a valid configuration of {kind}: {' '.join(str(error).split())}") from None
 
 
 def model_class(config: Any) -> tuple[Any, tuple[str, ...]]:

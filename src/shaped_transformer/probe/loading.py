@@ -131,7 +131,7 @@ def _require_transformers() -> None:
     try:
         import transformers  # noqa: F401
     except ImportError:
-        raise MissingExtra("hf", "a model of Hugging Face") from None
+        raise MissingExtra("hf", "a Hugging Face model") from None
 
 
 def _initialisation(name: str, config: Path, folder: Path | None) -> Subject:
@@ -147,7 +147,7 @@ def _from_folder(name: str, folder: Path, *, init: bool, on_hub: bool) -> Subjec
     """Return the model in a folder, or its initialisation where there are no weights or `init` asks for it."""
     file = folder / "config.json"
     if not file.is_file():
-        raise StorageError(f"{name} has no config.json: give the folder of a model of Hugging Face")
+        raise StorageError(f"{name} has no config.json: give the folder of a Hugging Face model")
     if init or not _has_weights(name, folder, on_hub=on_hub):
         return _initialisation(name, file, folder)
     config = read_configuration(file)
@@ -179,7 +179,7 @@ def _has_weights(name: str, folder: Path, *, on_hub: bool) -> bool:
     if others or on_hub:
         what = f"only {', '.join(others[:3])}" if others else f"no {WEIGHTS}"
         raise InputError(
-            f"{name} has {what}: weights are read from safetensors alone, since other formats can run code; {ADVICE}"
+            f"{name} has {what}: weights are read only from safetensors, because other formats can run code; {ADVICE}"
         )
     if any(folder.glob("*.safetensors")):
         raise StorageError(f"{name} has neither {WEIGHTS} nor {INDEX}: copy the folder again, or give --init")
@@ -201,12 +201,12 @@ def _with_weights(name: str, folder: Path, config: Any, cls: Any) -> tuple[nn.Mo
     if wrong := sorted(found.get("mismatched_keys", ()), key=lambda one: str(one[0])):
         key, there, asked = wrong[0]
         raise InputError(
-            f"{name} does not belong to its config.json: {key} has shape {tuple(there)} and not {tuple(asked)}, and "
+            f"{name} does not fit its config.json: {key} has shape {tuple(there)} instead of {tuple(asked)}, and "
             f"{counted(len(wrong) - 1, 'more parameter')} differ: copy the folder again"
         )
     missing = sorted(found.get("missing_keys", ()))
     if len(missing) >= len(list(model.parameters())):
-        raise InputError(f"no weight in {name} belongs to a {cls.__name__}: look at architectures in its config.json")
+        raise InputError(f"no weight in {name} belongs to a {cls.__name__}: check architectures in its config.json")
     if not missing:
         return model, ()
     first = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
@@ -237,15 +237,15 @@ def _from_hub(name: str, *, weights: bool) -> Path:
         return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["*/*"]))
     except LocalEntryNotFoundError:
         raise StorageError(
-            f"there is no folder {name}, and the hub's model of this name is not in the cache, while the hub cannot be "
-            "reached: give a folder, or try again with a network and without HF_HUB_OFFLINE"
+            f"there is no folder {name}, no model of this name in the cache, and the hub cannot be reached: give a "
+            "folder, or try again with a network and without HF_HUB_OFFLINE"
         ) from None
     except HfHubHTTPError as error:
         raise StorageError(
-            f"there is no folder {name}, and the hub does not give a model of this name: {first_line(error)}"
+            f"there is no folder {name}, and the hub gives no model of this name: {first_line(error)}"
         ) from None
     except (OSError, ValueError) as error:
-        raise StorageError(f"{name} cannot be had from the hub: {first_line(error)}") from None
+        raise StorageError(f"{name} cannot be loaded from the hub: {first_line(error)}") from None
 
 
 def _from_factory(name: str, *, init: bool, seed: int) -> Subject:
@@ -286,14 +286,14 @@ def import_factory(name: str) -> Callable[[], Any]:
     except Exception as error:  # a module of the user's may raise anything
         absent = isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}.")
         if absent:
-            raise InputError(f"no module {module}: it is looked for in the current folder and among packages") from None
+            raise InputError(f"there is no module {module} in the current folder or among the packages") from None
         raise InputError(f"importing {module} raised {type(error).__name__}: {first_line(error)}") from error
     for part in path.split("."):
         if not hasattr(found, part):
             raise InputError(f"{module} has no {path}: give a function of that module that builds a PyTorch module")
         found = getattr(found, part)
     if not callable(found):
-        raise InputError(f"{name} is no function (got {type(found).__name__}): give one that builds a PyTorch module")
+        raise InputError(f"{name} is not a function (got {type(found).__name__}): give one that builds a module")
     return found
 
 

@@ -107,7 +107,7 @@ class Observation:
         self._calls[name] += 1
         calls = self._calls[name]
         if out is None:
-            raise InputError(f"{name} returns no floating tensor: choose other layers with layers=")
+            raise InputError(f"{name} returns no floating-point tensor: choose other layers with layers=")
         self._record(name if calls == 1 else f"{name}#{calls}", out, self._inputs[name].pop())
 
     def attend(self, name: str, output: Any) -> None:

@@ -193,7 +193,7 @@ def loss_of(output: Any, loss: Loss | None) -> Tensor:
     else:
         first = first_tensor(output)
         if first is None:
-            raise InputError("the model returns no floating tensor: give loss=, a function of its output")
+            raise InputError("the model returns no floating-point tensor: give loss=, a function of its output")
         generator = torch.Generator().manual_seed(0)
         direction = torch.randn(first.shape, generator=generator, dtype=torch.float32).to(first.device, first.dtype)
         value = (first * direction).sum() / math.sqrt(first.numel())

@@ -85,7 +85,7 @@ def page(
 ) -> str:
     """Return the report as HTML; arguments and errors as for `write_report`."""
     if comparison is not None and comparison.layers != result.layers:
-        raise InputError("the comparison is one of other layers: give what result.compare returned")
+        raise InputError("the comparison has other layers: give what result.compare returned")
     figures = {"layers": layer_figure(result, comparison)}
     sections = [
         _head(result),

@@ -58,7 +58,7 @@ class Stored:
         """
         if measure not in self.data:
             known = ", ".join(name for name in MEASURES if name in self.data)
-            raise InputError(f"no measure {measure!r} here: choose one of {known}")
+            raise InputError(f"unknown measure {measure!r}: choose one of {known}")
         return np.asarray(self.data[measure].mean("sequence").values)
 
     def known(self, measure: str) -> NDArray[np.bool_]:
@@ -162,7 +162,7 @@ def write(data: "xarray.Dataset", settings: Mapping[str, Any], kind: str, path: 
     with replacing(place) as temporary:
         if place.exists() and not _is_ours(place):
             raise StorageError(
-                f"{place} exists and is no result of a probe or a rehearsal: choose another place, or remove it first"
+                f"{place} exists and is not the result of a probe or a rehearsal: choose another place, or remove it"
             )
         data.assign_attrs(attributes).to_zarr(temporary, mode="w", zarr_format=2)
 
@@ -171,7 +171,7 @@ def read(kind: str, path: str | Path) -> tuple["xarray.Dataset", dict[str, Any]]
     """Return a dataset and its settings."""
     data = read_store(Path(path))
     if data.attrs.get("kind") != kind:
-        raise StorageError(f"{path} is a store of something else: expected a {kind}")
+        raise StorageError(f"{path} holds something else: a {kind} is expected")
     try:
         settings = json.loads(data.attrs["settings"])
     except (KeyError, TypeError, ValueError):

@@ -93,7 +93,7 @@ class CoordinateCheck(Stored):
         for dim, value in known.items():
             if value not in self.data[dim].values.tolist():
                 raise InputError(
-                    f"no {dim if dim != 'along' else 'axis'} {value!r} here: choose from "
+                    f"unknown {dim if dim != 'along' else 'axis'} {value!r}: choose from "
                     f"{', '.join(map(str, self.data[dim].values))}"
                 )
         return Slope(*map(float, self.data["slope"].sel(known).values))
@@ -200,11 +200,11 @@ def coordinate_check(
     make = parametrisation_of(parametrisation)
     if parametrisation == "mup" and optimiser in ("muon", "sgd"):
         raise InputError(
-            f"the rates of 'mup' are those of Adam (got the optimiser {optimiser!r}): take 'adamw', or a function "
+            f"the rates of 'mup' are for Adam (got the optimiser {optimiser!r}): use 'adamw', or give a function "
             "(model, base, class) → st.rehearse.Parametrised with rates that suit it"
         )
     if "groups" in options:
-        raise InputError("groups follow from the parametrisation: give a function (model, base, class) there instead")
+        raise InputError("the parametrisation sets the groups: make it a function (model, base, class) instead")
 
     def measure(width: float, depth: float) -> dict[str, Floats]:
         one = make(sized(model, width, depth), sized(model, 1.0, depth), cls)
@@ -257,7 +257,7 @@ def points(widths: Sequence[float], depths: Sequence[float]) -> list[tuple[str, 
     for axis, factors in zip(AXES, (widths, depths), strict=True):
         checked = [check_number(one, f"{axis}s") for one in factors]
         if len(set(checked)) < len(checked) or not all(0 < one < float("inf") for one in checked) or len(checked) == 1:
-            raise InputError(f"{axis}s must be at least two different positive factors, or none (got {list(factors)})")
+            raise InputError(f"{axis}s must be at least two different positive factors, or empty (got {list(factors)})")
         found += [(axis, (one, 1.0) if axis == "width" else (1.0, one)) for one in sorted(checked)]
     if not found:
         raise InputError("give factors of width or of depth, at least two: widths=(0.5, 1, 2)")

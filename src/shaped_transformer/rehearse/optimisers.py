@@ -47,7 +47,7 @@ class Plan:
         if not callable(self.optimiser) and self.optimiser not in NAMES:
             raise InputError(
                 f"optimiser must be {', '.join(map(repr, NAMES))} or a function model → optimiser (got "
-                f"{self.optimiser!r}): others are not served without weights"
+                f"{self.optimiser!r}): others do not work without weights"
             )
         if not 0 < check_number(self.lr, "lr") < float("inf"):
             raise InputError(f"lr must be a positive number (got {self.lr:g})")
@@ -59,7 +59,7 @@ class Plan:
         if not isinstance(self.options, Mapping):
             raise InputError(f"options must be a dictionary of the optimiser's arguments (got {self.options!r:.60})")
         if callable(self.optimiser) and (self.groups is not None or self.options):
-            raise InputError("groups and options are for optimisers by name: a function makes its optimiser with them")
+            raise InputError("groups and options only go with the name of an optimiser: a function sets its own")
         check_count(self.warmup, "warmup", least=0)
         if self.clip is not None and not check_number(self.clip, "clip") > 0:
             raise InputError(f"clip must be positive (got {self.clip:g})")
@@ -76,7 +76,7 @@ class Plan:
             made = self.optimiser(model)
             made = list(made) if isinstance(made, Sequence) else [made]
             if not made or not all(isinstance(one, torch.optim.Optimizer) for one in made):
-                raise InputError(f"the optimiser's function must return optimisers (got {made!r:.60})")
+                raise InputError(f"the function given as optimiser must return optimisers (got {made!r:.60})")
             return made
         groups = decayed(model) if self.groups is None else listed(self.groups(model, self.lr))
         try:
@@ -84,7 +84,7 @@ class Plan:
         except InputError:
             raise
         except (TypeError, ValueError) as error:
-            raise InputError(f"options do not fit {self.optimiser}: {error}") from None
+            raise InputError(f"{self.optimiser} cannot be made with these groups and options: {error}") from None
 
     def _named(self, library: Any, model: nn.Module, groups: Sequence[dict[str, Any]]) -> list[Any]:
         """Return the optimisers of a name.

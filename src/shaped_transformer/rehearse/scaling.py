@@ -53,7 +53,7 @@ def scaled(config: Any, width: float = 1.0, depth: float = 1.0) -> Any:
         value = getattr(config, given, None)
         if not isinstance(value, int):
             raise InputError(
-                f"a {type(config).__name__} does not tell its {given}: give a function (width, depth) → module instead"
+                f"the {given} of a {type(config).__name__} is unknown: give a function (width, depth) → module instead"
             )
         changes[names.get(given, given)] = (side, value, factor)
     more = (*((name, width, "width") for name in ALSO_WIDE), *((name, depth, "depth") for name in ALSO_DEEP))
@@ -66,7 +66,7 @@ def scaled(config: Any, width: float = 1.0, depth: float = 1.0) -> Any:
         new = value * factor
         if abs(new - round(new)) > 1e-9 * new or round(new) < 1:
             raise InputError(
-                f"{side} {factor:g} makes {name} {value} to {new:g}, which is no whole number of at least 1: choose "
+                f"{side} {factor:g} turns {name} {value} into {new:g}, not a whole number of at least 1: choose "
                 f"other factors, or a configuration with another {name}"
             )
         setattr(out, name, round(new))

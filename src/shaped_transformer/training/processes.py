@@ -28,7 +28,7 @@ def check_devices() -> None:
     if "LOCAL_RANK" not in os.environ and (count := torch.cuda.device_count()) > 1:
         raise InputError(
             f"one process sees {count} GPUs, and each would take a whole batch: start one process for each, with "
-            f"torchrun --nproc-per-node {count}, or show it one by CUDA_VISIBLE_DEVICES=0"
+            f"torchrun --nproc-per-node {count}, or let it see only one with CUDA_VISIBLE_DEVICES=0"
         )
 
 

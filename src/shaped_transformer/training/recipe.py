@@ -155,7 +155,7 @@ def read(name: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
     if not path.is_file():
         found = [known for known in packaged_recipes() if str(name) in (known, known.removesuffix(".yaml"))]
         if not found:
-            raise StorageError(f"no recipe {name}: give a YAML file, or one of {', '.join(packaged_recipes())}")
+            raise StorageError(f"unknown recipe {name}: give a YAML file, or one of {', '.join(packaged_recipes())}")
         path = RECIPES_FOLDER / found[0]
     values = read_yaml(path)
     if not isinstance(values, dict):

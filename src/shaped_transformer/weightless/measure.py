@@ -60,7 +60,7 @@ def configuration(name: str, file: Path = SIZES) -> Any:
 
     known = read_yaml(file)
     if name not in known:
-        raise InputError(f"no size {name!r}: choose one of {', '.join(known)}")
+        raise InputError(f"unknown size {name!r}: choose one of {', '.join(known)}")
     return getattr(transformers, known[name]["class"])(**known[name]["sizes"])
 
 

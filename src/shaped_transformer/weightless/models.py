@@ -108,7 +108,7 @@ def from_config(
     chosen: Any = transformers.AutoModelForCausalLM if cls is None else cls
     auto = hasattr(chosen, "_model_mapping")
     if not auto and not (isinstance(chosen, type) and issubclass(chosen, transformers.PreTrainedModel)):
-        raise InputError(f"cls must be a class of models of Hugging Face, such as AutoModel (got {chosen!r})")
+        raise InputError(f"cls must be a Hugging Face model class, such as AutoModel (got {chosen!r})")
     if not auto and not isinstance(config, chosen.config_class):
         raise InputError(f"{chosen.__name__} takes a {chosen.config_class.__name__} (got a {type(config).__name__})")
 
@@ -153,7 +153,7 @@ def _configuration(config: Any, transformers: Any) -> Any:
         return transformers.AutoConfig.for_model(**content)
     except (OSError, TypeError, ValueError) as error:
         raise InputError(
-            f"no configuration can be read from {path}: give a folder with a config.json, or a JSON file with a "
+            f"{path} cannot be read as a configuration: give a folder with a config.json, or a JSON file with a "
             f"model_type that Hugging Face knows ({type(error).__name__})"
         ) from None
 

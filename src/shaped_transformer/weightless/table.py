@@ -42,7 +42,7 @@ class Laws(tuple[ParameterLaw, ...]):
         if isinstance(key, str):
             found = next((one for one in self if one.name == key), None)
             if found is None:
-                raise InputError(f"no parameter {key!r}; shared parameters have the name of their first place")
+                raise InputError(f"unknown parameter {key!r}: shared parameters have the name that comes first")
             return found
         return super().__getitem__(key)
 

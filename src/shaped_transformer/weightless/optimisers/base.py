@@ -38,7 +38,7 @@ class WeightlessOptimiser(torch.optim.Optimizer):
         self._sources = [[p.source for p in one["params"] if isinstance(p, WeightlessTensor)] for one in groups]
         ledgers = {id(source.ledger): source.ledger for some in self._sources for source in some}
         if len(ledgers) > 1:
-            raise InputError(f"the parameters of one weightless model are expected (got those of {len(ledgers)})")
+            raise InputError(f"give the parameters of one weightless model (got those of {len(ledgers)})")
         if any(weight.forgotten is not None for some in self._sources for one in some for weight in one.parts()):
             raise InputError(
                 "the vectors of the last backward pass were not kept: make the optimiser before the first pass, or "
@@ -61,7 +61,7 @@ class WeightlessOptimiser(torch.optim.Optimizer):
         **Raises:** `InputError`.
         """
         if getattr(self, "_complete", False):  # PyTorch calls it for each group while the optimiser is made
-            raise InputError("groups of parameters cannot be added later: make the optimiser with all of them")
+            raise InputError("groups of parameters cannot be added later: give all of them when making the optimiser")
         super().add_param_group(param_group)
 
     def state_dict(self) -> dict[str, Any]:
@@ -70,8 +70,8 @@ class WeightlessOptimiser(torch.optim.Optimizer):
         **Raises:** `InputError`.
         """
         raise InputError(
-            "an optimiser of a weightless model cannot be saved: its moments are those of vectors that the network has "
-            "met; make the same steps again from the same seed"
+            "an optimiser of a weightless model cannot be saved, because its state lies in the vectors that the "
+            "network has met: repeat the same steps from the same seed"
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -101,7 +101,7 @@ class WeightlessOptimiser(torch.optim.Optimizer):
         **Raises:** `InputError` where the network was redrawn since the optimiser was made.
         """
         if any(ledger.generation != before for ledger, before in self._generations):
-            raise InputError("the network was drawn anew: make another optimiser for it")
+            raise InputError("the network was redrawn: make a new optimiser for it")
         for name in ("maximize", "amsgrad"):
             if any(group.get(name) for group in self.param_groups):
                 raise InputError(f"{name} is not supported: leave it as it is")
@@ -160,11 +160,13 @@ def check_once(groups: list[dict[str, Any]], *, empty: bool = False) -> None:
     """
     every = [p for group in groups for p in group["params"]]
     if not every and not empty:
-        raise InputError("the optimiser has no parameters: give a weightless model, or a list (an iterator is used up)")
+        raise InputError(
+            "the optimiser has no parameters: give a weightless model, or a list (an iterator can be read once)"
+        )
     if len({id(p) for p in every}) < len(every):
         twice = next(p for i, p in enumerate(every) if any(p is other for other in every[:i]))
         name = twice.source.name if isinstance(twice, WeightlessTensor) else f"one of shape {tuple(twice.shape)}"
-        raise InputError(f"each parameter must be in one group, once (got {name} twice)")
+        raise InputError(f"each parameter must be in exactly one group, once (got {name} twice)")
 
 
 def as_groups(params: Any) -> list[dict[str, Any]]:

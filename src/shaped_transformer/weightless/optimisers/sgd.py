@@ -60,7 +60,7 @@ class SGD(WeightlessOptimiser, torch.optim.SGD):
     def _step_unseen(self, weight: Weight, group: dict[str, Any], number: int) -> None:
         lr, momentum, decay = group["lr"], group["momentum"], group["weight_decay"]
         if weight.updates:
-            raise InputError(f"{weight.name} was trained with AdamW: go on with that")
+            raise InputError(f"{weight.name} was trained with AdamW: continue with AdamW")
         initial, terms = decay * weight.initial, combined(weight.gradient, 1.0, weight.terms, decay)
         if momentum:
             if weight in self._buffers:

@@ -33,7 +33,7 @@ def unchanged(self: Any, *args: Any, **kwargs: Any) -> Any:
     devices = [torch.device(one).type for one in wanted if isinstance(one, str | torch.device)]
     if any(one != self.dtype for one in types) or any(one != "cpu" for one in devices):
         raise InputError(
-            f"{self.source.name}: a weightless model is of {self.dtype} and computes on the CPU, and cannot be moved "
+            f"{self.source.name}: a weightless model has {self.dtype}, computes on the CPU and cannot be moved "
             f"or converted to {', '.join(map(str, (*types, *devices)))}: give dtype=torch.float32 or torch.float64 "
             "when building"
         )

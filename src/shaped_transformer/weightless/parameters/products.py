@@ -49,7 +49,7 @@ def check_input(x: Tensor, w: WeightlessTensor) -> None:
     """
     if x.dtype != w.dtype:
         raise InputError(
-            f"{w.source.name} is of {w.dtype}, and met vectors of {x.dtype}: give dtype= when building, and leave "
+            f"{w.source.name} has {w.dtype}, but met vectors of {x.dtype}: give dtype= when building, and leave "
             "autocast off"
         )
     if x.device.type != "cpu" or x.layout != torch.strided or x.dim() == 0:

@@ -62,7 +62,7 @@ class Source:
         """Return one matrix of a stack, (a, b), the parameter being (E, a, b)."""
         if len(self.shape) != 3:
             raise InputError(
-                f"{self.name} {tuple(self.shape)}: only a stack of matrices, (experts, a, b), has parts by number"
+                f"{self.name} {tuple(self.shape)}: only a stack of matrices, (experts, a, b), can be indexed by number"
             )
         self._use_as(0)
         if index not in self.weights:
@@ -143,7 +143,7 @@ class Source:
         """Note how the parameter is used; each parameter can be used in one way."""
         if self.data is not None and len(self.shape) > 2:
             raise InputError(
-                f"{self.name}: the model uses its values as data and multiplies with it, use it in one way"
+                f"{self.name}: the model both uses its values as data and multiplies with it: use it in one way only"
             )
         if self.split is not None and self.split != split:
             raise InputError(f"{self.name}: the model uses it as matrices of different shapes, which is not supported")

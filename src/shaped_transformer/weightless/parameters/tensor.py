@@ -111,7 +111,7 @@ class WeightlessTensor(torch.Tensor):
     def is_leaf(self) -> Any:  # type: ignore[override]
         """PyTorch's optimisers ask this when they are made; they would miss this parameter, so that it raises."""
         raise InputError(
-            f"{self.source.name} is weightless, so that PyTorch's optimisers cannot change it: use "
+            f"{self.source.name} is weightless, so PyTorch's optimisers cannot change it: use "
             "st.weightless.SGD(model, lr=...)"
         )
 
@@ -145,12 +145,12 @@ def refuse(func: Any, given: Any) -> NoReturn:
         name = getattr(getattr(func, "__self__", None), "__name__", name)
     if isinstance(tensor, FactoredGradient):
         raise InputError(
-            f"{tensor.source.name}: its gradient is never formed, so that {name!r} cannot be computed: use "
+            f"{tensor.source.name}: its gradient is never formed, so {name!r} cannot be computed: use "
             "st.weightless.gradient_norms, st.weightless.clip_grad_norm_ and st.weightless.SGD"
         )
     if "detach" in name or name == "data":
         raise InputError(
-            f"{tensor._cannot('saved, copied or converted')}; for double precision give dtype=torch.float64 then"
+            f"{tensor._cannot('saved, copied or converted')}, with dtype=torch.float64 for double precision"
         )
     if name.endswith("_") and not name.startswith("_"):
         raise InputError(

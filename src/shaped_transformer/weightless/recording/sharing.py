@@ -35,12 +35,12 @@ def twins(recordings: dict[str, Recording]) -> dict[str, str]:
         for source in recording.sources:
             if owners.setdefault(source, found.state) is not found.state:
                 raise InputError(
-                    f"{name} shares random numbers with another parameter, and is not a copy of it: draw them apart"
+                    f"{name} shares random numbers with another parameter, but is no copy of it: draw them separately"
                 )
         others = seen.setdefault(found.state, {})
         equal = next((other for other, region in others.items() if _same(region, found.region)), None)
         if equal is None and any(_overlap(region, found.region) for region in others.values()):
-            raise InputError(f"{name} shares some of its random numbers with another parameter: draw them apart")
+            raise InputError(f"{name} shares some of its random numbers with another parameter: draw them separately")
         others.setdefault(name, found.region)
         first[name] = equal or name
     return first
