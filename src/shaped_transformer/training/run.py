@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, NoReturn
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, default_data_collator
 from transformers.utils import logging
 
@@ -144,7 +146,7 @@ def fit(recipe: Recipe, task: Task, model: Any, out: Path, *, say: Callable[[str
     **Returns:** the outcome.
 
     **Raises:** `Diverged` if training diverges; `MemoryError` if memory runs out; `InputError` if one process sees
-    several GPUs.
+    several GPUs; `StorageError` if the checkpoint is damaged, or could run code.
     """
     check_devices()
     first, checkpoint = is_first_process(), last_checkpoint(out)
@@ -158,6 +160,11 @@ def fit(recipe: Recipe, task: Task, model: Any, out: Path, *, say: Callable[[str
         trainer = _Trainer(recipe, task, model, log, spikes, out)
         try:
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        except (UnpicklingError, SafetensorError):  # the Trainer reads its files without running code in them
+            raise StorageError(
+                f"{checkpoint} cannot be read: it is damaged, or holds more than numbers; remove it, and the run "
+                "resumes from the one before"
+            ) from None
         finally:
             log.close()
         if trainer.is_fsdp_enabled:
