@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Iterator
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 
@@ -48,7 +49,7 @@ def requirements(root: Path = ROOT) -> dict[str, list[str]]:
 
 def licence(installed: Distribution) -> str:
     """Return the licence that a package's metadata states, as an SPDX expression where it can be told."""
-    metadata = installed.metadata
+    metadata: Any = installed.metadata
     if expression := metadata.get("License-Expression"):
         return str(expression)
     prefix = "License :: OSI Approved :: "
