@@ -36,8 +36,8 @@ READING = (
 """How to read the plots."""
 BAND_READING = (
     "The grey band is what the initialisation does. A curve outside it has been moved there by training, or by weights "
-    "that are not the initialisation's. A ring marks a layer whose number changes as the initialisation hardly ever "
-    "does: numbers are inherited from layer to layer, so look at the first ring."
+    "that are not the initialisation's. A ring marks a layer at which a number changes as it hardly ever does at "
+    "initialisation. Numbers are inherited from layer to layer, so look at the first ring."
 )
 """How to read a comparison."""
 WORDS = {
@@ -46,7 +46,7 @@ WORDS = {
     "loss": "loss",
     "not_finite": "first layer that is not finite",
     "gradient": "gradients",
-    "max_tokens": "most tokens of a sequence",
+    "max_tokens": "maximum tokens per sequence",
     "sampled": "longer sequences sampled",
     "seed": "seed of the sample",
     "attention": "attention",

@@ -26,24 +26,24 @@ from .verdict import LOGITS, MARKS, STEP
 
 READING = (
     "Sane steps change the tokens of every layer by a small part of their size, and by a similar part in all layers. "
-    f"A change above {STEP:g}, the dotted line, means that after the step a layer gives something else. Gradients come "
+    f"A change above {STEP:g}, the dotted line, means that the step replaces the output of a layer. Gradients come "
     "from the last layer: read them from right to left."
 )
 """How to read the plots of layers."""
 UPDATES = (
-    "‖xΔW‖/‖xW‖ is by how much a step changes what a matrix gives for the vectors that met it. Lines close together "
+    "‖xΔW‖/‖xW‖ says how much a step changes the output of a matrix for the vectors it meets. Lines close together "
     "mean that one rate suits all matrices. A line that rises or falls over depth means that it suits only some blocks."
 )
 """How to read the plot of updates."""
 ATTENTION = (
     f"The largest difference of two logits in a row of attention. Beyond {LOGITS:g}, the dotted line, one token takes "
-    "all the attention, and queries and keys get hardly any gradient to come back. Differences beyond about 100 count "
-    "as fewer."
+    "all the attention, and queries and keys get hardly any gradient to recover with. Differences beyond about 100 "
+    "are underestimated."
 )
 """How to read the plot of attention."""
 STEPS = (
-    "The loss is that of the first batch. At a step it should not rise above what it was before, since that is what a "
-    "guess gives. The gradient is that of the step, before clipping."
+    "The loss is that of the first batch. It should never rise above its initial value, which a guess reaches. The "
+    "gradient is that of the step, before clipping."
 )
 """How to read the plots of steps."""
 WORDS = {
