@@ -1,5 +1,6 @@
 """The page in a browser: it loads, follows its controls, and asks nobody but its own server."""
 
+import os
 import re
 import statistics
 import threading
@@ -105,9 +106,7 @@ def test_the_page_loads_with_all_pictures_and_no_error(open_page: Callable[..., 
     expect(page.locator("#a-section .js-plotly-plot")).to_have_count(6, timeout=WAIT)
     expect(page.locator("#b-section")).to_be_hidden()
     expect(page.locator("#a-summary")).to_contain_text("draws of the SDE", timeout=WAIT)
-    expect(page.locator("#a-summary")).to_contain_text(
-        re.compile("(256|512|1,024) draws of the exact chain"), timeout=WAIT
-    )
+    expect(page.locator("#a-summary")).to_contain_text(REFINED, timeout=WAIT)
 
 
 def test_a_slider_moves_the_picture_the_number_and_the_address(open_page: Callable[..., Page]) -> None:
@@ -317,7 +316,8 @@ FIRST_PICTURE = """() => new Promise((done) => {
     const plot = document.querySelector('#a-norm-picture .js-plotly-plot');
     let begun = 0, fresh = false;
     slider.addEventListener('input', () => { begun = performance.now(); }, { once: true });
-    new MutationObserver(() => { fresh ||= begun && /\\b64 draws of the exact chain[.,]/.test(summary.textContent); })
+    const first = /(^|[^0-9,])64 draws of the exact chain[.,]/;
+    new MutationObserver(() => { fresh ||= begun && first.test(summary.textContent); })
         .observe(summary, { childList: true, subtree: true, characterData: true });
     plot.on('plotly_afterplot', () => {
         if (begun && plot.data.length && fresh) { done(performance.now() - begun); }
@@ -331,13 +331,12 @@ def test_a_change_shows_its_first_picture_at_once(open_page: Callable[..., Page]
     drawn(page)
     times = []
     for _ in range(7):
-        expect(page.locator("#a-summary")).to_contain_text(
-            re.compile(r"(256|512|1,024) draws of the exact"), timeout=WAIT
-        )
+        expect(page.locator("#a-summary")).to_contain_text(REFINED, timeout=WAIT)
         page.evaluate(f"window.measured = ({FIRST_PICTURE})(); 0")
         page.locator("#a-gamma-range").focus()
         page.keyboard.press("ArrowRight")
         times.append(float(page.evaluate("window.measured")) / 1000)
     record_property("seconds", times)
-    print("first picture, s:", ", ".join(f"{t:.2f}" for t in times))  # noqa: T201
-    assert statistics.median(times) < 1.5  # 0.3 s on an idle machine; others may work on this one
+    others = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    print("first picture, s:", ", ".join(f"{t:.2f}" for t in times), f"at {others:.1f} jobs per core")  # noqa: T201
+    assert statistics.median(times) < 1.5 * others  # 0.3 s on an idle machine

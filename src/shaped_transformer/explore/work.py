@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from ..analysis.advice import Advice, Search
@@ -54,7 +54,7 @@ class Study:
         """The paths of each view, in the order of legends."""
         return {view: self.drawn[view][0] for view in VIEWS if view in self.drawn}
 
-    @property
+    @cached_property
     def verdict(self) -> Verdict | None:
         """The verdict on the chain; `None` before its first paths."""
         return verdict(self.ensembles["chain"]) if "chain" in self.drawn else None
