@@ -18,11 +18,9 @@ ELSEWHERE = {
     "benchmarks/README.md": "docs/benchmarks.md",
     "CHANGELOG.md": "docs/changelog.md",
     "CONTRIBUTING.md": "docs/contributing.md",
-    "SECURITY.md": "docs/security.md",
+    "SECURITY.md": "docs/reporting.md",
 }
 """Files outside docs/ that the site shows, and the pages that stand for them."""
-STUB = "This page of the site is ["
-"""What a page says that stands for such a file."""
 SHOWN = {**ELSEWHERE, "README.md": "docs/index.md"}
 """Where links to files outside docs/ lead."""
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
@@ -37,7 +35,7 @@ def setup(app: "Sphinx") -> dict[str, bool]:
 def read_page(app: "Sphinx", docname: str, content: list[str]) -> None:
     """Replace a page by the file that it stands for, rewrite its links, and append the navigation."""
     page = f"docs/{docname}.md"
-    source = next((file for file, shown in ELSEWHERE.items() if shown == page and STUB in content[0]), page)
+    source = next((file for file, shown in ELSEWHERE.items() if shown == page), page)
     if source != page:
         content[0] = (ROOT / source).read_text(encoding="utf-8")
         app.env.note_dependency(str(ROOT / source))
