@@ -17,9 +17,14 @@ HOW_TO = DOCS / "how-to"
 FAQ = (DOCS / "faq.md").read_text(encoding="utf-8")
 
 QUICK: Mapping[str, Mapping[str, str]] = {
-    "start.md": {"depth=64": "depth=4", "samples=1000": "samples=20", "samples=40": "samples=2"},
+    "start.md": {
+        "width=128": "width=16",
+        "depth=64": "depth=4",
+        "2, 8, 128": "2, 8, 16",
+        "samples=1000": "samples=20",
+        "samples=40": "samples=2",
+    },
     "how-to/choose-gamma.md": {"depth=24": "depth=4"},
-    "how-to/shaped-attention.md": {},
 }
 """Pages whose Python blocks run without their commands, with what is replaced so that they take seconds."""
 
