@@ -44,7 +44,7 @@ PROBED = {"model_type": "gpt2", "vocab_size": 50, "n_embd": 16, "n_layer": 2, "n
 """A configuration whose initialisation is probed."""
 TYPED = """\
 import shaped_transformer as st
-reveal_type(st.chain.sample(st.shaped_transformer(width=8, depth=2), st.inputs.equicorrelated(2, 0.5), samples=2))
+reveal_type(st.chain.sample(st.deep_linear(8, 2), st.inputs.equicorrelated(2, 0.5), samples=2, seed=0))
 """
 """A user's file, and the type that a checker must find in it."""
 

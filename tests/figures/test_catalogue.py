@@ -155,7 +155,7 @@ def test_no_legend_covers_a_point_of_a_line(name: str, datasets: dict[str, xr.Da
         if (legend := panel.get_legend()) is not None:
             place = legend.get_window_extent()
             for line in panel.get_lines():
-                points = line.get_transform().transform(np.column_stack(line.get_data()))
+                points = line.get_transform().transform(np.column_stack(line.get_data()).astype(float))
                 assert not any(place.contains(*point) for point in points)
 
 
