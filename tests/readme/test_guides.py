@@ -166,7 +166,7 @@ FOREIGN = "does not recognize this architecture"
 
 CONSTANTS = {
     "needs more packages": str(st.MissingExtra("torch", "shaped_transformer.nn")),
-    "compiling its kernels, once after installation": COMPILING_NOTICE,
+    "the first run after installation compiles them": COMPILING_NOTICE,
 }
 
 

@@ -125,6 +125,17 @@ def test_tokens_that_change_by_more_than_their_size_in_one_step() -> None:
     warm = only(made({"warmup": 50}, stream_change=change, token_norm=norms))
     assert "5,000 steps" in warm.advice
     assert only(made(stream_change=1e6 * change)).advice == "Lower the rate."
+
+
+def test_advice_is_given_once() -> None:
+    """A loss that rises asks for a warm-up, a step that is too large for one of so many steps."""
+    change = np.zeros((4, 4))
+    change[1:] = 5.0
+    verdict = judge(made(loss=np.array([7, 9, 9, 9]), stream_change=change))
+    assert {"rising loss", "large step"} <= {finding.name for finding in verdict.findings}
+    assert [advice for advice in verdict.advice if "warm up" in advice] == [
+        "Lower the rate, or warm up over 50 steps or more."
+    ]
     steady = STEP * np.arange(4)[:, None] * np.ones(4)  # each step changes the tokens by their size
     assert judge(made(stream_change=0.99 * steady)).good
 

@@ -77,6 +77,11 @@ class Verdict:
         opening = [self.sane] if self.good else []
         return " ".join(opening + [finding.sentence for finding in self.findings])
 
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """What to try, each thing once."""
+        return tuple(dict.fromkeys(finding.advice for finding in self.findings if finding.advice))
+
 
 def judge(result: ProbeResult, comparison: Comparison | None = None) -> Verdict:
     """Return the verdict on a measurement.
@@ -166,8 +171,8 @@ def _collapse(result: ProbeResult, comparison: Comparison | None) -> Iterator[Fi
             layers[end],
             f"Tokens collapse {_between(layers, start, end)}: effective rank {rank[start]:.3g} → {rank[end]:.3g}, "
             f"mean |ρ| {rho[start]:.2g} → {rho[end]:.2g}{_origin(comparison, 'effective_rank', part.start + end)}.",
-            "Weaken the branches relative to their skip connections, normalise before each branch instead of after "
-            "the sum, or shape the attention (st.hf.shape_).",
+            "Give each branch a skip connection and weaken the branch beside it, normalise before each branch instead "
+            "of after the sum, or shape the attention (st.hf.shape_).",
         )
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,6 +57,9 @@ LONGEST = 100_000
 MARKS = {"stream_change": STEP, "attention_range": LOGITS, "output_largest": LOGITS}
 """Lines in pictures, beyond which numbers are too large."""
 
+SLOWER = "Lower the rate, or warm up"
+"""Advice for steps that are too large, which may go on."""
+
 MOST = 3
 """So many names are given where a finding concerns several."""
 
@@ -85,6 +89,7 @@ def judge(result: Rehearsal) -> Verdict:
         *_warmup(result),
         *_interrupted(result),
     ]
+    findings = _advise_once(findings)
     made = result.data.sizes["step"] - 1
     sane = f"The first {counted(made, 'step')} are sane" if made > 1 else "The first step is sane"
     return Verdict(
@@ -138,7 +143,15 @@ def _slower(result: Rehearsal, change: float = 0.0) -> str:
     if needed > LONGEST:
         return "Lower the rate."
     steps = f" over {needed:,} steps or more" if change else " longer" if warmup > 1 else ""
-    return f"Lower the rate, or warm up{steps}."
+    return f"{SLOWER}{steps}."
+
+
+def _advise_once(findings: list[Finding]) -> list[Finding]:
+    """Take advice to lower the rate or warm up from all findings but those that say over how many steps."""
+    if not any(finding.advice.startswith(f"{SLOWER} over ") for finding in findings):
+        return findings
+    vague = (f"{SLOWER}.", f"{SLOWER} longer.")
+    return [replace(finding, advice="") if finding.advice in vague else finding for finding in findings]
 
 
 def _loss(result: Rehearsal) -> Iterator[Finding]:
