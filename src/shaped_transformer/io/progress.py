@@ -57,11 +57,14 @@ def progress(description: str, total: float, unit: str | None = None) -> Iterato
     **Returns:** a context; call its value with the number of units that were just finished, from any thread.
     """
     outer = _report_part.get()
-    if total <= 0 or not sys.stderr.isatty() or threading.current_thread() is not threading.main_thread():
+    if total <= 0 or threading.current_thread() is not threading.main_thread():
         yield lambda _: None
         return
-    if outer is not None:
+    if outer is not None:  # asked first: before version 15, what rich puts in place of stderr says it is no terminal
         yield lambda done: outer(done / total)
+        return
+    if not sys.stderr.isatty():
+        yield lambda _: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
