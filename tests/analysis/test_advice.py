@@ -112,7 +112,7 @@ def test_the_advice_depends_on_the_seed_and_not_on_the_workers() -> None:
         ({"taus": (-1.0,)}, "tau0"),
         ({"architecture": st.deep_linear(8, 2)}, "this network has none: add Residual"),
         ({"architecture": st.skipless_transformer(8, 2)}, "this network has no skip"),
-        ({"architecture": st.pre_norm_transformer(8, 2), "taus": (1.0,)}, "leave it out"),
+        ({"architecture": st.pre_norm_transformer(8, 2), "taus": (1.0,)}, "leave out taus"),
         ({"seed": -1}, "seed must be"),
     ],
 )

@@ -87,8 +87,8 @@ def test_a_missing_text_is_an_error(with_text: Path) -> None:
     ("wrong", "message"),
     [
         ({"gamma": 1.7}, "gamma"),
-        ({"view": "chian"}, "no view 'chian'"),
-        ({"preset": "shaped"}, "no preset 'shaped'"),
+        ({"view": "chian"}, "unknown view 'chian'"),
+        ({"preset": "shaped"}, "unknown preset 'shaped'"),
         ({"samples": 0}, "samples must be a whole number"),
         ({"seed": -1}, "seed must be"),
         ({"tokens": 17}, "rank 17"),
@@ -99,6 +99,8 @@ def test_a_missing_text_is_an_error(with_text: Path) -> None:
 )
 def test_an_error_in_base_is_reported_before_any_sampling(wrong: dict[str, Any], message: str, tmp_path: Path) -> None:
     sweep = sweeps.from_dict({"base": BASE | wrong, "grid": {"correlation": [0.1, 0.2]}})
-    with pytest.raises(st.InputError, match=rf"no point of the sweep can be drawn; correlation=0\.1: .*{message}"):
+    with pytest.raises(
+        st.InputError, match=rf"no point of the sweep can be drawn\. The first, correlation=0\.1: .*{message}"
+    ):
         sweeps.run(sweep, tmp_path / "out")
     assert not (tmp_path / "out").exists()

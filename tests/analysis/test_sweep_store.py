@@ -139,7 +139,7 @@ def test_a_store_that_is_not_of_a_sweep_is_not_changed(tmp_path: Path) -> None:
 
 def test_a_damaged_store_is_an_error(tmp_path: Path) -> None:
     (tmp_path / sweeps.STORE).mkdir()
-    with pytest.raises(st.StorageError, match="not a zarr store that can be read"):
+    with pytest.raises(st.StorageError, match="cannot be read as a zarr store"):
         sweeps.run(sweeps.from_dict(SPEC), tmp_path)
 
 

@@ -172,7 +172,7 @@ def test_another_sweep_in_the_same_folder_is_refused(tmp_path: Path) -> None:
         ({"list": [{"gamma": 0.3}]}, "either grid"),
         ({"base": {"gamma": 0.3}}, "both base and grid"),
         ({"base": {"depth": [1, 2]}}, "base.depth must be one value"),
-        ({"keep": ["rank"]}, "keep must be a list from"),
+        ({"keep": ["rank"]}, "keep must be a list of names from"),
         ({"colour": 1}, "unknown key 'colour'"),
     ],
 )

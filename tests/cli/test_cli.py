@@ -43,7 +43,7 @@ def test_compare_reports_all_views(compared: tuple[dict[str, Any], str]) -> None
 def test_compare_prints_the_verdict_and_the_speed(compared: tuple[dict[str, Any], str]) -> None:
     _, out = compared
     assert "Verdict: stable" in out
-    assert "Time of a real network over that of a draw of the chain" not in out  # batches are drawn whole
+    assert "A real network takes" not in out  # batches are drawn whole
 
 
 def test_compare_writes_report_picture_and_dataset(compared: tuple[dict[str, Any], str], tmp_path: Path) -> None:
@@ -169,6 +169,13 @@ def test_the_frontier_is_searched_on_request(run: Any) -> None:
     assert json.loads(run(*ADVISE, "--json")[1])["frontier"] == []
 
 
+def test_a_frontier_without_tau0_is_refused_before_the_search(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Search, "trials", lambda _: pytest.fail("searched"))
+    code, _, err = run(*ADVISE, "--preset", "pre_norm_transformer", "--frontier")
+    assert code == 2
+    assert "leave out taus= (--frontier)" in err
+
+
 def test_advise_succeeds_where_no_gamma_is_stable(run: Any) -> None:
     code, out, _ = run(*ADVISE, "--rank-share", "0.99999", "--out", "none")
     assert code == 0
@@ -185,7 +192,7 @@ def test_interrupted_advice_shows_what_it_knows(run: Any, tmp_path: Path, monkey
     monkeypatch.setattr(Search, "trials", interrupted)
     code, out, _ = run(*ADVISE, "--out", "here")
     assert code == 130
-    assert "Gammas that were tried" in out
+    assert "Values of gamma tried" in out
     assert re.search(r"Advice: interrupted: gamma = 0\.\d+ is probably stable; gamma = \S+ is probably not", out)
     assert list(tmp_path.iterdir()) == []
 
@@ -284,13 +291,13 @@ BAD: list[tuple[str, list[str]]] = [
     ("scale (gamma) must lie in (0, 1], got 0", ["--gamma", "0"]),
     ("tau0", ["--tau0", "-1"]),
     ("3 heads do not divide the width 16: use one of", ["--heads", "3"]),
-    ("mask row 1 has no key", ["--mask", "blind.npy"]),
+    ("row 1 of the mask allows no token", ["--mask", "blind.npy"]),
     ("there is no file nowhere.npy", ["--mask", "nowhere.npy"]),
     ("must be symmetric", ["--covariance", "asymmetric.npy"]),
     ("positive semi-definite", ["--covariance", "indefinite.npy"]),
     ("is nan", ["--vectors", "nan.npy"]),
     ("has no words", ["--text", "empty.txt"]),
-    ("no preset 'unheard'", ["--preset", "unheard"]),
+    ("unknown preset 'unheard'", ["--preset", "unheard"]),
     ("cannot read nowhere.txt: No such file", ["--text", "nowhere.txt"]),
     ("cannot read nowhere.json", ["--architecture", "nowhere.json"]),
     ("is not JSON", ["--architecture", "empty.txt"]),
@@ -305,11 +312,11 @@ BAD: list[tuple[str, list[str]]] = [
     ("takes no --gamma: it takes --width, --depth", ["--preset", "deep_linear", "--gamma", "0.3"]),
     ("leave out --gamma", ["--architecture", "x.json", "--gamma", "0.3"]),
     ("--tokens", ["--tokens", "many"]),
-    ("by which the layer cannot be normalised", ["--c-plus", "-4", "--c-minus", "-4"]),
-    ("by which the layer cannot be normalised", ["--c-plus", "1e200"]),
-    ("too small for logits", ["--tau0", "1e-200"]),
-    ("beyond 1e+08, where paths are stopped", ["--covariance", "huge.npy"]),
-    ("steps are for the SDE, and there is none", ["--preset", "skipless_transformer", "--steps", "50"]),
+    ("so its layer cannot be normalised", ["--c-plus", "-4", "--c-minus", "-4"]),
+    ("so its layer cannot be normalised", ["--c-plus", "1e200"]),
+    ("so small that logits overflow", ["--tau0", "1e-200"]),
+    ("above 1e+08, where paths are stopped", ["--covariance", "huge.npy"]),
+    ("steps are for the SDE, and this network has none", ["--preset", "skipless_transformer", "--steps", "50"]),
     ("is an archive of arrays", ["--vectors", "several.npz"]),
     ("is an archive of arrays", ["--mask", "several.npz"]),
     ("cannot read .: Is a directory", ["--mask", "."]),
@@ -366,7 +373,7 @@ def test_a_folder_with_the_name_of_the_picture_is_not_replaced(run: Any, tmp_pat
     (tmp_path / "here" / "figure.png" / "mine.txt").write_text("keep", encoding="utf-8")
     code, _, err = run("predict", *QUICK, "--out", "here")
     assert code == 2
-    assert "got figure.png without a run.json of this library" in err
+    assert "contains figure.png without a run.json of this library" in err
     assert (tmp_path / "here" / "figure.png" / "mine.txt").exists()
 
 

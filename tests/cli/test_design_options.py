@@ -71,8 +71,8 @@ def test_an_option_that_a_preset_does_not_take_is_refused(preset: str, name: str
 @pytest.mark.parametrize(
     ("message", "options"),
     [
-        ("no activation 'swish': choose one of relu, gelu", ["--activation", "swish"]),
-        ("give an activation or c_plus, not both", ["--activation", "gelu", "--c-plus", "0.3"]),
+        ("unknown activation 'swish': choose one of relu, gelu", ["--activation", "swish"]),
+        ("give either an activation or c_plus, not both", ["--activation", "gelu", "--c-plus", "0.3"]),
         ("norm: input should be 'none', 'pre' or 'post' (got 'before')", ["--norm", "before"]),
         ("key_width: input should be greater than or equal to 1", ["--key-width", "0"]),
         ("leave value_width out, use several heads, or give", ["--value-width", "5"]),

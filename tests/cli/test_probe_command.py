@@ -147,12 +147,12 @@ def test_code_in_the_folder_runs_only_where_a_function_is_named(probing: Any, gp
         (["MODEL", "--expected", "2"], "at least 3"),
         (["MODEL", "--seed", "-1"], "seed"),
         (["MODEL", "--config", "nosuch.json"], "cannot read nosuch.json"),
-        (["MODEL", "--out", "foreign"], "must be free"),
+        (["MODEL", "--out", "foreign"], "replaces only its own results"),
         (["probed.py"], "module:function"),
         (["probed:absent"], "probed has no absent"),
         (["probed:fails"], "raised KeyError"),
         (["probed:vectors"], "--input-width"),
-        (["absent_module:f"], "no module absent_module"),
+        (["absent_module:f"], "there is no module absent_module"),
     ],
 )
 def test_bad_input_is_one_line(probing: Any, gpt2: Path, tmp_path: Path, arguments: list[str], words: str) -> None:

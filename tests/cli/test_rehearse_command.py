@@ -136,7 +136,7 @@ def test_a_text_that_is_short_begins_again_and_words_are_numbered(rehearsing: An
     assert code == 0
     assert err.splitlines() == [
         "gpt2 has no tokenizer: the words of text are numbered, and each has a token of its own.",
-        "The text has tokens for 2 of 3 steps: they come again from the first on.",
+        "The text has tokens for 2 of 3 steps; after that it starts again from the beginning.",
     ]
     assert "2 batches in turn" in out
 
@@ -241,7 +241,7 @@ def test_weights_beside_a_configuration_are_not_read(rehearsing: Any, tmp_path: 
         ([], "Missing argument"),
         (["nosuch/"], "no such folder"),
         (["nosuch-model"], "cannot be reached"),
-        (["gpt2", "--optimizer", "lion"], "others are not served without weights"),
+        (["gpt2", "--optimizer", "lion"], "others do not work without weights"),
         (["gpt2", "--lr", "0"], "lr must be a positive number"),
         (["gpt2", "--lr", "nan"], "lr must be"),
         (["gpt2", "--steps", "0"], "steps must be"),
@@ -257,7 +257,7 @@ def test_weights_beside_a_configuration_are_not_read(rehearsing: Any, tmp_path: 
         (["gpt2", "--tokens", "33"], "at most 32"),
         (["gpt2", "--tokens", "0"], "--tokens"),
         (["gpt2", "--seed", "-1"], "seed"),
-        (["gpt2", "--out", "foreign"], "must be free"),
+        (["gpt2", "--out", "foreign"], "replaces only its own results"),
         (["vit.json", "--tokens", "4"], "takes images"),
         (["rehearsed:absent"], "rehearsed has no absent"),
         (["rehearsed:fails"], "raised KeyError"),

@@ -91,11 +91,11 @@ def test_rates_by_groups_are_ours(run: Any, tmp_path: Path) -> None:
         (("--widths", "0.5;1"), "--widths must be factors such as 0.25,0.5,1,2 (got '0.5;1')"),
         (("--depths", ""), "--depths must be factors such as 0.25,0.5,1,2 (got '')"),
         (("--widths", "1"), "widths must be at least two different positive factors"),
-        (("--widths", "0.3,1"), "width 0.3 makes hidden_size 64 to 19.2"),
+        (("--widths", "0.3,1"), "width 0.3 turns hidden_size 64 into 19.2"),
         (("--widths", "1,2", "--parametrisation", "ntp"), "parametrisation must be 'standard', 'mup'"),
         (("--widths", "1,2", "--groups", "shaped"), "has no ShapedBlock"),
         (("--parametrisation", "mup"), "give --widths or --depths too"),
-        (("--widths", "1,2", "--groups", "shaped", "--parametrisation", "mup"), "are different rates: give one"),
+        (("--widths", "1,2", "--groups", "shaped", "--parametrisation", "mup"), "set different rates: give one"),
         (("--widths", "1,2", "--lr", "1e30"), "numbers become infinite or undefined"),
     ],
 )
@@ -144,7 +144,7 @@ def test_results_of_a_rehearsal_are_not_replaced(run: Any, llama: str, tmp_path:
     (tmp_path / "results" / "run.json").write_text('{"kind": "rehearsal"}')
     code, _, err = run("rehearse", llama, "--widths", "1,2", "--draws", "1", *SHORT, "--out", "results")
     assert code == 2
-    assert "hold results of 'coordinate check'" in err
+    assert "'coordinate check' replaces only its own results" in err
 
 
 def test_no_factors_are_none() -> None:

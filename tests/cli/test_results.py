@@ -19,15 +19,15 @@ COMMANDS = {
     "figure correlation": FIGURE,
 }
 FOREIGN: list[tuple[str, bytes, str]] = [
-    ("run.json", b'{"name": "of another program"}', "got a run.json that this library did not write"),
-    ("run.json", b'{"kind": "train"}', "got results of 'train'"),
-    ("run.json", b"[1, 2]", "got a run.json that this library did not write"),
-    ("run.json", b"half a f", "got a run.json that this library did not write"),
-    ("run.json", b"\xff\xfe", "got a run.json that this library did not write"),
-    ("figure.png", b"a photograph", "got figure.png without a run.json of this library"),
-    ("figure.svg", b"a drawing", "got figure.svg without"),
-    ("dataset.zarr/0", b"my data", "got dataset.zarr without"),
-    ("run.json/0", b"a folder", "got a run.json that this library did not write"),
+    ("run.json", b'{"name": "of another program"}', "contains a run.json that this library did not write"),
+    ("run.json", b'{"kind": "train"}', "contains results of 'train'"),
+    ("run.json", b"[1, 2]", "contains a run.json that this library did not write"),
+    ("run.json", b"half a f", "contains a run.json that this library did not write"),
+    ("run.json", b"\xff\xfe", "contains a run.json that this library did not write"),
+    ("figure.png", b"a photograph", "contains figure.png without a run.json of this library"),
+    ("figure.svg", b"a drawing", "contains figure.svg without"),
+    ("dataset.zarr/0", b"my data", "contains dataset.zarr without"),
+    ("run.json/0", b"a folder", "contains a run.json that this library did not write"),
 ]
 
 
@@ -52,7 +52,7 @@ def test_results_of_another_kind_are_not_replaced(run: Any, tmp_path: Path, kind
         before = everything(tmp_path)
         code, _, err = run(*COMMANDS[other], "--out", "here")
         assert code == 2
-        assert f"here must be free, or hold results of '{other}' to be replaced (got results of '{kind}')" in err
+        assert f"here contains results of '{kind}', and '{other}' replaces only its own results: choose another" in err
         assert err.endswith(": choose another --out\n")
         assert err.count("\n") == 1
         assert everything(tmp_path) == before
@@ -82,7 +82,7 @@ def test_all_folders_are_checked_before_the_first_figure_is_made(run: Any, tmp_p
     before = everything(tmp_path)
     code, _, err = run("figure", "--all", "--quick", "--out", "all")
     assert code == 2
-    assert "all/masks must be free, or hold results of 'figure masks'" in err
+    assert "and 'figure masks' replaces only its own results" in err
     assert everything(tmp_path) == before
 
 
@@ -98,7 +98,7 @@ def test_a_broken_link_is_not_replaced(tmp_path: Path) -> None:
     for name in RESULTS:
         (tmp_path / name).mkdir()
         (tmp_path / name / name).symlink_to(tmp_path / "nowhere")
-        with pytest.raises(InputError, match="must be free"), results_folder(tmp_path / name, "compare"):
+        with pytest.raises(InputError, match="replaces only its own"), results_folder(tmp_path / name, "compare"):
             pytest.fail("the folder was taken")
 
 

@@ -100,7 +100,7 @@ def test_the_exit_status_is_1_if_every_point_failed(run: Any, tmp_path: Path, mo
     ("base", "message"),
     [
         ({"gama": 0.2}, "base has an unknown key 'gama'"),
-        ({"heads": 7}, "no point of the sweep can be drawn; gamma=0.2, depth=2: DefinitionError: "),
+        ({"heads": 7}, "no point of the sweep can be drawn. The first, gamma=0.2, depth=2: DefinitionError: "),
     ],
 )
 def test_an_error_in_base_is_one_line_and_writes_nothing(
@@ -118,7 +118,7 @@ def test_results_of_another_kind_are_not_replaced(run: Any, tmp_path: Path) -> N
     (tmp_path / "out" / "run.json").write_text('{"kind": "predict"}')
     code, _, err = run("sweep", write(SPEC, tmp_path), "--out", "out")
     assert code == 2
-    assert "got results of 'predict'" in err
+    assert "contains results of 'predict'" in err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["run.json"]
 
 

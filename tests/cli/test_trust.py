@@ -99,5 +99,5 @@ def test_a_missing_module_is_an_error_with_the_way_out(
     code, _, err = run("predict", "--architecture", "arch.json", "--trust")
     assert code == 2
     assert "there is no module 'not_there'" in err
-    assert "be beside the JSON file" in err
+    assert "beside the JSON file of --architecture" in err
     assert err.count("\n") == 1

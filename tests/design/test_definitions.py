@@ -87,12 +87,15 @@ def definition_mistakes() -> list[tuple[str, Any]]:
         ("3 heads do not divide the width 8: use one of", lambda: st.shaped_transformer(8, 2, heads=3)),
         ("8 heads do not divide the width 4", lambda: st.shaped_transformer(4, 2, heads=8)),
         ("heads need an output projection", lambda: st.ShapedAttention(heads=2, output_projection=False)),
-        ("differs from the width 8 without", lambda: st.Architecture(8, 1, (st.Residual(narrow, 1),))),
-        ("mask row 1 has no key", lambda: st.ShapedAttention(mask=[[1, 0], [0, 0]])),
+        (
+            "value_width must be the width 8",
+            lambda: st.Architecture(8, 1, (st.Residual(narrow, 1),)),
+        ),
+        ("row 1 of the mask allows no token", lambda: st.ShapedAttention(mask=[[1, 0], [0, 0]])),
         ("mask must be 'full', 'causal' or a square array", lambda: st.ShapedAttention(mask=[[1, 0]])),
         ("mask must be", lambda: st.ShapedAttention(mask="diagonal")),
         ("mask must be", lambda: st.ShapedAttention(mask=[[2.5, 1], [1, 1]])),
-        ("one number or one per head: 2", lambda: st.ShapedAttention(heads=2, identity_gain=(1.0, 1.0, 1.0))),
+        ("one number or one for each of 2 heads", lambda: st.ShapedAttention(heads=2, identity_gain=(1.0, 1.0, 1.0))),
         ("phi must be one of tanh", lambda: st.ShapedSmooth("relu", 1.0)),
         ("phi''.0. = 1 is expected", lambda: st.Smooth(np.tanh, 1.0, -2.0)),
         ("phi.0. = 0 is expected", lambda: st.Smooth(np.exp, 1.0, 1.0)),
@@ -155,12 +158,12 @@ def test_a_definition_may_be_made_again() -> None:
 @pytest.mark.usefixtures("_without_cell")
 def test_a_name_that_another_module_uses_is_refused() -> None:
     define_in_cell("__main__")
-    with pytest.raises(st.DefinitionError, match=r"there is a definition OfACell already, in __main__.*another name"):
+    with pytest.raises(st.DefinitionError, match=r"the name OfACell is taken by a definition in __main__.*another"):
         define_in_cell("elsewhere")
 
 
 def test_a_name_of_the_library_is_refused_and_keeps_its_meaning() -> None:
-    with pytest.raises(st.DefinitionError, match="there is a definition Residual already"):
+    with pytest.raises(st.DefinitionError, match="the name Residual is taken by a definition in"):
 
         @definition
         class Residual(Definition):
@@ -184,7 +187,7 @@ def test_uniform_weights_are_equal_over_the_allowed_tokens() -> None:
 
 
 def test_a_mask_for_another_number_of_tokens_is_refused() -> None:
-    with pytest.raises(st.InputError, match="the mask is for 2 tokens, the input has 3"):
+    with pytest.raises(st.InputError, match="the mask is for 2 tokens, but the input has 3: give a mask for 3"):
         st.chain.sample(
             st.Architecture(4, 1, (st.Residual(st.ShapedAttention(mask=np.eye(2)), 0.5),)), np.eye(3), 2, seed=0
         )

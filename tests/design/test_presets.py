@@ -48,7 +48,7 @@ def test_the_norm_is_that_of_every_residual_layer(preset: str, norm: str) -> Non
 
 @pytest.mark.parametrize("slopes", [{"c_plus": 0.0}, {"c_minus": -1.0}, {"c_plus": 0.5, "c_minus": 0.1}])
 def test_slopes_beside_an_activation_are_refused(slopes: dict[str, Any]) -> None:
-    with pytest.raises(st.DefinitionError, match=rf"give an activation or {' and '.join(slopes)}, not both"):
+    with pytest.raises(st.DefinitionError, match=rf"give either an activation or {' and '.join(slopes)}, not both"):
         st.shaped_transformer(10, 2, activation=st.Activation("gelu"), **slopes)
 
 
@@ -65,7 +65,7 @@ def test_options_survive_json() -> None:
 
 @pytest.mark.parametrize("activation", ["gelu", 3])
 def test_an_activation_of_another_type_is_refused_with_an_example(activation: Any) -> None:
-    with pytest.raises(st.DefinitionError, match=r"an activation, such as st.Activation\('gelu'\) is expected \(got"):
+    with pytest.raises(st.DefinitionError, match=r"an activation is expected, such as st.Activation\('gelu'\) \(got"):
         st.shaped_transformer(10, 2, activation=activation)
 
 
@@ -101,7 +101,7 @@ def test_the_default_activation_has_a_name() -> None:
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(st.DefinitionError, match=r"no activation 'swish': choose one of relu, .*shaped-tanh"):
+    with pytest.raises(st.DefinitionError, match=r"unknown activation 'swish': choose one of relu, .*shaped-tanh"):
         named_activation("swish")
 
 

@@ -219,6 +219,6 @@ def test_a_causal_model_generates_when_loaded(tmp_path: Path) -> None:
 @pytest.mark.parametrize("wrong", [3, transformers.GPT2Config()])
 def test_a_configuration_of_another_kind_is_refused(make: Any, wrong: Any) -> None:
     with pytest.raises(
-        st.InputError, match=f"ShapedTransformerConfig is expected .got {type(wrong).__name__}.: models"
+        st.InputError, match=f"ShapedTransformerConfig is expected .got {type(wrong).__name__}.: shape models"
     ):
         make(cast(Any, wrong))

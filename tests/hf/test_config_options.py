@@ -65,7 +65,7 @@ def test_every_name_of_an_activation_builds_a_model(name: str) -> None:
             {"key_width": None},
             "4 heads do not divide the width 30: use one of 1, 2, 3, 5, 6, 10, 15 or 30 heads, or hidden_size 28 or 32",
         ),
-        ({"activation": "swish"}, "activation: one of shaped, relu, "),
+        ({"activation": "swish"}, "activation: give one of shaped, relu, "),
         ({"activation": st.Activation("gelu")}, "activation must be a name, because a configuration is saved as JSON"),
         ({"key_width": 0}, "key_width: input should be greater than or equal to 1"),
         ({"num_attention_heads": 0}, "num_attention_heads must be a whole number of at least 1"),

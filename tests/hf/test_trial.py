@@ -25,7 +25,7 @@ SHAPEABLE = ("gpt2", "mistral", "mixtral", "vit", "wav2vec2")
         ("gpt_oss", "passes s_aux"),
         ("bloom", "0 of 2 layers: it does not honour the attention interface"),
         ("mpt", "does not honour the attention interface"),
-        ("clip", "made of models of their own"),
+        ("clip", "composed of several models"),
         ("gpt-17", "knows no model type 'gpt-17'"),
         (3, "knows no model type 3"),
         (["mistral"], r"knows no model type \['mistral'\]"),
@@ -49,7 +49,7 @@ def test_families_have_a_shaped_model_type(family: str) -> None:
 @pytest.mark.parametrize("wrong", [3, torch.nn.Linear(2, 2), "gpt2"])
 def test_anything_but_a_model_of_hugging_face_is_refused(wrong: Any) -> None:
     kind = type(wrong).__name__
-    with pytest.raises(st.InputError, match=f"a PreTrainedModel of Hugging Face is expected .got {kind}.: in modules"):
+    with pytest.raises(st.InputError, match=f"a PreTrainedModel of Hugging Face is expected .got {kind}.: use st.nn"):
         hf.shape_(cast(Any, wrong))
 
 

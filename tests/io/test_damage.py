@@ -171,5 +171,5 @@ def test_a_store_with_a_codec_that_could_run_code_is_refused(store: Path, tmp_pa
     file = tmp_path / "copy" / "initial" / ".zarray"
     text = {"dtype": "|O", "fill_value": "", "compressor": None, "filters": [{"id": "vlen-utf8"}, {"id": "pickle"}]}
     file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | text), encoding="utf-8")
-    with pytest.raises(st.StorageError, match="packed with 'pickle', but one of blosc"):
+    with pytest.raises(st.StorageError, match="uses the codec 'pickle', but only blosc"):
         st.Ensemble.load(tmp_path / "copy")

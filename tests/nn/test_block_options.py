@@ -92,12 +92,15 @@ def test_options_with_a_definition_survive_json() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: nn.BlockOptions(activation="swish"), r"one of shaped, relu, .*shaped-tanh.* is expected, or an activ"),
-        (lambda: nn.BlockOptions(activation=3), r"is expected, or an activation such as st\.ShapedSmooth.*\(got 3\)"),  # type: ignore[arg-type]
+        (lambda: nn.BlockOptions(activation="swish"), r"give one of shaped, relu, .*shaped-tanh.*, or an activ"),
+        (lambda: nn.BlockOptions(activation=3), r"or an activation such as st\.ShapedSmooth.*\(got 3\)"),  # type: ignore[arg-type]
         (lambda: nn.ShapedBlock(30, 4), "4 heads do not divide the width 30: .* heads, or width 28 or 32, or give"),
         (lambda: nn.ShapedAttention(32, 4, key_width=0), "key_width must be a whole number of at least 1"),
         (lambda: nn.ShapedAttention(32, 4, value_width=2.5), "value_width must be a whole number"),
-        (lambda: nn.ShapedBlock(32, value_width=5), "give it, leave value_width out, or use several heads"),
+        (
+            lambda: nn.ShapedBlock(32, value_width=5),
+            "output_projection=True, leave value_width out, or use several heads",
+        ),
         (lambda: nn.ShapedBlock(32, 4, key_width=3, rotary=True), "give an even key_width, or use other positions"),
     ],
 )

@@ -96,7 +96,7 @@ def test_figures_print_the_numbers_to_expect(run: Any, tmp_path: Path) -> None:
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "all").rglob("run.json")}
     code, _, err = run("figure", "--all", "--quick", "--out", "all")
     assert code == 0
-    assert err.count("is there") == len(catalogue.FIGURES)
+    assert err.count("finished already") == len(catalogue.FIGURES)
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
 
 

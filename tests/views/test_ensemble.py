@@ -50,7 +50,7 @@ def test_intervals_of_quantiles_are_those_of_the_bootstrap(ensemble: st.Ensemble
     found = ensemble.quantiles("effective_rank", (0.05, 0.5))
     last = ensemble.effective_rank()[:, -1]
     resampled = bootstrap(
-        (last,), lambda x, axis: np.quantile(x, 0.5, axis=axis), method="percentile", rng=0, n_resamples=20_000
+        (last,), lambda x, axis: np.quantile(x, 0.5, axis=axis), method="percentile", random_state=0, n_resamples=20_000
     ).confidence_interval
     spread = resampled.high - resampled.low
     np.testing.assert_allclose([found.low[1, -1], found.high[1, -1]], resampled, atol=0.1 * spread)
@@ -119,7 +119,7 @@ def test_a_missing_store_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_file_in_place_of_a_store_is_an_error(empty_file: Path) -> None:
-    with pytest.raises(st.StorageError, match="not a zarr store"):
+    with pytest.raises(st.StorageError, match="cannot be read as a zarr store"):
         st.Ensemble.load(empty_file)
 
 
@@ -157,7 +157,7 @@ def a_comparison(place: Path) -> None:
 def test_saving_over_something_else_is_refused(ensemble: st.Ensemble, tmp_path: Path, make: Any) -> None:
     make(tmp_path / "place")
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    with pytest.raises(st.StorageError, match=r"place exists and is no ensemble: choose another place, or remove it"):
+    with pytest.raises(st.StorageError, match=r"place exists and is not an ensemble: choose another place, or remove"):
         ensemble.save(tmp_path / "place")
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 

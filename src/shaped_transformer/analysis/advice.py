@@ -100,23 +100,23 @@ class Advice:
         wanted = self.criterion
         stable = (
             f"at least {100 * wanted.probability:g} % of networks are healthy after "
-            f"{counted(self.design.depth, 'layer')}: all eigenvalues of V in [{wanted.window[0]:g}, "
-            f"{wanted.window[1]:g}] times the input's mean token norm, at least {100 * wanted.rank_share:g} % of the "
-            f"input's effective rank, mean |rho| at most {PARALLEL:g} unless the input's is larger (confidence "
-            f"{100 * wanted.confidence:g} %)"
+            f"{counted(self.design.depth, 'layer')} (confidence {100 * wanted.confidence:g} %). In a healthy network "
+            f"the eigenvalues of V stay within [{wanted.window[0]:g}, {wanted.window[1]:g}] times the input's mean "
+            f"token norm, and the last layer has at least {100 * wanted.rank_share:g} % of the input's effective rank "
+            f"and a mean |rho| of at most {PARALLEL:g}, unless the input's is larger"
         )
         if not self.complete:
             return self._known_so_far()
         if self.gamma is None:
-            return f"no gamma from {SMALLEST:g} to 1 is surely stable, so that {stable}"
-        return f"gamma = {self.gamma:.3g}: the largest that the test accepted; {stable}"
+            return f"no gamma from {SMALLEST:g} to 1 is surely stable. Stable means that {stable}"
+        return f"gamma = {self.gamma:.3g} is the largest that the test accepted: {stable}"
 
     def _known_so_far(self) -> str:
         """What the trials of an interrupted search show."""
         probable = [t.gamma for t in self.trials if t.stage == "bracket" and t.decision == "above"]
         refuted = [t.gamma for t in self.trials if t.decision == "below"]
         if self.gamma is not None:
-            known = f"gamma = {self.gamma:.3g} is stable, a larger one may be"
+            known = f"gamma = {self.gamma:.3g} is stable, and a larger one may be too"
         elif probable:
             known = f"gamma = {max(probable):.3g} is probably stable"
         else:
@@ -294,6 +294,7 @@ def with_tau0(architecture: Architecture, tau0: float) -> Architecture:
     block = tuple(cooled(layer) for layer in architecture.block)
     if not any(isinstance(layer, Residual) and isinstance(layer.branch, ShapedAttention) for layer in block):
         raise InputError(
-            "tau0 is the temperature constant of shaped attention, and this network has none: leave it out"
+            "tau0 is the temperature constant of shaped attention, and this network has none: leave out taus= "
+            "(--frontier)"
         )
     return replace(architecture, block=block)

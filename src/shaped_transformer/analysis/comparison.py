@@ -146,8 +146,8 @@ def compare(
     largest = float(np.linalg.eigvalsh(v0)[-1])
     if largest > DEFAULT_WINDOW[1]:
         raise InputError(
-            f"the input's largest eigenvalue {largest:.3g} is beyond {DEFAULT_WINDOW[1]:g}, where paths are stopped: "
-            "rescale"
+            f"the input's largest eigenvalue {largest:.3g} is above {DEFAULT_WINDOW[1]:g}, where paths are stopped: "
+            "rescale the input"
         )
     no_limit = _why_no_limit(architecture, len(v0), steps)
     counts = {"chain": samples}
@@ -183,6 +183,6 @@ def _why_no_limit(architecture: Architecture, tokens: int, steps: int | None) ->
         sde.check_steps(architecture, tokens, steps)
     except NoProportionalLimit as error:
         if steps is not None:
-            raise InputError(f"steps are for the SDE, and there is none: leave them out ({error})") from None
+            raise InputError(f"steps are for the SDE, and this network has none: leave them out ({error})") from None
         return str(error)
     return None

@@ -82,7 +82,7 @@ def plan_for(architecture: Architecture, tokens: int, test: SequentialTest, samp
         chosen = max(min(MOST, int(NUMBERS / path)), math.ceil(FEWEST_LOOKS * least))
     elif check_count(samples, "samples") < least:
         raise InputError(
-            f"{counted(samples, 'sample')} can never show a share of {test.bound:g} with confidence "
+            f"{counted(samples, 'sample')} cannot show a share of {test.bound:g} with confidence "
             f"{test.confidence:g}: draw at least {least} samples"
         )
     else:

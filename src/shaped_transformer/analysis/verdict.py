@@ -100,8 +100,8 @@ def verdict(ensemble: Ensemble, criterion: Criterion | None = None) -> Verdict:
     needed, input_rank = 100 * wanted.probability, rank_of(ensemble.initial)
     sentence = (
         f"{word}: after {counted(depth, 'layer')} {healthy.scaled(100)} % of networks are healthy "
-        f"(needed: {needed:g} %) and {exploded.scaled(100)} % have exploded (tolerated: {100 - needed:g} %). "
-        f"Medians: effective rank {rank} (input: {input_rank:.3g}; healthy from {wanted.rank_share * input_rank:.3g}), "
+        f"(needed: {needed:g} %) and {exploded.scaled(100)} % have exploded (allowed: {100 - needed:g} %). "
+        f"Medians: effective rank {rank} (input: {input_rank:.3g}; needed: {wanted.rank_share * input_rank:.3g}), "
         f"mean |rho| {correlation} (collapse above {parallel:g}), token norm {growth} times the input's"
     )
     certain = not any(straddles for _, straddles in deciding)

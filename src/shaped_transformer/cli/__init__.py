@@ -21,7 +21,7 @@ from .train import train_command
 
 app = typer.Typer(
     name="shaped-transformer",
-    help="Look at the token covariance of deep Transformers at initialisation.",
+    help="See what a deep Transformer does to its tokens, at initialisation and in training.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

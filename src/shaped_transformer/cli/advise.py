@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ..analysis.advice import TAU0, Advice, FrontierPoint, Search, frontier_point
+from ..analysis.advice import TAU0, Advice, FrontierPoint, Search, frontier_point, with_tau0
 from ..analysis.search import Trial
 from ..io.provenance import command_line
 from ..version import __version__
@@ -24,20 +24,22 @@ def advise_command(
     given: Input,
     stable_if: StableIf,
     frontier: Annotated[
-        bool, typer.Option("--frontier", help="Search also at other temperature constants: the trade-off with tau0.")
+        bool, typer.Option("--frontier", help="Also search at other values of tau0, to show the trade-off.")
     ] = False,
     samples: Annotated[
         int | None,
-        typer.Option(help="Most draws of the chain for each gamma. Default: 141 to 4096, by the size of the network."),
+        typer.Option(help="Most draws of the chain for each gamma. Default: 141 to 4096, fewer for larger networks."),
     ] = None,
     seed: Seed = 0,
     out: Out = Path("runs/advise"),
     as_json: Json = False,
 ) -> None:
-    """Find the largest gamma with which a network of this size is stable; --gamma has no effect on it."""
+    """Find the largest gamma with which a network of this size is stable. The result does not depend on --gamma."""
     definition, screen = design.build(), Screen(as_json)
     v0 = given.build(definition.width, seed)
     search = Search.of(definition, v0, criterion=stable_if.build(), samples=samples, seed=seed)
+    if frontier:
+        with_tau0(definition, TAU0[0])  # a network without τ0 fails before the search, and not after it
     with results_folder(out, KIND) as folder:
         try:
             advice = _run(search, frontier)
@@ -84,7 +86,7 @@ def _run(search: Search, with_frontier: bool) -> Advice:
 
 def _print_trials(screen: Screen, advice: Advice) -> None:
     """Print each γ that was tried."""
-    title = "Gammas that were tried, and the share of healthy networks (Wilson interval)"
+    title = "Values of gamma tried, and the share of healthy networks (95 % Wilson interval)"
     table = new_table(title=title, numbers=("gamma", "stage", "draws", "healthy", "decision"))
     for trial in sorted(advice.trials, key=lambda trial: (trial.gamma, trial.stage)):
         share, draws = trial.share, trial.healthy + trial.unhealthy
@@ -97,7 +99,10 @@ def _print_advice(screen: Screen, advice: Advice) -> None:
     """Print the trials and the frontier as tables, and the advice in sentences."""
     _print_trials(screen, advice)
     if advice.frontier:
-        table = new_table(title="The frontier", numbers=("tau0", "largest gamma", "healthy networks there"))
+        table = new_table(
+            title="Largest stable gamma at other values of tau0",
+            numbers=("tau0", "largest gamma", "healthy networks there"),
+        )
         for point in advice.frontier:
             gamma = "none" if point.gamma is None else f"{point.gamma:.3g}"
             healthy = point.healthy
@@ -106,12 +111,12 @@ def _print_advice(screen: Screen, advice: Advice) -> None:
     screen.line(f"Advice: {advice.sentence}.")
     if advice.training_gamma is not None:
         screen.line(
-            f"For training take gamma = 0.5/sqrt(depth) = {advice.training_gamma:.3g}, the default: "
+            f"For training, use the default gamma = 0.5/sqrt(depth) = {advice.training_gamma:.3g}: "
             "stronger branches learned worse in our short runs."
         )
     elif advice.architecture is not None:
         screen.line(
-            "The skips of this network are fixed; gamma is the scale of its branches. The advised network is in "
+            "The skips of this network are fixed, so gamma is the scale of its branches. The advised network is in "
             "run.json under advised_architecture, in the form that --architecture takes."
         )
     if advice.temperatures:

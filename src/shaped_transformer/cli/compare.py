@@ -69,10 +69,10 @@ def predict_command(
     out: Out = Path("runs/predict"),
     as_json: Json = False,
 ) -> None:
-    """Say whether a design is stable, by chain and SDE, without real networks.
+    """Predict whether a design is stable, from the chain and the SDE, without real networks.
 
-    The verdict comes first and is written at once. The section on stability then draws the network anew with 10 % more
-    of each parameter; it takes about as long again.
+    The verdict comes first and is written at once. A section on stability follows, for which the network is drawn again
+    with 10 % more of each parameter; it takes about as long again.
     """
     definition, criterion, screen = design.build(), stable_if.build(), Screen(as_json)
     v0 = given.build(definition.width, seed)
@@ -81,7 +81,7 @@ def predict_command(
         check_sizes(definition, v0, samples)
         if samples * definition.depth * len(v0) * (definition.width + len(v0)) > LONG:
             found = first_look(definition, v0, seed, criterion)
-            say(f"A first look, {FIRST} draws: {found.word}, {found.healthy.scaled(100)} % of networks are healthy …")
+            say(f"First look, {FIRST} draws: {found.word}, {found.healthy.scaled(100)} % of networks are healthy …")
         result = compare(definition, v0, samples=samples, network_samples=None, seed=seed, steps=steps)
         report = {"kind": "predict"} | _report(result, definition, v0, seed, criterion)
         _print_results(screen, result, report)
@@ -139,7 +139,7 @@ def _print_results(screen: Screen, result: Comparison, report: dict[str, Any]) -
     verdict = report["verdict"]
     doubt = "" if verdict["certain"] else " Close to a threshold: draw more samples to be sure."
     screen.line(f"Verdict: {verdict['sentence']}.{doubt}")
-    title = f"Draws at layer {definition['depth']}, width {definition['width']}"
+    title = f"Median and 5–95 % band over draws at layer {definition['depth']}, width {definition['width']}"
     bands = new_table("observable", "view", title=title, numbers=("median", "5 %", "95 %"))
     title = "Kolmogorov–Smirnov distance between views (p-value)"
     distances = new_table("observable", title=title, numbers=[pair.replace("-", " – ") for pair in pairs])
@@ -158,7 +158,7 @@ def _print_results(screen: Screen, result: Comparison, report: dict[str, Any]) -
         note = f", {counted(frozen, 'path')} stopped early" if frozen else ""
         screen.line(f"{view}: {counted(samples, 'draw')} in {seconds:.1f} s{note}")
     if report["speed_up_per_draw"] and report["samples"]["chain"] >= ENOUGH:
-        screen.line(f"Time of a real network over that of a draw of the chain: {report['speed_up_per_draw']:.3g}.")
+        screen.line(f"A real network takes {report['speed_up_per_draw']:.3g} times as long as a draw of the chain.")
     if result.no_limit:
         screen.line(f"No SDE: {result.no_limit}")
 
@@ -170,7 +170,7 @@ def _print_stability(screen: Screen, found: Stability, depth: int) -> None:
         "mean_absolute_correlation": "mean |rho|",
         "effective_rank": "effective rank",
     }
-    title = f"Share and medians at layer {depth}, and what 10 % more would change (± error)"
+    title = f"At layer {depth}, and what 10 % more of a parameter adds (± standard error)"
     table = new_table("", title=title, numbers=tuple(columns.values()))
     table.columns[0].no_wrap = True
     now = [getattr(found, name) for name in columns]

@@ -16,7 +16,7 @@ def explore_command(
 ) -> None:
     """Explore designs in the browser: sliders on the left, verdict and pictures on the right, on this machine only.
 
-    The address of the page is printed; its random part keeps others out. Ctrl-C ends it.
+    The command prints the address of the page; its random part keeps others out. Ctrl-C ends it.
     """
     from ..explore import start
 

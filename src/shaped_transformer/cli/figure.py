@@ -31,7 +31,7 @@ def figure_command(
     name: Name = None,
     every: Annotated[bool, typer.Option("--all", help="Make all figures that are not finished yet.")] = False,
     listed: Annotated[bool, typer.Option("--list", help="List the figures and what they show.")] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="Small settings: seconds instead of minutes.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Use small settings: seconds instead of minutes.")] = False,
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="Change a setting, KEY=VALUE in YAML; may be repeated.")
     ] = None,
@@ -39,13 +39,16 @@ def figure_command(
     out: Folder = None,
     as_json: Json = False,
 ) -> None:
-    """Compute a figure's dataset, plot it, and print its numbers; an interrupted figure resumes from its pieces."""
+    """Compute a figure of the papers or of this project, plot it, and print its numbers.
+
+    An interrupted figure resumes from its finished pieces.
+    """
     if sum((name is not None, every, listed)) != 1:
-        raise InputError("give the name of a figure, --all or --list (and only one of them)")
+        raise InputError("give the name of a figure, --all or --list (exactly one of them)")
     if name is None and (dataset is not None or changes):
         raise InputError("--from and --set go with the name of a figure")
     if dataset is not None and (quick or changes):
-        raise InputError("--from plots what was computed: leave out --quick and --set")
+        raise InputError("--from only plots a finished dataset: leave out --quick and --set")
     screen = Screen(as_json)
     if listed:
         _print_list(screen)
@@ -75,17 +78,17 @@ def _make_all_figures(screen: Screen, quick: bool, out: Path) -> None:
     for name in catalogue.FIGURES:
         folder = out / name
         if (report := _finished_report(name, folder, catalogue.settings(name, quick=quick))) is not None:
-            say(f"{name}: is there, {folder}")
+            say(f"{name}: finished already, in {folder}")
             reports[name] = report
             continue
         if name in catalogue.LONG and not quick:
-            say(f"{name} takes more than an hour: make it by its name")
+            say(f"{name} takes more than an hour and is skipped: make it with shaped-transformer figure {name}")
             continue
         say(f"{name} …")
         try:
             reports[name] = _make_figure(screen, name, folder, quick, {}, None)
         except MissingExtra as error:
-            say(f"{name} is left out: {error}")
+            say(f"{name} is skipped: {error}")
     say(f"Written to {out / 'NAME'}: {', '.join(RESULTS)}")
     screen.json(reports)
 

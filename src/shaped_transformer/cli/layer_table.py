@@ -55,7 +55,7 @@ def print_layers(screen: Screen, result: "ProbeResult", comparison: "Comparison 
     rows = choose(len(names), {result.layers.index(one) for one in named if one in result.layers})
     title = f"Layers of {prefix}" if prefix else "Layers"
     if comparison is not None:
-        screen.line(f"Bands: {CONFIDENCE:.0%} of networks at initialisation are inside in every layer. Outside: *.")
+        screen.line(f"Bands: {CONFIDENCE:.0%} of networks at initialisation stay inside in every layer. Outside: *.")
         screen.line("")
     narrow = sys.stdout.isatty() and shutil.get_terminal_size().columns < ONE_TABLE
     groups = [shown[:3], shown[3:]] if comparison is not None and narrow else [shown]

@@ -8,18 +8,18 @@ import typer
 
 TextFile = Annotated[
     Path | None,
-    typer.Option("--text", help="Text file to read the tokens from. Default: a text that comes along."),
+    typer.Option("--text", help="Text file to read the tokens from. Default: a packaged text."),
 ]
 
 InputWidth = Annotated[
     int | None,
-    typer.Option(help="For a module that takes vectors: their number of coordinates. They are standard normal."),
+    typer.Option(help="For a module that takes vectors: their number of coordinates. The vectors are standard normal."),
 ]
 
 Layers = Annotated[
     list[str] | None,
     typer.Option(
-        help='Layers to look at, as a glob of names of modules such as "encoder.layer.*"; may be repeated. '
+        help='Layers to look at, as a glob of module names such as "encoder.layer.*"; may be repeated. '
         "Default: the blocks of the residual stream."
     ),
 ]
@@ -28,7 +28,8 @@ Approximate = Annotated[
     bool,
     typer.Option(
         "--approximate",
-        help="Let Gaussian weights of equal variance stand for others, such as PyTorch's uniform default.",
+        help="Replace weights that are not Gaussian, such as PyTorch's uniform default, by Gaussian ones of equal "
+        "variance.",
     ),
 ]
 

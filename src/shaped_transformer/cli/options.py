@@ -19,9 +19,9 @@ from ..errors import InputError, counted
 from ..io.yaml import parse_yaml
 from .output import say
 
-Samples = Annotated[int, typer.Option(help="Number of draws of the chain and of the SDE, each.")]
+Samples = Annotated[int, typer.Option(help="Number of draws of the chain, and as many of the SDE.")]
 Seed = Annotated[
-    int, typer.Option(help="Seed of all random numbers, a whole number from 0: the same seed gives the same results.")
+    int, typer.Option(help="Seed of all random numbers, 0 or larger. The same seed gives the same results.")
 ]
 Steps = Annotated[
     int | None,
@@ -33,8 +33,8 @@ Steps = Annotated[
 Out = Annotated[
     Path,
     typer.Option(
-        help="Folder for the results: the picture, the dataset and run.json. It is made if missing; earlier results of "
-        "the same command are replaced."
+        help="Folder for the results: the picture, the dataset and run.json. It is created if missing; earlier results "
+        "of the same command are replaced."
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the report on standard output, as one JSON object.")]
@@ -100,7 +100,7 @@ class Design:
         bool,
         typer.Option(
             "--trust",
-            help="Import the functions that --architecture names, also from modules beside the file. This runs their "
+            help="Allow the file of --architecture to name any function, also from modules beside it. This runs their "
             "code.",
         ),
     ] = False
@@ -142,9 +142,10 @@ class Design:
     activation: Annotated[
         str | None,
         typer.Option(
-            help=f"Activation: {', '.join(NAMED)}. Shaped ones become linear as the width grows; only with them (but "
-            "softsign) is there an SDE. shaped-relu has the slopes of --c-plus and --c-minus, the other shaped ones "
-            "have a = 1. Default: relu in pre_norm, post_norm and skipless networks, else shaped-relu."
+            help=f"Activation: {', '.join(NAMED)}. Shaped ones become linear as the width grows. A network has an "
+            "SDE only with them (except shaped-softsign) or identity. shaped-relu has the slopes of --c-plus and "
+            "--c-minus, the other shaped ones have a = 1. Default: relu in pre_norm, post_norm and skipless networks, "
+            "else shaped-relu."
         ),
     ] = None
     norm: Annotated[
@@ -166,7 +167,7 @@ class Design:
             )
         name = self.preset or "shaped_transformer"
         if name not in PRESETS:
-            raise InputError(f"no preset {name!r}: choose one of {', '.join(PRESETS)}")
+            raise InputError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
         known = [option for option in FROM_PRESET if option in inspect.signature(PRESETS[name]).parameters]
         if unknown := [flag(option) for option in given if option not in known]:
             raise InputError(f"preset {name} takes no {', '.join(unknown)}: it takes {', '.join(map(flag, known))}")
@@ -195,7 +196,7 @@ class Input:
     ] = None
     correlation: Annotated[
         float | None,
-        typer.Option(help="Input: unit tokens, all pairs of which have this correlation, from -1/(m-1) to 1."),
+        typer.Option(help="Input: unit tokens with this correlation between every pair, from -1/(m-1) to 1."),
     ] = None
     vectors: Annotated[
         Path | None, typer.Option(help="Input: .npy file of m token vectors with k coordinates, (m, k).")
@@ -204,11 +205,11 @@ class Input:
         Path | None, typer.Option("--covariance", help="Input: .npy file of the tokens' covariance, (m, m).")
     ] = None
     tokens: Annotated[
-        int | None, typer.Option(help="Number of tokens m, of a text or with --correlation. Default: 8.")
+        int | None, typer.Option(help="Number of tokens m, of the text or with --correlation. Default: 8.")
     ] = None
     position_weight: Annotated[
         float | None,
-        typer.Option(help="Text: share of positions in the tokens' embeddings, from 0 to 1. Default: 0.5."),
+        typer.Option(help="With a text: share of positions in the tokens' embeddings, from 0 to 1. Default: 0.5."),
     ] = None
 
     def build(self, width: int, seed: int) -> inputs.Covariance:

@@ -156,9 +156,7 @@ def check_owner(out: Path, kind: str, names: Sequence[str] = RESULTS) -> None:
     except OSError as error:
         raise StorageError(f"cannot read {out}: {error.strerror or error}; choose another place") from None
     if found:
-        raise InputError(
-            f"{out} must be free, or hold results of {kind!r} to be replaced (got {content}): choose another --out"
-        )
+        raise InputError(f"{out} contains {content}, and {kind!r} replaces only its own results: choose another --out")
 
 
 def write_results(

@@ -39,9 +39,9 @@ def probe_command(
     model: Annotated[
         str | None,
         typer.Argument(
-            help="A folder of Hugging Face (weights in safetensors), a name on its hub, the JSON file of a "
+            help="A folder with a Hugging Face model (weights in safetensors), a name on its hub, the JSON file of a "
             "configuration, or package.module:function, a function without arguments that builds a PyTorch module. "
-            "A configuration without weights is probed at initialisation, and no weights are made."
+            "A configuration without weights is probed at initialisation, without creating any."
         ),
     ] = None,
     config: Annotated[
@@ -54,8 +54,8 @@ def probe_command(
     expected: Annotated[
         int | None,
         typer.Option(
-            help="Number of networks at initialisation that the model is held against, 0 for none. Default: 100 below "
-            "a billion parameters, else 20."
+            help="Number of networks at initialisation to compare the model with, 0 for none. Default: 100 below a "
+            "billion parameters, else 20."
         ),
     ] = None,
     text: TextFile = None,
@@ -75,7 +75,7 @@ def probe_command(
     check: Check = False,
     as_json: Json = False,
 ) -> None:
-    """Say whether a model's signal is sane, where it goes wrong, and whether design or training did it."""
+    """Check what a model does to its tokens, layer by layer: where it goes wrong, and whether by design or training."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from ..probe.batches import make_batch
     from ..probe.examination import check_draws, examine

@@ -45,7 +45,7 @@ def rehearse_command(
         typer.Argument(
             help="A folder with a config.json, the JSON file of a configuration, a name on Hugging Face's hub, or "
             "package.module:function, a function without arguments that builds a PyTorch module. It is trained from "
-            "its initialisation; weights are neither made nor read."
+            "its initialisation; no weights are created or read."
         ),
     ],
     optimizer: Annotated[
@@ -65,7 +65,7 @@ def rehearse_command(
     steps: Annotated[int, typer.Option(help="Number of steps.")] = 3,
     tokens: Annotated[
         int | None,
-        typer.Option(help="Tokens of the sequence that is trained on: time and memory grow with them. Default: 16."),
+        typer.Option(help="Length of the training sequence in tokens; time and memory grow with it. Default: 16."),
     ] = None,
     warmup: Annotated[
         int, typer.Option(help="Steps of linear warm-up, 0 for none: the rate of step s is lr·min(1, s/warmup).")
@@ -77,23 +77,23 @@ def rehearse_command(
     groups: Annotated[
         str | None,
         typer.Option(
-            help="shaped: rates by groups of parameters, those of st.nn.parameter_groups, for models of shaped blocks. "
-            "Default: one rate."
+            help="shaped: learning rates by parameter group, as st.nn.parameter_groups sets them, for models of shaped "
+            "blocks. Default: one rate for all."
         ),
     ] = None,
     draws: Annotated[
         int | None,
         typer.Option(
-            help="Number of networks; of several, pictures show the range. Default: 1; with --widths or --depths 3 of "
-            "each size.",
+            help="Number of networks; with several, pictures show the range. Default: 1; with --widths or --depths, 3 "
+            "of each size.",
             show_default=False,
         ),
     ] = None,
     widths: Annotated[
         str | None,
         typer.Option(
-            help="Factors of the width, such as 0.25,0.5,1,2: a coordinate check, which tells what the steps move at "
-            "each size, and whether it is flat or fans out. The size of a head stays."
+            help="Run a coordinate check at these factors of the width, such as 0.25,0.5,1,2: how far the steps move "
+            "at each size, and whether that is flat or fans out. The size of a head stays fixed."
         ),
     ] = None,
     depths: Annotated[str | None, typer.Option(help="The same for the number of layers.")] = None,
@@ -118,8 +118,8 @@ def rehearse_command(
         str | None,
         typer.Option(
             "--round",
-            help="bfloat16: round what each module returns, and its gradient, as training in that format would, an "
-            "approximation. Default: single precision.",
+            help="bfloat16: round the output and the gradient of each module, which approximates training in that "
+            "format. Default: single precision.",
         ),
     ] = None,
     approximate: Approximate = False,
@@ -133,7 +133,7 @@ def rehearse_command(
     check: Check = False,
     as_json: Json = False,
 ) -> None:
-    """Train a model for a few steps without its weights: what each step moves, and what would run away."""
+    """Rehearse a model's first optimiser steps without its weights: what each step changes, and what would diverge."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from ..probe.batches import make_batch
     from ..probe.loading import load
@@ -161,7 +161,7 @@ def rehearse_command(
     if parametrisation is not None and not any(sizes):
         raise InputError("--parametrisation belongs to a coordinate check: give --widths or --depths too")
     if groups is not None and parametrisation in ("standard", "mup"):
-        raise InputError(f"--groups {groups} and --parametrisation {parametrisation} are different rates: give one")
+        raise InputError(f"--groups {groups} and --parametrisation {parametrisation} set different rates: give one")
 
     def prepare() -> "tuple[Subject, Batch]":
         subject = load(config, init=True, seed=seed)
@@ -230,7 +230,7 @@ def _notes(subject: "Subject", batch: "Batch", text: Path | None, wanted: int) -
     if text is not None and "without a tokenizer" in batch.what:
         yield f"{subject.name} has no tokenizer: the words of {text} are numbered, and each has a token of its own."
     if (there := batch.shape[0]) < wanted:
-        yield f"The text has tokens for {there} of {wanted} steps: they come again from the first on."
+        yield f"The text has tokens for {there} of {wanted} steps; after that it starts again from the beginning."
 
 
 def _say_cost(module: Any, batch: "Batch", steps: int, draws: int) -> None:

@@ -186,7 +186,7 @@ def _print(screen: Screen, found: "CoordinateCheck", report: dict[str, Any]) -> 
         step = int(data["step"].values[-1])
         table = new_table(
             "quantity",
-            title=f"What step {step} has moved, by {axis}; slope of its logarithm, 95 % interval",
+            title=f"Changes after step {step}, by {axis}: slope of the logarithm, with its 95 % interval",
             numbers=[*factors, "slope", "interval", ""],
         )
         table.columns[0].no_wrap = True

@@ -47,7 +47,7 @@ def _print_numbers(screen: Screen, result: "Rehearsal") -> None:
             values = np.append(data[name].values, np.full(steps - data.sizes["update"], np.nan))
             if name == "gradient_total" or (data[name].values != 1).any():
                 columns[head] = values[:steps]
-    table = new_table(title="Step by step: before it, and what it does", numbers=("step", *columns))
+    table = new_table(title="Each step: values before it, and what it changes", numbers=("step", *columns))
     for column in table.columns:
         column.no_wrap = False
     for i in range(steps):
@@ -75,7 +75,7 @@ def _print_layers(screen: Screen, result: "Rehearsal", named: "list[str]") -> No
     steps = [1 + i for i in choose(len(changes) - 1, set(), COLUMNS)]
     prefix, names = shorten(result.layers)
     rows = choose(len(names), {result.layers.index(one) for one in named if one in result.layers})
-    title = f"Change of the tokens since step 0, over their size: layers of {prefix}" if prefix else "Change of layers"
+    title = "Relative change of the tokens since step 0" + (f": layers of {prefix}" if prefix else "")
     table = new_table("layer", title=title, numbers=[f"step {i}" for i in steps])
     table.columns[0].no_wrap = True
     for i in rows:

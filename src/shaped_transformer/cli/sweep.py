@@ -31,7 +31,10 @@ FAILED = 1
 
 
 def sweep_command(
-    specification: Annotated[Path, typer.Argument(help="YAML file: base, grid or list, keep.")],
+    specification: Annotated[
+        Path,
+        typer.Argument(help="YAML file with the keys base, grid or list, and keep."),
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
@@ -41,22 +44,23 @@ def sweep_command(
     ] = None,
     scheduler: Annotated[str | None, typer.Option(help="Address of a running Dask scheduler, tcp://host:port.")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Local processes. Default: threads of this one, on all cores.")
+        int | None,
+        typer.Option(min=1, help="Local worker processes. Default: threads of this process, on all cores."),
     ] = None,
     dashboard: Annotated[
-        bool, typer.Option("--dashboard", help="Serve Dask's page about the workers to this machine.")
+        bool, typer.Option("--dashboard", help="With --workers: serve Dask's dashboard, to this machine only.")
     ] = False,
     trust: Annotated[
         bool,
         typer.Option(
             "--trust",
-            help="Import the functions that architectures name, also from modules beside their files. This runs "
-            "their code.",
+            help="Allow architectures to name any function, also from modules beside their files. This runs their "
+            "code.",
         ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Draw a grid or list of designs into one zarr store; finished points are not drawn again."""
+    """Draw a grid or list of designs and collect the results in one zarr store; finished points are not drawn again."""
     from ..plotting import sweep as picture
 
     start, screen = time.perf_counter(), Screen(as_json)

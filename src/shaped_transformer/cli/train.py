@@ -16,7 +16,7 @@ from .output import Screen, say
 
 
 def train_command(
-    recipe: Annotated[str, typer.Argument(help="YAML file, or one of the recipes above.")],
+    recipe: Annotated[str, typer.Argument(help="A YAML file, or one of the recipes above.")],
     out: Annotated[
         Path | None,
         typer.Option(
@@ -59,7 +59,7 @@ def _help() -> str:
         from ..training.recipe import Recipe, describe_recipes
         from ..training.variants import VARIANTS
     except MissingExtra:
-        lines.append('This needs more packages, the extra "training": with them, recipes and variants are listed here.')
+        lines.append('This needs the extra "training". Once it is installed, the recipes and variants are listed here.')
         return "\n\n".join(lines)
     summaries = {name: variant.summary for name, variant in VARIANTS.items()}
     variants = f"Variants, for --set variant=NAME (default: {Recipe.variant})"

@@ -46,8 +46,8 @@ class AnyActivation(Definition, ABC):
         moment = self.second_moment(width, gain)
         if not 1e-100 < moment < 1e100:
             raise DefinitionError(
-                f"{self} has E sigma(g)^2 = {moment:g} at width {width:g}, by which the layer cannot be normalised: "
-                "choose parameters at which the signal neither vanishes nor overflows"
+                f"{self} has E sigma(g)^2 = {moment:g} at width {width:g}, so its layer cannot be normalised: "
+                "choose parameters with which the signal neither vanishes nor overflows"
             )
 
     def with_input_gain(self, gain: float) -> "AnyActivation":
@@ -56,7 +56,7 @@ class AnyActivation(Definition, ABC):
 
     def limit_obstacle(self) -> str | None:
         """Return why there is no proportional limit, or `None` if there is one."""
-        return f"{self} is not shaped: its kernel moves by order 1 per layer at any width"
+        return f"{self} is not shaped: it moves the covariance by an amount of order 1 in every layer, however wide"
 
     def drift(self, v: Array) -> Array:
         """Return b_σ(V), (…, m, m): n times the mean change of V over one layer, as n → ∞ (theory §4)."""

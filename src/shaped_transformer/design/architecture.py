@@ -166,8 +166,8 @@ def _with_slopes(activation: AnyActivation | None, c_plus: float | None, c_minus
         return ShapedReLU(**slopes)
     if slopes:
         raise DefinitionError(
-            f"give an activation or {' and '.join(slopes)}, not both: these are the slopes of the default, the shaped "
-            "ReLU"
+            f"give either an activation or {' and '.join(slopes)}, not both: they are slopes of the default "
+            "activation, the shaped ReLU"
         )
     return activation
 

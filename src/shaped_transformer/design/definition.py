@@ -82,8 +82,8 @@ class Definition:
         kind = type(self).__name__
         if not _same_class(Definition.kinds.get(kind), type(self)):
             raise DefinitionError(
-                f"the class {kind} of {type(self).__module__} is not a kind of definition, and would be read as "
-                "another: decorate it with @definition, under a name of its own"
+                f"the class {kind} of {type(self).__module__} is not registered as a definition, so it could not be "
+                "read back: decorate it with @definition, under a name that no other definition has"
             )
         fields = dataclasses.fields(cast(Any, self))
         return {"kind": kind} | {f.name: _encode(getattr(self, f.name)) for f in fields}
@@ -111,7 +111,7 @@ class Definition:
         try:
             built = _decode(data, trust=trust)
         except RecursionError:
-            raise DefinitionError("the definition is nested too deeply: no network is") from None
+            raise DefinitionError("the definition is nested too deeply to be that of a network") from None
         if not isinstance(built, cls):
             raise DefinitionError(f"{cls.__name__} is expected (got {type(built).__name__}): {_shortened(data)}")
         return built
@@ -127,7 +127,7 @@ def definition(cls: DefinitionClass) -> DefinitionClass:
     old = Definition.kinds.get(cls.__name__)
     if old is not None and not _same_class(old, cls):
         raise DefinitionError(
-            f"there is a definition {cls.__name__} already, in {old.__module__}, and definitions are saved by their "
+            f"the name {cls.__name__} is taken by a definition in {old.__module__}, and definitions are saved by their "
             "names: choose another name"
         )
     config = ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
@@ -193,9 +193,9 @@ def problem_message(problem: Any) -> str:
 
 
 EXPECTED = {
-    "AnyActivation": "an activation, such as st.Activation('gelu')",
-    "Branch": "a branch, such as st.ShapedAttention()",
-    "Layer": "a layer, such as st.Residual(st.ShapedAttention(), scale=0.5)",
+    "AnyActivation": "an activation is expected, such as st.Activation('gelu')",
+    "Branch": "a branch is expected, such as st.ShapedAttention()",
+    "Layer": "a layer is expected, such as st.Residual(st.ShapedAttention(), scale=0.5)",
 }
 """What is expected where a definition contains another one, by the base class of these."""
 
@@ -208,7 +208,7 @@ def describe_problem(problem: Any, field: str) -> str:
     if problem["type"] == "value_error":
         return f"{field}: {message}"
     if problem["type"] == "is_instance_of" and (expected := EXPECTED.get(problem["ctx"]["class"])):
-        return f"{field}: {expected} is expected (got {_shortened(problem['input'])})"
+        return f"{field}: {expected} (got {_shortened(problem['input'])})"
     return f"{field}: {message[0].lower()}{message[1:]} (got {_shortened(problem['input'])})"
 
 

@@ -40,8 +40,8 @@ def import_function(name: str) -> Callable[..., Any]:
     except (Exception, SystemExit) as error:  # a module of the user may raise anything
         if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
             reason = (
-                f"there is no module {error.name!r}; it must be importable, or with --architecture and --trust be "
-                "beside the JSON file"
+                f"there is no module {error.name!r}; make it importable, or put it beside the JSON file of "
+                "--architecture and give --trust"
             )
         else:
             reason = f"its module raised {error!r}"
@@ -68,8 +68,8 @@ def load_function(name: str, *, trust: bool) -> Callable[..., Any]:
         return found
     raise DefinitionError(
         f"the definition names the function {name!r}, but without trust only functions of "
-        f"{' and '.join(TRUSTED_MODULES)} are loaded from a file, as importing others runs their code: if you trust "
-        "the file, allow it with trust=True, or on the command line with --trust"
+        f"{' and '.join(TRUSTED_MODULES)} are loaded from a file, because importing others runs their code: if you "
+        "trust the file, give trust=True, or --trust on the command line"
     )
 
 

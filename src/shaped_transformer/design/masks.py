@@ -26,10 +26,12 @@ def _checked_mask(mask: Any) -> Any:
         array = np.empty(0)
     square = array.ndim == 2 and array.shape[0] == array.shape[1]
     if not square or array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
-        raise ValueError("mask must be 'full', 'causal' or a square array of 0 and 1, a row for each query")
+        raise ValueError("mask must be 'full', 'causal' or a square array of 0 and 1, with a row for each query")
     blind = np.flatnonzero(~array.astype(bool).any(axis=1))
     if blind.size:
-        raise ValueError(f"mask row {blind[0]} has no key: let each token attend to at least one, best itself")
+        raise ValueError(
+            f"row {blind[0]} of the mask allows no token: let each token attend to at least one, such as itself"
+        )
     return tuple(tuple(bool(x) for x in row) for row in array)
 
 
@@ -72,7 +74,7 @@ def _allowed(mask: Hashable, tokens: int) -> NDArray[np.bool_]:
         matrix = np.array(mask, dtype=bool)
     if len(matrix) != tokens:
         raise InputError(
-            f"the mask is for {counted(len(matrix), 'token')}, the input has {tokens}: give a mask of that size"
+            f"the mask is for {counted(len(matrix), 'token')}, but the input has {tokens}: give a mask for {tokens}"
         )
     matrix.setflags(write=False)
     return matrix

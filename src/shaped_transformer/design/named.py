@@ -25,5 +25,5 @@ def named_activation(name: str) -> AnyActivation:
     **Raises:** `DefinitionError` for another name.
     """
     if name not in NAMED:
-        raise DefinitionError(f"no activation {name!r}: choose one of {', '.join(NAMED)}")
+        raise DefinitionError(f"unknown activation {name!r}: choose one of {', '.join(NAMED)}")
     return NAMED[name]

@@ -54,8 +54,8 @@ class ShapedTransformerPreTrainedModel(PreTrainedModel):
     def __init__(self, config: ShapedTransformerConfig) -> None:
         if not isinstance(config, ShapedTransformerConfig):
             raise InputError(
-                f"a ShapedTransformerConfig is expected (got {type(config).__name__}): models of other configurations "
-                "are shaped by st.hf.shape_"
+                f"a ShapedTransformerConfig is expected (got {type(config).__name__}): shape models of other "
+                "configurations with st.hf.shape_"
             )
         super().__init__(config)
 

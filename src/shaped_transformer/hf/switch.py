@@ -102,8 +102,8 @@ def _check_arguments(model: Any, tau0: float | None, example: dict[str, Any] | N
     """Check the arguments of `shape_`, and return the inputs of its forward pass."""
     if not isinstance(model, PreTrainedModel):
         raise InputError(
-            f"a PreTrainedModel of Hugging Face is expected (got {type(model).__name__}): in modules of your own use "
-            "st.nn.ShapedAttention; of a wrapped model shape the inner model"
+            f"a PreTrainedModel of Hugging Face is expected (got {type(model).__name__}): use "
+            "st.nn.ShapedAttention in modules of your own, and shape the inner model if one is wrapped"
         )
     check_parts(model)
     if tau0 is not None and not tau0 > 0:

@@ -20,7 +20,7 @@ def check_parts(model: PreTrainedModel) -> None:
         raise InputError(CROSS_ATTENTION.format(name))
     parts = [n for n, m in model.named_modules() if isinstance(m, PreTrainedModel) and m.config is not config]
     if parts:
-        raise InputError(f"{name} is made of models of their own ({', '.join(parts)}): shape those models")
+        raise InputError(f"{name} is composed of several models ({', '.join(parts)}): shape each of these")
 
 
 def check_calls(model: PreTrainedModel, inputs: dict[str, Any]) -> None:
@@ -52,7 +52,7 @@ def check_calls(model: PreTrainedModel, inputs: dict[str, Any]) -> None:
     if len(calls) < layers:
         raise InputError(
             f"{name} calls the attention of its configuration in {len(calls)} of {layers} layers: it does not "
-            "honour the attention interface, and cannot be shaped"
+            "honour the attention interface, so it cannot be shaped"
         ) from failure
 
 

@@ -96,7 +96,7 @@ def read_store(path: Path) -> "xarray.Dataset":
     except StorageError:
         raise
     except Exception as error:  # for a damaged store, zarr and its codecs raise exceptions of almost any type
-        raise StorageError(f"{path} is not a zarr store that can be read: {error}") from None
+        raise StorageError(f"{path} cannot be read as a zarr store: {error}") from None
 
 
 def check_codecs(path: Path) -> None:
@@ -108,7 +108,7 @@ def check_codecs(path: Path) -> None:
         array = json.loads(file.read_bytes())
         for codec in (array["compressor"], *(array["filters"] or ())):
             if codec is not None and codec["id"] not in SAFE_CODECS:
-                raise ValueError(f"packed with {codec['id']!r}, but one of {', '.join(SAFE_CODECS)} is expected")
+                raise ValueError(f"it uses the codec {codec['id']!r}, but only {', '.join(SAFE_CODECS)} are allowed")
 
 
 @contextmanager

@@ -72,8 +72,8 @@ class MultiHeadAttention(nn.Module):
         if not projects and heads * self.value_width != width:
             ways_out = "leave value_width out, or use several heads" if heads == 1 else "or leave value_width out"
             raise InputError(
-                f"value widths that do not add up to the width ({heads} of {self.value_width} at width {width}) need "
-                f"output_projection=True: give it, {ways_out}"
+                f"the value widths do not add up to the width ({heads} of {self.value_width} at width {width}): give "
+                f"output_projection=True, {ways_out}"
             )
         self.register_buffer("mask", given.mask, persistent=False)
         self.mask: Tensor | None

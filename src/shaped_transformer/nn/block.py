@@ -68,7 +68,7 @@ def _checked_activation(value: Any) -> Any:
     """Return an activation or its name; refuse other values."""
     if not isinstance(value, definitions.AnyActivation) and value not in ("shaped", *NAMED):
         raise ValueError(
-            f"one of shaped, {', '.join(NAMED)} is expected, or an activation such as st.ShapedSmooth('tanh', a=1.0) "
+            f"give one of shaped, {', '.join(NAMED)}, or an activation such as st.ShapedSmooth('tanh', a=1.0) "
             f"(got {value!r})"
         )
     return value

@@ -236,7 +236,7 @@ def _check_arguments(
         if query.shape[-2] != key.shape[-2]:
             raise InputError(
                 f"{query.shape[-2]} queries and {key.shape[-2]} keys: give query_positions, the index of each query's "
-                "own key; for cross-attention, where queries have no own key, shaped attention is not defined"
+                "own key; shaped attention is not defined for cross-attention, where queries have no key of their own"
             )
     elif query_positions.shape not in ((query.shape[-2],), (query.shape[0], query.shape[-2])):
         raise InputError(

@@ -60,7 +60,7 @@ def check_mask(mask: Tensor | None, wanted: tuple[int, ...], name: str = "attn_m
     if mask is None:
         return
     if mask.dtype != torch.bool and not mask.is_floating_point():
-        raise InputError(f"{name} must be boolean, or of floats to add (got {mask.dtype}): use {name}.bool()")
+        raise InputError(f"{name} must be boolean, or hold floats to add (got {mask.dtype}): use {name}.bool()")
     fits = all(a in (1, b) for a, b in zip(reversed(mask.shape), reversed(wanted), strict=False))
     if mask.dim() > len(wanted) or not fits:
         raise InputError(f"{name} of shape {tuple(mask.shape)} does not broadcast to {wanted}")

@@ -313,7 +313,7 @@ class Ensemble:
         place = Path(path)
         with replacing(place) as temporary:
             if place.exists() and not _is_ensemble(place):
-                raise StorageError(f"{place} exists and is no ensemble: choose another place, or remove it first")
+                raise StorageError(f"{place} exists and is not an ensemble: choose another place, or remove it first")
             self.to_xarray().to_zarr(temporary, mode="w", zarr_format=2)
 
     @classmethod

@@ -273,7 +273,7 @@ def _resolving_steps(architecture: Architecture) -> int:
     steps = 10 * architecture.time * rate
     if steps > MAX_DEFAULT_STEPS:
         raise InputError(
-            f"the limit relaxes at the rate {rate:.3g} per unit of depth/width, so that its SDE needs {steps:.3g} "
+            f"the limit relaxes at the rate {rate:.3g} per unit of depth/width, so its SDE needs {steps:.3g} "
             "steps: choose a larger a of the activation, or give the number of steps with steps= (--steps)"
         )
     return math.ceil(steps)
@@ -297,7 +297,7 @@ def check_limit(architecture: Architecture) -> None:
         reason = layer.limit_obstacle()
         if reason:
             raise NoProportionalLimit(
-                f"layer {index} of the block has no proportional limit: {reason}. chain and network can still draw it"
+                f"layer {index} of the block has no proportional limit: {reason} (chain and network can still draw it)"
             )
 
 

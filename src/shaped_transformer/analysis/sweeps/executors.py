@@ -93,7 +93,7 @@ def _connect(scheduler: str) -> Iterator[Any]:
     from distributed import Client
 
     if "://" not in scheduler:
-        raise InputError(f"the address of a scheduler is expected, such as tcp://host:8786 (got {scheduler!r})")
+        raise InputError(f"scheduler must be an address such as tcp://host:8786 (got {scheduler!r})")
     try:
         client = Client(scheduler, timeout=10, set_as_default=False)  # a client that fails would stay the default
     except (OSError, TimeoutError, ValueError) as error:

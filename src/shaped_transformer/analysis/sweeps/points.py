@@ -95,7 +95,7 @@ class Sweep:
         """
         values = DEFAULTS | self.base | self.parameters(index)
         if values["view"] not in VIEWS:
-            raise InputError(f"no view {values['view']!r}: choose one of {', '.join(VIEWS)}")
+            raise InputError(f"unknown view {values['view']!r}: choose one of {', '.join(VIEWS)}")
         samples, seed = check_count(values["samples"], "samples"), check_seed(values["seed"])
         arch = _architecture(values)
         if values["text"] is None:
@@ -144,7 +144,7 @@ def _architecture(values: dict[str, Any]) -> Architecture:
         return Architecture.from_dict(values["architecture"]["definition"], trust=True)
     preset, design = values["preset"], {name: values[name] for name in DESIGN if name in values}
     if preset not in PRESETS:
-        raise InputError(f"no preset {preset!r}: choose one of {', '.join(PRESETS)}")
+        raise InputError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
     try:
         return PRESETS[preset](values["width"], values["depth"], **design)
     except TypeError:
@@ -170,7 +170,7 @@ def check_points(sweep: Sweep) -> tuple[dict[Index, Point], dict[Index, str]]:
             failures[index] = describe_error(error)
     if not points:
         index, message = next(iter(failures.items()))
-        raise InputError(f"no point of the sweep can be drawn; {sweep.label(index)}: {message}")
+        raise InputError(f"no point of the sweep can be drawn. The first, {sweep.label(index)}: {message}")
     return points, failures
 
 

@@ -144,7 +144,7 @@ def check(spec: Any) -> Given:
     except ValidationError as error:
         raise InputError(_message(error.errors()[0])) from None
     if not checked.keep or any(name not in KEPT for name in checked.keep):
-        raise InputError(f"keep must be a list from {', '.join(KEPT)} (got {spec['keep']!r})")
+        raise InputError(f"keep must be a list of names from {', '.join(KEPT)} (got {spec['keep']!r})")
     return Given(
         _given_values(checked.base, spec.get("base")),
         _given_values(checked.grid, spec.get("grid")),
@@ -170,7 +170,7 @@ def _message(problem: Any) -> str:
     if kind == "value_error":
         return f"{at.partition('[')[0] if at.startswith('grid') else at} {problem_message(problem)}"
     if problem["loc"] == ("keep",):
-        return f"keep must be a list from {', '.join(KEPT)} (got {got!r})"
+        return f"keep must be a list of names from {', '.join(KEPT)} (got {got!r})"
     if problem["loc"] == ("list",):
         return f"list must be a sequence of points (got {type(got).__name__})"
     if outer == ["grid"]:

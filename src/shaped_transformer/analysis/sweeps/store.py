@@ -127,7 +127,7 @@ def _group(folder: Path) -> Any:
         check_codecs(folder / STORE)
         return zarr.open_group(str(folder / STORE), mode="r+")
     except Exception as error:  # for a damaged store, zarr raises exceptions of almost any type
-        raise StorageError(f"{folder / STORE} is not a zarr store that can be read: {error}") from None
+        raise StorageError(f"{folder / STORE} cannot be read as a zarr store: {error}") from None
 
 
 def _stored_specification(folder: Path) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def _stored_specification(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder / STORE} is not the store of a sweep: choose another folder") from None
     if version != __version__:
         raise InputError(
-            f"{folder} was drawn by version {version}, but this is {__version__}, whose draws may differ: choose "
+            f"{folder} was drawn by version {version}, but this is {__version__}, which may draw other numbers: choose "
             "another folder"
         )
     return stored
@@ -178,7 +178,9 @@ def align_with_store(folder: Path, sweep: Sweep) -> Sweep:
         return sweep
     stored = _stored_specification(folder)
     if changes := _changes(stored, _as_json(sweep)):
-        raise InputError(f"{folder} holds another sweep ({'; '.join(changes)}): undo this, or choose another folder")
+        raise InputError(
+            f"{folder} holds another sweep ({'; '.join(changes)}): undo this change, or choose another folder"
+        )
     axes = {
         name: sweep.axes[name] if len(sweep.axes[name]) > len(values) else tuple(values)
         for name, values in stored["grid"].items()

@@ -59,12 +59,13 @@ class Attention(Branch):
             raise DefinitionError(problem)
         if not self.projects and self.value_width_of(n) != n:
             raise DefinitionError(
-                f"value_width {self.value_width_of(n)} differs from the width {n} without an output projection: leave "
-                "value_width out, use several heads, or give the attention output_projection=True"
+                f"without an output projection, value_width must be the width {n} (got {self.value_width_of(n)}): "
+                "leave value_width out, use several heads, or give the attention output_projection=True"
             )
         if not abs(self.logit_gain) < 1e100 * self.temperature(n):
             raise DefinitionError(
-                f"a temperature of {self.temperature(n):g} is too small for logits: use tau0 and logit_gain of order 1"
+                f"a temperature of {self.temperature(n):g} is so small that logits overflow: use tau0 and logit_gain "
+                "of order 1"
             )
 
     def check_tokens(self, tokens: int) -> None:
@@ -159,7 +160,9 @@ class ShapedAttention(Attention):
         _heads_need_projection(self)
         for name, gain in (("identity_gain", self.identity_gain), ("uniform_gain", self.uniform_gain)):
             if isinstance(gain, tuple) and len(gain) != self.heads:
-                raise DefinitionError(f"{name} must be one number or one per head: {self.heads} (got {len(gain)})")
+                raise DefinitionError(
+                    f"{name} must be one number or one for each of {self.heads} heads (got {len(gain)})"
+                )
         return self
 
     def temperature(self, n: int) -> float:
@@ -260,13 +263,13 @@ class SoftmaxAttention(Attention):
         return linalg.masked_softmax(products, scale, masks.allowed(self.mask, tokens), np.zeros((tokens, tokens)))
 
     def limit_obstacle(self) -> str | None:
-        return "SoftmaxAttention mixes the tokens by order 1 per layer at any width; use ShapedAttention"
+        return "SoftmaxAttention mixes the tokens by order 1 in every layer, however wide; use ShapedAttention"
 
 
 def _heads_need_projection(attention: Attention) -> None:
     """Raise `DefinitionError` for several heads without an output projection."""
     if attention.heads > 1 and not attention.projects:
-        raise DefinitionError(f"{attention.heads} heads need an output projection: leave output_projection out")
+        raise DefinitionError(f"{attention.heads} heads need an output projection: leave out output_projection=False")
 
 
 @lru_cache(maxsize=64)

@@ -127,7 +127,9 @@ class Residual(Layer):
             return f"{self.norm}-normalisation acts at order 1 in every layer; use norm='none'"
         total = self.skip_scale**2 + self.scale**2
         if not math.isclose(total, 1, rel_tol=1e-9):
-            return f"skip² + scale² = {total:g}, so that the covariance grows by this factor per layer; it must be 1"
+            return (
+                f"skip² + scale² = {total:g}, so the covariance grows by this factor in every layer; the sum must be 1"
+            )
         return self.branch.limit_obstacle()
 
     def limit_step(self, factor: Array, h: float, n: int, draws: Draws) -> Array:
