@@ -172,7 +172,7 @@ def _print(screen: Screen, found: "Examination", report: dict[str, Any]) -> None
         )
     screen.line(f"Input: {report['input']}, {sizes}.")
     screen.line(f"Verdict: {found.verdict.sentence}")
-    for advice in dict.fromkeys(finding.advice for finding in found.verdict.findings if finding.advice):
+    for advice in found.verdict.advice:
         screen.line(f"Try: {advice}")
     for tried in found.suggestions:
         screen.line(f"Tried: {tried.sentence}")

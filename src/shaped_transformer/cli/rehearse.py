@@ -294,7 +294,7 @@ def _print(screen: Screen, result: "Rehearsal", verdict: "Verdict", report: dict
     screen.line(f"Training: {describe(settings)}.")
     screen.line(f"Input: {report['input']}, {sizes}, {settings['tokens']}. No weights are made or read.")
     screen.line(f"Verdict: {verdict.sentence}")
-    for advice in dict.fromkeys(finding.advice for finding in verdict.findings if finding.advice):
+    for advice in verdict.advice:
         screen.line(f"Try: {advice}")
     screen.line("")
     print_steps(screen, result, [finding.layer for finding in verdict.findings])

@@ -17,7 +17,9 @@ from ..errors import StorageError
 NOTICE_DELAY = 2.0
 """Seconds of waiting for the kernels after which `COMPILING_NOTICE` is printed; loading from disk takes less."""
 
-COMPILING_NOTICE = "shaped-transformer: preparing its kernels; the first run after installation compiles them, later runs load them"
+COMPILING_NOTICE = (
+    "shaped-transformer: preparing its kernels; the first run after installation compiles them, later runs load them"
+)
 NO_CACHE_NOTICE = (
     "shaped-transformer: no folder to keep compiled kernels in; set NUMBA_CACHE_DIR to one that can be written, so "
     "that later runs start faster"

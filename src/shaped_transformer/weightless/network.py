@@ -125,8 +125,8 @@ class Network:
         ]
         if refused:
             raise InputError(
-                f"{counted(len(refused), 'weight')} cannot be simulated exactly, because the initialisation is not Gaussian "
-                f"or orthogonal: {_listed(refused, rest, laws)}. Give approximate=True to take Gaussian "
+                f"{counted(len(refused), 'weight')} cannot be simulated exactly, because the initialisation is not "
+                f"Gaussian or orthogonal: {_listed(refused, rest, laws)}. Give approximate=True to take Gaussian "
                 "weights of equal variance, or initialise them with torch.nn.init.normal_ or orthogonal_"
             )
         size = sum(tensor.nbytes for tensor in rest.values())
