@@ -212,7 +212,10 @@ ERRORS: dict[str, tuple[Any, str]] = {
     "text": (lambda: DeepLinear(3, 2).density("a", 1.0), "f must hold finite numbers"),
     "large": (lambda: DeepLinear(3, 2).fit(X, 1e200 * Y, 0.1), "y is so large"),
     "no quantiles": (lambda: DeepLinear(3, 2).fit(X, Y, 0.1).predict_quantiles(X, ()), "between 0 and 1"),
-    "word": (lambda: DeepLinear(3, 2).fit(X, Y, 0.1).predict_quantiles(X, "all"), "between 0 and 1"),
+    "word": (
+        lambda: DeepLinear(3, 2).fit(X, Y, 0.1).predict_quantiles(X, "all"),  # type: ignore[arg-type]
+        "between 0 and 1",
+    ),
     "quantiles": (lambda: DeepLinear(3, 2).fit(X, Y, 0.1).predict_quantiles(X, 1.5), "between 0 and 1"),
 }
 
