@@ -192,7 +192,7 @@ def test_parameters_have_no_attributes_of_ours() -> None:
     [
         (lambda: nn.ShapedAttention(30, 4), "4 heads do not divide the width 30"),
         (lambda: nn.ShapedAttention(32, 4, kv_heads=3), "kv_heads must divide the 4 heads"),
-        (lambda: nn.ShapedAttention(32, 4, output_projection=False, value_width=4), "give output_projection=True, or leave value_width out"),
+        (lambda: nn.ShapedAttention(32, 4, output_projection=False, value_width=4), "give output_projection=True"),
         (lambda: nn.ShapedAttention(12, 4, rotary=True), "even key width"),
         (lambda: nn.ShapedAttention(32, 4, tau0=0.0), "tau0 must be positive"),
         (lambda: nn.ShapedAttention(32, 4, shaping=cast(Any, "leran")), "'fixed', 'learn' or 'recover'"),

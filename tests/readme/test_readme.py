@@ -59,6 +59,7 @@ def test_commands_run(command: str, tmp_path: Path) -> None:
 PAGES = (
     "bayes.md",
     "choosing.md",
+    "compare.md",
     "definitions.md",
     "huggingface.md",
     "nn.md",
