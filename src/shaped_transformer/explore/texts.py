@@ -109,7 +109,7 @@ def advised(study: Study) -> str:
         else f"γ = {found.gamma:.3g} is stable: at least {100 * Criterion().probability:g} % of networks are healthy "
         f"after {counted(study.subject.architecture.depth, 'layer')} (confidence {100 * Criterion().confidence:g} %)."
     )
-    return gamma + (f" For training take 0.5/√depth = {training:.3g}." if training is not None else "")
+    return gamma + (f" For training, use the default 0.5/√depth = {training:.3g}." if training is not None else "")
 
 
 def notes(study: Study) -> list[str]:

@@ -229,7 +229,7 @@ def _numbers(result: Rehearsal) -> str:
             rows.append(_row(title, data[variable].max("attention").values))
     by_step = scrolling("Numbers of each step", "Means over networks", ["", *steps], "\n".join(rows))
     rows = [_row(name, data["stream_change"].values[:, i]) for i, name in enumerate(result.layers)]
-    caption = "Change of the tokens since step 0, over their size"
+    caption = "Relative change of the tokens since step 0"
     by_layer = scrolling(caption, caption, ["layer", *steps], "\n".join(rows))
     return f'<section aria-labelledby="numbers">\n<h2 id="numbers">All numbers</h2>\n{by_step}\n{by_layer}\n</section>'
 
