@@ -52,6 +52,21 @@ def test_a_shaped_model_is_healthy(depth: int) -> None:
     assert verdict.sentence.startswith("The signal is sane")
 
 
+def test_a_large_change_below_the_limit_is_said_and_not_bad() -> None:
+    result = st.probe.run(shaped(3), X)
+    norm = result.data["token_norm"].transpose(..., "layer").values  # a view
+    norm[..., -1] = 300 * norm[..., 0]
+    verdict = st.probe.judge(result)
+    (finding,) = verdict.findings
+    assert verdict.good
+    assert not finding.bad
+    assert verdict.advice == ()
+    assert "The token norm grows by a factor of " in finding.sentence
+    assert finding.sentence.endswith("; it counts as bad from 10,000 on.")
+    norm[..., -1] = 50 * norm[..., 0]
+    assert st.probe.judge(result).findings == ()
+
+
 class Block(nn.Module):
     """x + W·tanh(x), with the weights times a scale."""
 

@@ -13,8 +13,20 @@ from .history import History, callback
 from .measures import MEASURES
 from .passes import run
 from .result import ProbeResult
+from .verdict import judge
 
-__all__ = ["MEASURES", "Band", "Comparison", "Expectation", "History", "ProbeResult", "callback", "expected", "run"]
+__all__ = [
+    "MEASURES",
+    "Band",
+    "Comparison",
+    "Expectation",
+    "History",
+    "ProbeResult",
+    "callback",
+    "expected",
+    "judge",
+    "run",
+]
 
 
 def __dir__() -> list[str]:

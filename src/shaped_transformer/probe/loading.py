@@ -237,8 +237,8 @@ def _from_hub(name: str, *, weights: bool) -> Path:
         return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["*/*"]))
     except LocalEntryNotFoundError:
         raise StorageError(
-            f"there is no folder {name}, no model of this name in the cache, and the hub cannot be reached: give a "
-            "folder, or try again with a network and without HF_HUB_OFFLINE"
+            f"there is no file or folder {name}, no model of this name in the cache, and the hub cannot be reached: "
+            "check the path, or try again with a network and without HF_HUB_OFFLINE"
         ) from None
     except HfHubHTTPError as error:
         raise StorageError(

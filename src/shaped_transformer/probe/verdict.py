@@ -21,6 +21,9 @@ RISE = 0.2
 FACTOR = 1e4
 """Ratio of token norms, or of gradients, between layers above which they explode or vanish."""
 
+LARGE = 100.0
+"""The same ratio above which a change is said, and is not bad."""
+
 DEAD = 1e-12
 """Share of a branch in the stream below which its block does nothing."""
 
@@ -39,7 +42,7 @@ class Finding:
     **Arguments:**
 
     - `name`: of a probe, "not finite", "infinite gradients", "dead block", "collapse", "explosion", "fading tokens",
-      "vanishing gradients", "exploding gradients" or "unusual".
+      "vanishing gradients", "exploding gradients", "large change" or "unusual".
     - `layer`: where it is, or where it is complete.
     - `sentence`: in plain words, with numbers.
     - `advice`: what to try; empty where there is nothing to mend.
@@ -86,10 +89,17 @@ class Verdict:
 def judge(result: ProbeResult, comparison: Comparison | None = None) -> Verdict:
     """Return the verdict on a measurement.
 
+    ```python
+    model = st.nn.ShapedTransformer(width=64, depth=3, heads=4)
+    print(st.probe.judge(st.probe.run(model, torch.randn(1, 8, 64))).sentence)
+    ```
+
     **Arguments:**
 
-    - `result`: the measurement.
-    - `comparison`: where it lies in what the initialisation would do; default none.
+    - `result`: the measurement, as `run` returns it.
+    - `comparison`: where it lies in what the initialisation would do, as `result.compare` returns it; default none.
+
+    **Returns:** the verdict: `sentence` in plain words, `good`, `findings`, and `advice`, what to try.
     """
     findings = [
         *_broken(result),
@@ -234,14 +244,12 @@ def _changes(
     for name, (beginning, sign) in kinds.items():
         start, end = span(sign * logarithms)
         change = abs(float(logarithms[start] - logarithms[end]))
+        sentence = f"{beginning} by a factor of {np.exp(min(change, 690)):.2g} {_between(layers, start, end)}"
         if change > np.log(FACTOR):
-            yield Finding(
-                name,
-                layers[end],
-                f"{beginning} by a factor of {np.exp(min(change, 690)):.2g} {_between(layers, start, end)}"
-                f"{_origin(comparison, measure, order[end])}.",
-                advice,
-            )
+            yield Finding(name, layers[end], f"{sentence}{_origin(comparison, measure, order[end])}.", advice)
+        elif change > np.log(LARGE):
+            limit = f"it counts as bad from {FACTOR:,.0f} on"
+            yield Finding("large change", layers[end], f"{sentence}; {limit}.", bad=False)
 
 
 def _unusual(comparison: Comparison | None) -> Iterator[Finding]:
