@@ -189,7 +189,7 @@ def guard(token: str, hosts: set[str]) -> Callable[[], None]:
         if not hmac.compare_digest(given.encode(), token.encode()):
             abort(
                 Response(
-                    "The token is missing, or from an earlier start: open the whole address that the command printed.\n",
+                    "The token is missing or old: open the whole address that the command printed.\n",
                     403,
                     mimetype="text/plain",
                 )
