@@ -172,7 +172,7 @@ def test_a_token_without_a_mask_uses_the_running_mean(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        (torch.ones(2, 1, 1, TOKENS, dtype=torch.long), "attn_mask must be boolean, or of floats"),
+        (torch.ones(2, 1, 1, TOKENS, dtype=torch.long), "attn_mask must be boolean, or hold floats"),
         (torch.ones(2, 1, 1, 4, dtype=torch.bool), r"attn_mask of shape \(2, 1, 1, 4\) does not broadcast"),
     ],
 )

@@ -144,7 +144,7 @@ def _ignores_the_interface() -> Any:
 
 WITH_EXTRAS: dict[str, Callable[[], Any]] = {
     "has no ShapedBlock": _has_no_block,
-    "because their initialisation is not Gaussian or orthogonal": _uniform,
+    "because the initialisation is not Gaussian or orthogonal": _uniform,
     "which is never drawn: it can only be multiplied with vectors": _norm,
     "is weightless, so PyTorch's optimisers cannot change it": _plain_optimiser,
     "no list of blocks was found in the model": _no_blocks,

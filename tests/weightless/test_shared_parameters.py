@@ -137,5 +137,5 @@ def test_a_stack_used_as_data_and_as_matrices_is_one_stack() -> None:
         return Parametrised((3, 40, 60), lambda w, x: (w * 2).sum() + x @ w[1])
 
     model, x = build(factory), torch.ones(2, 40, dtype=torch.float64)
-    with pytest.raises(InputError, match="weight: the model uses its values as data and multiplies with it"):
+    with pytest.raises(InputError, match="weight: the model both uses its values as data and multiplies with it"):
         model(x)
