@@ -24,9 +24,10 @@ test-core: # the quick tests where no extra is installed
 	$(PYTEST) -m "not slow"
 
 test-oldest: VENV = .venv-oldest
-test-oldest: # the same with the oldest supported versions; its own cache, since Numba's versions share no kernels
+test-oldest: # those that meet other packages, with the oldest supported versions of these and Numba's cache apart
 	$(MAKE) VENV=$(VENV) $(VENV)/.oldest
-	NUMBA_CACHE_DIR=$(CURDIR)/$(VENV)/kernels $(PYTEST) -m "not slow"
+	NUMBA_CACHE_DIR=$(CURDIR)/$(VENV)/kernels $(PYTEST) -m "not slow" tests/test_*.py \
+		$(addprefix tests/,analysis cli design figures io numerics plotting release views)
 
 dist: $(VENV)/.test # the wheel and the sdist, in dist/
 	$(VENV)/bin/python -m hatchling build
