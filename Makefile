@@ -33,7 +33,7 @@ dist: $(VENV)/.test # the wheel and the sdist, in dist/
 	$(VENV)/bin/python -m hatchling build
 	$(VENV)/bin/python tools/check_distributions.py --contents
 
-dist-check: dist $(VENV)/.dev # installs both in empty environments and runs their commands (5 minutes)
+dist-check: dist $(VENV)/.dev # installs both in empty environments and runs their commands (10 minutes)
 	$(VENV)/bin/python tools/check_distributions.py
 
 lint: $(VENV)/.dev
