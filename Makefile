@@ -26,7 +26,7 @@ test-core: # the quick tests where no extra is installed
 test-oldest: VENV = .venv-oldest
 test-oldest: # those that meet other packages, with the oldest supported versions of these and Numba's cache apart
 	$(MAKE) VENV=$(VENV) $(VENV)/.oldest
-	NUMBA_CACHE_DIR=$(CURDIR)/$(VENV)/kernels $(PYTEST) -m "not slow" tests/test_*.py \
+	NUMBA_CACHE_DIR=$(CURDIR)/$(VENV)/kernels $(PYTEST) -m "not slow" -k "not is_fast" tests/test_*.py \
 		$(addprefix tests/,analysis cli design figures io numerics plotting release views)
 
 dist: $(VENV)/.test # the wheel and the sdist, in dist/
