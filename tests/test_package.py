@@ -31,6 +31,7 @@ print(*failed)
 """
 
 
+@pytest.mark.slow
 def test_no_attribute_of_a_package_hides_a_module() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

@@ -417,10 +417,14 @@ def test_an_interrupt_leaves_no_files(tmp_path: Path, sent: signal.Signals, stat
     assert list(tmp_path.iterdir()) == []
 
 
+NEEDED = "import numpy, pydantic"
+"""What the library itself has to import: the measure of its own time, on a machine of any speed and load."""
+
+
 def best_seconds(*arguments: str) -> float:
-    """Return the shortest of three times, which is least affected by other work of the machine."""
+    """Return the shortest of five times, which is least affected by other work of the machine."""
     times = []
-    for _ in range(3):
+    for _ in range(5):
         start = time.perf_counter()
         subprocess.run([sys.executable, *arguments], check=True, capture_output=True, env=os.environ)
         times.append(time.perf_counter() - start)
@@ -433,8 +437,8 @@ def test_the_import_is_fast_and_loads_no_heavy_package() -> None:
         "heavy = {'torch', 'matplotlib', 'numba', 'xarray', 'scipy', 'zarr', 'pandas'} & set(sys.modules);"
         "assert not heavy, heavy"
     )
-    assert best_seconds("-c", code) < 0.5
+    assert best_seconds("-c", code) < 5 * best_seconds("-c", NEEDED)
 
 
 def test_the_help_is_fast() -> None:
-    assert best_seconds("-m", "shaped_transformer", "--help") < 1
+    assert best_seconds("-m", "shaped_transformer", "--help") < 6 * best_seconds("-c", NEEDED)

@@ -208,6 +208,7 @@ def test_the_time_is_told_beforehand_if_it_is_long(rehearsing: Any, monkeypatch:
         assert bool(err) == bool(said)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("rehearsing")
 def test_an_interrupt_shows_what_is_known_by_then(tmp_path: Path) -> None:
     pytest.importorskip("plotly")
@@ -288,6 +289,7 @@ def test_too_many_tokens_are_refused_with_the_number_that_fits(
     assert rehearsing("gpt2", "--tokens", most + 1)[0] == 2
 
 
+@pytest.mark.slow
 def test_the_page_works_in_a_browser_and_asks_for_nothing(rehearsing: Any, tmp_path: Path) -> None:
     pytest.importorskip("plotly")
     api = pytest.importorskip("playwright.sync_api")

@@ -81,6 +81,7 @@ def test_tables_fit_and_no_number_is_cut(name: str, tmp_path: Path) -> None:
     assert "…" not in shown
 
 
+@pytest.mark.slow
 def test_every_number_of_the_section_on_stability_is_shown_whole(tmp_path: Path) -> None:
     shown = on_terminal(COMMANDS["predict"], tmp_path)
     stability = json.loads((tmp_path / "runs" / "predict" / "run.json").read_text(encoding="utf-8"))["stability"]

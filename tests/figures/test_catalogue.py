@@ -61,11 +61,23 @@ PRESENT = [name for name in catalogue.FIGURES if all(find_spec(package) for pack
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning")  # PyTorch and Hugging Face warn of their own parts
 
 
+LONG = ("gradients", "stability", "training", "weightless", "zoo")
+"""Figures that take several seconds even with the settings above."""
+EACH = [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in PRESENT]
+"""The figures as parameters of tests."""
+
+
+class Datasets(dict[str, xr.Dataset]):
+    """The dataset of each figure, computed when it is first asked for."""
+
+    def __missing__(self, name: str) -> xr.Dataset:
+        self[name] = catalogue.compute(name, catalogue.settings(name, quick=True, changes=SMALL[name]))
+        return self[name]
+
+
 @pytest.fixture(scope="module")
-def datasets() -> dict[str, xr.Dataset]:
-    return {
-        name: catalogue.compute(name, catalogue.settings(name, quick=True, changes=SMALL[name])) for name in PRESENT
-    }
+def datasets() -> Datasets:
+    return Datasets()
 
 
 @pytest.mark.parametrize("name", catalogue.FIGURES)
@@ -120,22 +132,22 @@ def test_an_unknown_figure_is_refused_with_the_known_ones() -> None:
         catalogue.settings("heatmap")
 
 
-@pytest.mark.parametrize("name", PRESENT)
-def test_a_dataset_is_saved_and_loaded_unchanged(name: str, datasets: dict[str, xr.Dataset], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", EACH)
+def test_a_dataset_is_saved_and_loaded_unchanged(name: str, datasets: Datasets, tmp_path: Path) -> None:
     datasets[name].to_zarr(tmp_path / "data.zarr", zarr_format=2)
     xr.testing.assert_identical(catalogue.load(name, tmp_path / "data.zarr"), datasets[name])
 
 
-@pytest.mark.parametrize("name", PRESENT)
-def test_a_dataset_is_finite_and_has_its_settings(name: str, datasets: dict[str, xr.Dataset]) -> None:
+@pytest.mark.parametrize("name", EACH)
+def test_a_dataset_is_finite_and_has_its_settings(name: str, datasets: Datasets) -> None:
     data = datasets[name]
     assert all(np.isfinite(data[v]).all() for v in data.data_vars)
     settings = json.loads(data.attrs["settings"])
     assert settings.get("seed") == 0 or settings["seeds"] == [0, 1]
 
 
-@pytest.mark.parametrize("name", PRESENT)
-def test_a_picture_has_labelled_axes_and_a_legend(name: str, datasets: dict[str, xr.Dataset], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", EACH)
+def test_a_picture_has_labelled_axes_and_a_legend(name: str, datasets: Datasets, tmp_path: Path) -> None:
     datasets[name].to_zarr(tmp_path / "data.zarr", zarr_format=2)
     figure = catalogue.load_module(name).plot(catalogue.load(name, tmp_path / "data.zarr"))
     figure.draw_without_rendering()
@@ -147,8 +159,8 @@ def test_a_picture_has_labelled_axes_and_a_legend(name: str, datasets: dict[str,
     assert figure.legends or any(axes.get_legend() for axes in panels)
 
 
-@pytest.mark.parametrize("name", PRESENT)
-def test_no_legend_covers_a_point_of_a_line(name: str, datasets: dict[str, xr.Dataset]) -> None:
+@pytest.mark.parametrize("name", EACH)
+def test_no_legend_covers_a_point_of_a_line(name: str, datasets: Datasets) -> None:
     figure = catalogue.load_module(name).plot(datasets[name])
     figure.draw_without_rendering()
     for panel in figure.axes:
@@ -159,7 +171,7 @@ def test_no_legend_covers_a_point_of_a_line(name: str, datasets: dict[str, xr.Da
                 assert not any(place.contains(*point) for point in points)
 
 
-def test_the_ends_of_the_lines_of_collapse_are_labelled(datasets: dict[str, xr.Dataset]) -> None:
+def test_the_ends_of_the_lines_of_collapse_are_labelled(datasets: Datasets) -> None:
     figure = catalogue.load_module("collapse").plot(datasets["collapse"])
     (panel,), (legend,) = figure.axes, figure.legends
     assert {text.get_text().split(":")[0] for text in panel.texts} == {"softmax Transformer", "shaped Transformer"}
@@ -167,12 +179,11 @@ def test_the_ends_of_the_lines_of_collapse_are_labelled(datasets: dict[str, xr.D
     assert sorted(entries) == ["predicted", "real networks"]
 
 
-def test_the_line_of_a_design_has_its_colour_in_every_figure(datasets: dict[str, xr.Dataset]) -> None:
-    figures = [name for name in ("collapse", "correlation", "gradients") if name in datasets]
-    for name in figures:
-        panel = catalogue.load_module(name).plot(datasets[name]).axes[0]
-        colours = {line.get_color() for line in panel.get_lines()}
-        assert {DESIGNS[design] for design in datasets[name]["design"].values} <= colours, name
+@pytest.mark.parametrize("name", [one for one in EACH if one.values[0] in ("collapse", "correlation", "gradients")])
+def test_the_line_of_a_design_has_its_colour_in_every_figure(name: str, datasets: Datasets) -> None:
+    panel = catalogue.load_module(name).plot(datasets[name]).axes[0]
+    colours = {line.get_color() for line in panel.get_lines()}
+    assert {DESIGNS[design] for design in datasets[name]["design"].values} <= colours
 
 
 def test_the_training_figure_has_a_row_for_every_variant() -> None:
@@ -180,8 +191,8 @@ def test_the_training_figure_has_a_row_for_every_variant() -> None:
     assert sorted(shown) == sorted(catalogue.settings("training")["variants"])
 
 
-@pytest.mark.parametrize("name", PRESENT)
-def test_the_numbers_lie_in_their_intervals(name: str, datasets: dict[str, xr.Dataset]) -> None:
+@pytest.mark.parametrize("name", EACH)
+def test_the_numbers_lie_in_their_intervals(name: str, datasets: Datasets) -> None:
     numbers: dict[str, Estimate[float]] = catalogue.load_module(name).headline(datasets[name])
     assert len(numbers) >= 3
     for title, number in numbers.items():
@@ -189,7 +200,7 @@ def test_the_numbers_lie_in_their_intervals(name: str, datasets: dict[str, xr.Da
         assert np.isfinite([number.low, number.high]).all(), title
 
 
-def test_the_dataset_of_another_figure_is_refused(datasets: dict[str, xr.Dataset], tmp_path: Path) -> None:
+def test_the_dataset_of_another_figure_is_refused(datasets: Datasets, tmp_path: Path) -> None:
     datasets["masks"].to_zarr(tmp_path / "data.zarr", zarr_format=2)
     with pytest.raises(st.InputError, match="holds the figure 'masks', not 'context'"):
         catalogue.load("context", tmp_path / "data.zarr")

@@ -76,6 +76,7 @@ def run_in_new_process(code: str, folder: Path) -> str:
     return made.stdout.strip()
 
 
+@pytest.mark.slow
 def test_a_saved_mistral_is_shaped_in_a_process_that_only_imports_the_library(tmp_path: Path) -> None:
     model = shaped("mistral")
     torch.save(model(IDS).logits, tmp_path / "out.pt")
@@ -83,6 +84,7 @@ def test_a_saved_mistral_is_shaped_in_a_process_that_only_imports_the_library(tm
     assert run_in_new_process(AUTO, tmp_path) == "ShapedMistralForCausalLM shaped-mistral 0.7 shaped"
 
 
+@pytest.mark.slow
 def test_a_pickled_mistral_is_shaped_in_a_process_that_only_unpickles(tmp_path: Path) -> None:
     model = shaped("mistral")
     torch.save(model(IDS).logits, tmp_path / "out.pt")
@@ -208,12 +210,14 @@ def test_a_family_that_was_added_after_the_import_has_no_shaped_form() -> None:
         transformers.AutoConfig.for_model("shaped-unregistered")
 
 
+@pytest.mark.slow
 def test_registering_gives_an_added_family_a_shaped_form() -> None:
     add_family("registered")
     hf.register("registered")
     assert transformers.AutoConfig.for_model("shaped-registered").tau0 == 1.0
 
 
+@pytest.mark.slow
 def test_a_shaped_model_of_an_added_family_is_saved_and_loaded(tmp_path: Path) -> None:
     config, added = add_family("saved")
     hf.register("saved")

@@ -51,6 +51,7 @@ def share_by_backward_equation(rate: float, noise: float, time: float = 1.0) -> 
     return float(np.interp(0, y, u))
 
 
+@pytest.mark.slow
 def test_neutral_norms_do_not_explode() -> None:
     """With β = 0 the norm is a martingale, so at most one path in 10,000 exceeds 1e4 (Doob)."""
     for phi, neutral in ((BALANCED, True), (OFF_BALANCE, False)):
@@ -59,6 +60,7 @@ def test_neutral_norms_do_not_explode() -> None:
         assert (p_value > FALSE_ALARM) == neutral
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arch", "wrong", "rate", "noise"),
     [
@@ -94,6 +96,7 @@ def test_a_token_of_norm_zero_stays_zero() -> None:
         assert np.isfinite(e.covariance).all()
 
 
+@pytest.mark.slow
 def test_default_steps_resolve_a_strong_drift() -> None:
     """Norms fluctuate about 1 with variance a²/2; with 100 steps the variance would be four times as large."""
     arch = dense(st.Smooth(np.tanh, 0.0, -2.0), 0.1)

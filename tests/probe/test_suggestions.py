@@ -25,6 +25,7 @@ def test_the_changes_are_those_that_the_configuration_has() -> None:
     assert found["num_hidden_layers 6 → 3"].num_hidden_layers == 3
 
 
+@pytest.mark.slow
 def test_a_smaller_initial_deviation_is_found_to_mend_a_collapse() -> None:
     config, masked = bert(num_hidden_layers=24, initializer_range=0.1), transformers.AutoModelForMaskedLM
     (before,) = results_of(expected(config, BATCH, 1, cls=masked))

@@ -198,6 +198,7 @@ def test_messages_of_commands(quoted: str, run: Any, tmp_path: Path) -> None:
     assert quoted in out + err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_extras")
 def test_a_shaped_model_is_unknown_without_the_library(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "shaped-gpt2"}), encoding="utf-8")

@@ -56,21 +56,11 @@ def test_commands_run(command: str, tmp_path: Path) -> None:
     assert ("Advice: " if arguments[0] == "advise" else "Verdict: ") in done.stdout
 
 
-PAGES = (
-    "bayes.md",
-    "choosing.md",
-    "compare.md",
-    "definitions.md",
-    "huggingface.md",
-    "nn.md",
-    "ntk.md",
-    "probe.md",
-    "rehearse.md",
-    "weightless.md",
-)
+PAGES = ("choosing.md", "compare.md", "definitions.md", "nn.md")
+LONG_PAGES = ("bayes.md", "huggingface.md", "ntk.md", "probe.md", "rehearse.md", "training.md", "weightless.md")
 
 
-@pytest.mark.parametrize("page", [*PAGES, pytest.param("training.md", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("page", [*PAGES, *(pytest.param(page, marks=pytest.mark.slow) for page in LONG_PAGES)])
 def test_examples_of_the_pages_run(page: str, tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     pytest.importorskip("torch")

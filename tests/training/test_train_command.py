@@ -42,6 +42,7 @@ def test_divergence_is_one_line_after_the_size(run: Any, recipe: Make, tmp_path:
     assert "diverged at step" in message
 
 
+@pytest.mark.slow
 def test_the_quick_recipe_learns_from_real_text(run: Any) -> None:
     code, out, err = run("train", "quick.yaml", "--set", "steps=20", "--set", "evaluate=10", "--out", "made", "--json")
     assert code == 0, err
