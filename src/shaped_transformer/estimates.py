@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
@@ -183,6 +184,7 @@ def share(events: ArrayLike, confidence: float = CONFIDENCE) -> Estimate[float]:
     return share_of_counts(int(flags.sum()), flags.size, confidence)
 
 
+@lru_cache(maxsize=1024)
 def share_of_counts(successes: int, draws: int, confidence: float = CONFIDENCE) -> Estimate[float]:
     """Return the share of successes with its Wilson interval, as `share` does."""
     from scipy.stats import binomtest

@@ -45,19 +45,23 @@ def register(app: Dash, desk: Desk) -> None:
         *[Output(f"{name}-field", "hidden") for name in IDS],
         *[Output(f"{slot}-{form}", "children") for slot in SLOTS for form in FORMS],
         *[Output(f"b-{part}", "hidden") for part in ("fields", "section")],
+        *[Output(f"{slot}-section", "className") for slot in SLOTS],
         Output("second", "children"),
         Output("designs", "className"),
         Output("query", "data"),
+        Output("checked", "data"),
         [*values, Input("both", "data")],
+        State("checked", "data"),
     )
     def check(*given: Any) -> Sequence[Any]:
-        state = fields(given[:-1], both=bool(given[-1]))
-        return checked(state, read(state))
+        typed, (both, before) = given[: len(IDS)], given[len(IDS) :]
+        state = fields(typed, both=bool(both))
+        now = checked(state, read(state))
+        return [*changed(now, before), now]
 
     @app.callback(
         *[Output(f"{slot}-{name}-picture", "figure") for slot in SLOTS for name in TITLES],
         *[Output(f"{slot}-{part}", "children") for part in ("summary", "numbers") for slot in SLOTS],
-        *[Output(f"{slot}-section", "className") for slot in SLOTS],
         *[Output(f"{slot}-spoken", "children") for slot in SLOTS],
         Output("held", "data"),
         [*values, Input("both", "data"), Input("tick", "data"), *[Input(f"{s}-networks", "n_clicks") for s in SLOTS]],
@@ -135,7 +139,10 @@ def held_versions(held: Any) -> dict[str, int]:
 
 
 def checked(state: Fields, reading: Reading) -> list[Any]:
-    """Return errors, hidden fields, the forms of designs to be copied, and the address, in the order of the outputs."""
+    """Return errors, hidden fields, the forms of designs to be copied, and the address, in the order of the outputs.
+
+    A form of a design that cannot be read is `None`.
+    """
     errors, hidden = [], []
     source = state.input["source"]
     for name, slot in FIELDS:
@@ -143,10 +150,11 @@ def checked(state: Fields, reading: Reading) -> list[Any]:
         unused = "correlation" if source == "text" else "text"
         hidden.append(name == unused if slot is None else name not in visible(state.design(slot)))
     copies = [
-        make(reading.subjects[slot]) if slot in reading.subjects else no_update
+        make(reading.subjects[slot]) if slot in reading.subjects else None
         for slot in SLOTS
         for make in FORMS.values()
     ]
+    looks = ["design" if slot in reading.subjects else "design stale" for slot in SLOTS]
     button = "Remove the second design" if state.both else "Compare with a second design"
     return [
         *errors,
@@ -154,10 +162,24 @@ def checked(state: Fields, reading: Reading) -> list[Any]:
         *copies,
         not state.both,
         not state.both,
+        *looks,
         button,
         f"designs {'two' if state.both else 'one'}",
         state.query,
     ]
+
+
+def changed(now: Sequence[Any], before: Any) -> list[Any]:
+    """Return what the page has to change; every element that is set anew costs it time.
+
+    **Arguments:**
+
+    - `now`: what `checked` returns.
+    - `before`: what it returned last, as the page says; anything else means that nothing is known.
+    """
+    if not isinstance(before, list) or len(before) != len(now):
+        before = [None] * len(now)
+    return [no_update if new is None or new == old else new for new, old in zip(now, before, strict=True)]
 
 
 def drawn(
@@ -186,11 +208,10 @@ def drawn(
         else:
             summaries.append(no_update if slot in versions else waiting(None))
     tables = [numbers(found[slot].study) if slot in found else no_update for slot in SLOTS]
-    looks = ["design" if slot in reading.subjects else "design stale" for slot in SLOTS]
     spoken = [_spoken(reading, found, slot) for slot in SLOTS]
     shown = {s: v for s, v in versions.items() if s in reading.subjects} | {s: o.version for s, o in found.items()}
     now = {"versions": shown, "axes": known, "working": working, "asked": asked}
-    return [*figures, *summaries, *tables, *looks, *spoken, now]
+    return [*figures, *summaries, *tables, *spoken, now]
 
 
 def redrawn(

@@ -78,6 +78,7 @@ def page(state: State, client: str) -> list[Any]:
             ("client", client),
             ("both", state.both),
             ("query", None),
+            ("checked", None),
             ("held", None),
             ("tick", 0),
             ("linked", None),
