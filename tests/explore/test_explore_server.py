@@ -191,9 +191,25 @@ def test_what_a_page_claims_to_show_is_not_believed(served: Any, held: Any) -> N
     assert answer["held"]["data"]["asked"] >= 1
 
 
+def test_only_what_changed_is_sent(served: Any) -> None:
+    first = ask(served, "a-gamma-error", "a-gamma.value", checked=None)
+    assert {"a-width-error", "a-gamma-field", "second", "a-section"} <= set(first)
+    known = first["checked"]["data"]
+    later = ask(served, "a-gamma-error", "a-gamma.value", checked=known, **{"a-gamma": "0.4"})
+    assert set(later) == {"a-python", "a-json", "a-command", "query", "checked"}
+    assert set(ask(served, "a-gamma-error", "a-gamma.value", checked=["no digest"])) == set(first)
+
+
+def test_a_text_of_full_length_is_no_oversized_request(served: Any) -> None:
+    text = {"source": "text", "text": "語 " * (limits.MOST_TEXT // 2)}
+    known = ask(served, "a-gamma-error", "text.value", checked=None, **text)["checked"]["data"]
+    assert "query" not in ask(served, "a-gamma-error", "text.value", checked=known, **text)
+
+
 def test_wrong_fields_draw_nothing(served: Any) -> None:
-    answer = ask(served, "a-norm-picture", "a-width.value", **{"a-width": "none"})
-    assert answer["a-section"]["className"] == "design stale"
+    wrong = {"a-width": "none"}
+    assert ask(served, "a-gamma-error", "a-width.value", **wrong)["a-section"]["className"] == "design stale"
+    answer = ask(served, "a-norm-picture", "a-width.value", **wrong)
     assert "To see this design, correct Width n." in json.dumps(answer["a-summary"])
     assert answer["a-spoken"]["children"] == ""
     assert not answer["held"]["data"]["working"]

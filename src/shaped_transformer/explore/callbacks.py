@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from typing import Any
 
 from dash import ClientsideFunction, Dash, Input, Output, State, ctx, no_update
@@ -57,7 +58,8 @@ def register(app: Dash, desk: Desk) -> None:
         typed, (both, before) = given[: len(IDS)], given[len(IDS) :]
         state = fields(typed, both=bool(both))
         now = checked(state, read(state))
-        return [*changed(now, before), now]
+        digests = [digest(value) for value in now]
+        return [*changed(now, digests, before), digests]
 
     @app.callback(
         *[Output(f"{slot}-{name}-picture", "figure") for slot in SLOTS for name in TITLES],
@@ -150,9 +152,7 @@ def checked(state: Fields, reading: Reading) -> list[Any]:
         unused = "correlation" if source == "text" else "text"
         hidden.append(name == unused if slot is None else name not in visible(state.design(slot)))
     copies = [
-        make(reading.subjects[slot]) if slot in reading.subjects else None
-        for slot in SLOTS
-        for make in FORMS.values()
+        make(reading.subjects[slot]) if slot in reading.subjects else None for slot in SLOTS for make in FORMS.values()
     ]
     looks = ["design" if slot in reading.subjects else "design stale" for slot in SLOTS]
     button = "Remove the second design" if state.both else "Compare with a second design"
@@ -169,17 +169,25 @@ def checked(state: Fields, reading: Reading) -> list[Any]:
     ]
 
 
-def changed(now: Sequence[Any], before: Any) -> list[Any]:
+def digest(value: Any) -> str:
+    """Return a few characters that no other value has: pages say with them what they show, however long that is."""
+    return blake2b(repr(value).encode(), digest_size=8).hexdigest()
+
+
+def changed(now: Sequence[Any], digests: Sequence[str], before: Any) -> list[Any]:
     """Return what the page has to change; every element that is set anew costs it time.
 
     **Arguments:**
 
     - `now`: what `checked` returns.
-    - `before`: what it returned last, as the page says; anything else means that nothing is known.
+    - `digests`: the digest of each.
+    - `before`: the digests of what the page shows, as it says; anything else means that nothing is known.
     """
-    if not isinstance(before, list) or len(before) != len(now):
-        before = [None] * len(now)
-    return [no_update if new is None or new == old else new for new, old in zip(now, before, strict=True)]
+    old = before if isinstance(before, list) and len(before) == len(now) else [None] * len(now)
+    return [
+        no_update if value is None or mine == theirs else value
+        for value, mine, theirs in zip(now, digests, old, strict=True)
+    ]
 
 
 def drawn(

@@ -68,16 +68,23 @@ document.addEventListener("click", (event) => {
   (navigator.clipboard?.writeText(text) ?? Promise.reject()).then(() => say("Copied"), () => say(refused));
 });
 
-new MutationObserver(() => {
-  for (const slider of document.querySelectorAll("input[type=range]:not([aria-valuetext])")) {
-    describe(slider.id, document.getElementById(slider.id.slice(0, -"-range".length))?.value);
+// A field is wrong as long as its error says something.
+function mark(error) {
+  const name = error.id.slice(0, -"-error".length);
+  const field = document.getElementById(name + "-choice") || document.getElementById(name);
+  if (field) {
+    field.setAttribute("aria-describedby", error.id);
+    field.setAttribute("aria-invalid", error.textContent ? "true" : "false");
   }
-  for (const error of document.querySelectorAll(".error[id]")) {
-    const name = error.id.slice(0, -"-error".length);
-    const field = document.getElementById(name + "-choice") || document.getElementById(name);
-    if (field) {
-      field.setAttribute("aria-describedby", error.id);
-      field.setAttribute("aria-invalid", error.textContent ? "true" : "false");
+}
+
+new MutationObserver((changes) => {
+  const places = changes.map(({ target }) => target.nodeType === Node.ELEMENT_NODE ? target : target.parentElement);
+  if (places.some((place) => place?.id === "page")) {
+    for (const slider of document.querySelectorAll("input[type=range]")) {
+      describe(slider.id, document.getElementById(slider.id.slice(0, -"-range".length))?.value);
     }
+    document.querySelectorAll(".error[id]").forEach(mark);
   }
+  places.map((place) => place?.closest(".error[id]")).filter(Boolean).forEach(mark);
 }).observe(document.documentElement, { childList: true, subtree: true, characterData: true });
