@@ -19,15 +19,15 @@ bench: $(VENV)/.test # a quarter of an hour
 	$(VENV)/bin/python benchmarks/speed.py
 
 test-core: VENV = .venv-core
-test-core: # the quick tests where no extra is installed
+test-core: # those that meet the extras, where none is installed
 	$(MAKE) VENV=$(VENV) $(VENV)/.bare
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow" tests/test_*.py $(addprefix tests/,analysis cli figures io plotting readme views)
 
 test-oldest: VENV = .venv-oldest
 test-oldest: # those that meet other packages, with the oldest supported versions of these and Numba's cache apart
 	$(MAKE) VENV=$(VENV) $(VENV)/.oldest
 	NUMBA_CACHE_DIR=$(CURDIR)/$(VENV)/kernels $(PYTEST) -m "not slow" -k "not is_fast" tests/test_*.py \
-		$(addprefix tests/,analysis cli design figures io numerics plotting release views)
+		$(addprefix tests/,analysis cli/test_cli.py figures io numerics plotting views)
 
 dist: $(VENV)/.test # the wheel and the sdist, in dist/
 	$(VENV)/bin/python -m hatchling build

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-CASES = (("llama-1.1b", 1), ("llama-1.1b", 3), ("llama-8b", 1), ("llama-8b", 3))
+CASES = (("llama-1.1b", 1), ("llama-1.1b", 3), ("llama-8b", 1), ("llama-8b", 3), ("llama-70b", 1))
 """Sizes of `weightless/sizes.yaml`, and numbers of steps."""
 
 

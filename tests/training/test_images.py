@@ -2,13 +2,18 @@
 
 import gzip
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 import shaped_transformer as st
+from shaped_transformer.training import train
 from shaped_transformer.training.images import MNIST_TABLE, read_images
 
-from .runs import write_images
+from .runs import Make, write_images
 
 
 def write_table(content: bytes, folder: Path) -> None:
@@ -69,3 +74,15 @@ def test_images_without_contrast_are_an_error(tmp_path: Path) -> None:
     write_table("\n".join(",".join(["7"] * 785) for _ in range(20)).encode(), tmp_path)
     with pytest.raises(st.InputError, match="all pixels are equal"):
         read_images(str(tmp_path))
+
+
+def test_the_processor_that_is_saved_makes_the_input_of_training(recipe: Make, tmp_path: Path) -> None:
+    write_images(tmp_path)
+    train(recipe(task="images", data=str(tmp_path), patch=14, steps=1), tmp_path / "run")
+    load: Any = AutoImageProcessor.from_pretrained
+    processor = load(tmp_path / "run" / "model")
+    raw = np.frombuffer((tmp_path / "train-images-idx3-ubyte").read_bytes()[16:], np.uint8).reshape(-1, 28, 28)
+    made = processor([Image.fromarray(image) for image in raw], return_tensors="np")["pixel_values"]
+    np.testing.assert_allclose(made, read_images(str(tmp_path)).train[0], atol=1e-6)
+    model = AutoModelForImageClassification.from_pretrained(tmp_path / "run" / "model")
+    assert model(**processor(Image.fromarray(raw[0]), return_tensors="pt")).logits.shape == (1, 10)

@@ -81,7 +81,17 @@ def test_one_thing_is_singular() -> None:
 
 def test_a_run_leaves_these_files(finished: Finished) -> None:
     assert sorted(p.name for p in finished.out.iterdir()) == [
-        *(".lock", "curves.png", "curves.svg", "metrics.jsonl", "model", "outcome.json", "recipe.json", "report.md"),
+        *(
+            ".lock",
+            "checkpoints",
+            "curves.png",
+            "curves.svg",
+            "metrics.jsonl",
+            "model",
+            "outcome.json",
+            "recipe.json",
+            "report.md",
+        ),
         *("tensorboard", "watch.jsonl"),
     ]
     assert list((finished.out / "tensorboard").iterdir())

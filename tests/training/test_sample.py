@@ -41,17 +41,17 @@ def task(recipe: Make) -> Any:
 
 def sample_of(model: Any, task: Any, seed: int = 0) -> Sample:
     """A sample that begins like the first held-out window."""
-    return generate_sample(model, task.tokenizer, task.held_out[0]["input_ids"], seed)
+    return generate_sample(model, task.processor, task.held_out[0]["input_ids"], seed)
 
 
 def test_the_prompt_is_half_of_a_short_window(task: Any) -> None:
     window = task.held_out[0]["input_ids"]
-    assert sample_of(Remembers(300, 299), task).prompt == task.tokenizer.decode(window[:8])
+    assert sample_of(Remembers(300, 299), task).prompt == task.processor.decode(window[:8])
 
 
 def test_special_tokens_are_never_generated(task: Any) -> None:
     model = Remembers(300, 299)
-    assert sample_of(model, task).continuation == task.tokenizer.decode([299]) * SAMPLE_TOKENS
+    assert sample_of(model, task).continuation == task.processor.decode([299]) * SAMPLE_TOKENS
 
 
 def test_tokens_that_the_tokenizer_does_not_know_are_never_generated(task: Any) -> None:
@@ -115,9 +115,9 @@ def test_a_sample_is_a_quote_with_a_bold_prompt(prompt: str, continuation: str, 
 
 
 def test_a_character_that_the_prompt_cuts_belongs_to_the_continuation(task: Any) -> None:
-    window = torch.tensor(task.tokenizer.encode("ab漢" + "c" * 9))
-    cut = next(n for n in range(len(window)) if task.tokenizer.decode(window[:n]).endswith("\N{REPLACEMENT CHARACTER}"))
-    sample = generate_sample(Remembers(300, 299), task.tokenizer, window[: 2 * cut], 0)
+    window = torch.tensor(task.processor.encode("ab漢" + "c" * 9))
+    cut = next(n for n in range(len(window)) if task.processor.decode(window[:n]).endswith("\N{REPLACEMENT CHARACTER}"))
+    sample = generate_sample(Remembers(300, 299), task.processor, window[: 2 * cut], 0)
     assert sample.prompt == "ab"
 
 

@@ -152,6 +152,8 @@ def _print_results(screen: Screen, result: Comparison, report: dict[str, Any]) -
     screen.table(bands)
     if pairs:
         screen.table(distances)
+    if "network-chain" in pairs:
+        screen.line("Between network and chain a small p-value is chance: their distribution is the same.")
     for view, seconds in result.seconds.items():
         samples = report["samples"][view]
         frozen = round(report["stopped"][view] * samples)

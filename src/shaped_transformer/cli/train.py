@@ -27,12 +27,19 @@ def train_command(
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="Change a key, KEY=VALUE in YAML; may be repeated.")
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", help="Start from a saved model: the folder of a run, or one that save_pretrained wrote."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from ..training import read
 
-    chosen = read(recipe, parse_settings(changes or []))  # a wrong value fails before PyTorch is imported
+    settings = parse_settings(changes or []) | ({} if start is None else {"initial": str(start)})
+    chosen = read(recipe, settings)  # a wrong value fails before PyTorch is imported
     from ..training.folder import Interrupted
     from ..training.processes import is_first_process, leave_group
     from ..training.run import train

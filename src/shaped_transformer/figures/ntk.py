@@ -185,7 +185,7 @@ def _dispersion(values: Floats) -> Arrays:
 
 
 def headline(data: "xarray.Dataset") -> dict[str, Estimate[float]]:
-    """Return the dispersion at the largest depth beside the formula's, and the median cosine of two inputs."""
+    """Return the dispersion at the largest depth beside the formula's, and that of each network."""
     numbers: dict[str, Estimate[float]] = {}
     depth, width = int(data["depth"][-1]), data.attrs["width"]
     for variance in data["variance"].to_numpy():

@@ -174,7 +174,10 @@ def _words(text: str, length: int, count: int, vocabulary: int, special: set[int
     distinct = list(dict.fromkeys(words))
     drawn = np.random.default_rng(seed).permutation(free)
     numbers = {word: int(drawn[i % len(drawn)]) for i, word in enumerate(distinct)}
-    return _Chosen(_cut([numbers[word] for word in words], length, count), "numbered words, without a tokenizer")
+    return _Chosen(
+        _cut([numbers[word] for word in words], length, count),
+        "one random token for each different word, without a tokenizer",
+    )
 
 
 def _tokenized(text: str, tokenizer: Any, length: int, count: int, vocabulary: int) -> _Chosen:

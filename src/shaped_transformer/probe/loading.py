@@ -222,7 +222,9 @@ def _tokenizer(folder: Path | None) -> tuple[Any, tuple[str, ...]]:
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True), ()
     except Exception as error:  # for a damaged tokenizer, Hugging Face raises exceptions of almost any type
-        return None, (f"The tokenizer cannot be read ({first_line(error)}); tokens are numbered words instead.",)
+        return None, (
+            f"The tokenizer cannot be read ({first_line(error)}): each different word gets one random token.",
+        )
 
 
 def _from_hub(name: str, *, weights: bool) -> Path:

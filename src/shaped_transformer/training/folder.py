@@ -3,14 +3,17 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError, StorageError
 from ..io.files import replacing
 from ..io.provenance import command_line
 from ..version import __version__
+from .initial import weights_sha256
 from .processes import is_first_process
-from .recipe import Recipe
+from .recipe import FOLDERS, Recipe
 from .task import Task
+from .variants import VARIANTS
 
 COMPLETE_MARKER = "complete"
 """A file that marks a checkpoint as complete; it holds the losses that `Spikes` compares."""
@@ -74,33 +77,64 @@ def check_owner(out: Path) -> None:
 
 
 def claim(out: Path, recipe: Recipe, task: Task) -> None:
-    """Make a recipe the owner of a folder, or check that it already is.
+    """Make a recipe the owner of a folder, or check that it already is; a longer recipe may take over.
 
     **Raises:** `InputError` with the differences if another recipe or other data own the folder; `StorageError` if the
     owner cannot be read.
     """
     file = out / RECIPE_FILE
-    wanted = {"recipe": recipe.to_dict(), "data": {"source": task.source, "sha256": task.sha256}}
+    sha256 = None if recipe.initial is None else weights_sha256(recipe.initial)
+    settings = recipe.to_dict()
+    wanted = {"recipe": settings, "data": {"source": task.source, "sha256": task.sha256}, "initial": sha256}
     if not file.exists():
-        if is_first_process():
-            with replacing(file) as temporary:
-                made = {"command": command_line(), "version": __version__}
-                temporary.write_text(json.dumps(wanted | made, indent=1), encoding="utf-8")
+        _write_owner(file, wanted)
         return
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-        old, data = found["recipe"], found["data"]["sha256"]
+        old, data, start = found["recipe"], found["data"]["sha256"], found.get("initial")
+        new_steps = int(old["steps"]) != recipe.steps
     except (OSError, ValueError, KeyError, TypeError):
         raise StorageError(f"{file} cannot be read: choose another folder") from None
     differences = [
         f"{key} is {value!r}, was {old.get(key)!r}"
-        for key, value in wanted["recipe"].items()
-        if value != old.get(key) and key != "data"  # the folder may move
+        for key, value in settings.items()
+        if value != old.get(key) and key not in (*FOLDERS, "steps")
     ]
     if data != task.sha256:
         differences.append("the data have changed")
+    if start != sha256:
+        differences.append("the model to start from has changed")
+    if new_steps and (differences or (problem := _not_longer(out, recipe, old["steps"]))):
+        differences.append(f"steps is {recipe.steps}, was {old['steps']}" + ("" if differences else f" ({problem})"))
     if differences:
         raise InputError(f"{out} holds another run: {'; '.join(differences)}. Choose another folder")
+    if new_steps and is_first_process():
+        _write_owner(file, wanted)
+        (out / OUTCOME_FILE).unlink(missing_ok=True)
+
+
+def _write_owner(file: Path, wanted: dict[str, Any]) -> None:
+    """Write which recipe owns a folder."""
+    if is_first_process():
+        with replacing(file) as temporary:
+            made = {"command": command_line(), "version": __version__}
+            temporary.write_text(json.dumps(wanted | made, indent=1), encoding="utf-8")
+
+
+def _not_longer(out: Path, recipe: Recipe, steps: int) -> str:
+    """Return why a run of so many steps cannot become that of a recipe that differs in its steps alone; "" if it can.
+
+    It can if each step is the same in both runs, and the last checkpoint was kept.
+    """
+    if recipe.steps < steps:
+        return "a run cannot become shorter"
+    if recipe.schedule != "constant":
+        return f"with schedule={recipe.schedule} the learning rates depend on the number of steps"
+    if VARIANTS[recipe.variant].recovers:
+        return f"the gains of {recipe.variant} depend on the number of steps"
+    if last_checkpoint(out) is None:
+        return "no checkpoint was kept"
+    return ""
 
 
 def last_checkpoint(out: Path) -> Path | None:

@@ -25,10 +25,15 @@ IDX_HEADER = {3: 16, 1: 8}
 
 @dataclass(frozen=True)
 class Images:
-    """Images (N, 1, 28, 28), of mean 0 and variance 1 over the training images, and their classes (N,)."""
+    """Images (N, 1, 28, 28), of mean 0 and variance 1 over the training images, and their classes (N,).
+
+    `mean` and `std` are those of the training images' pixels, from 0 to 255.
+    """
 
     train: tuple[NDArray[np.float32], NDArray[np.int64]]
     held_out: tuple[NDArray[np.float32], NDArray[np.int64]]
+    mean: float
+    std: float
     sha256: str
     source: str
 
@@ -126,4 +131,4 @@ def _standardised(
     def scaled(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         return ((images - mean) / std).astype(np.float32)[:, None], labels.astype(np.int64)
 
-    return Images(scaled(*train), scaled(*held_out), sha256, source)
+    return Images(scaled(*train), scaled(*held_out), float(mean), float(std), sha256, source)

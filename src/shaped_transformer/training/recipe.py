@@ -19,6 +19,8 @@ LANGUAGE = ("causal-lm", "masked-lm", "classification")
 """The tasks that read text."""
 IMAGE_SIZE = 28
 """Side of the images that can be read, in pixels."""
+FOLDERS = ("data", "initial")
+"""The keys that name a folder, which may move: what it holds counts."""
 TASKS_OF_KEY = {"vocabulary": LANGUAGE, "tokens": LANGUAGE, "masking": ("masked-lm",), "patch": ("images",)}
 """The keys that only some tasks read, and these tasks."""
 
@@ -37,6 +39,9 @@ class Recipe(Definition):
     - `task`: `"causal-lm"`, `"masked-lm"`, `"classification"` (the era of a paragraph) or `"images"`.
     - `variant`: the network and how its learning rates are set, a name in `VARIANTS`. Default `"shaped-learn"`.
     - `data`: a folder to read: `.txt` files, or images as MNIST stores them. Default `None`, the packaged data.
+    - `initial`: folder of a saved model whose weights training starts from: that of a run, or one that
+      `save_pretrained` wrote. Its sizes must be those of the recipe, and its tokenizer is used. Default `None`, new
+      random weights.
     - `vocabulary`: size of the byte-pair vocabulary, default 1,024: small, so that a short run learns something.
     - `tokens`: length of a sequence, default 64.
     - `patch`: side of an image's patches in pixels, default 4.
@@ -72,6 +77,7 @@ class Recipe(Definition):
     task: Literal["causal-lm", "masked-lm", "classification", "images"]
     variant: str = "shaped-learn"
     data: str | None = None
+    initial: str | None = None
     vocabulary: PositiveInt = 1024
     tokens: Annotated[PositiveInt, Field(ge=2)] = 64
     patch: PositiveInt = 4
@@ -144,8 +150,8 @@ def read(name: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
     **Arguments:**
 
     - `name`: a path, or the name of a packaged recipe, with or without `.yaml`.
-    - `changes`: values that replace those of the file; default none. The folder `data` is relative to the file if the
-      file names it, and to the current folder if `changes` does.
+    - `changes`: values that replace those of the file; default none. The folders `data` and `initial` are relative to
+      the file if the file names them, and to the current folder if `changes` does.
 
     **Returns:** the recipe.
 
@@ -161,8 +167,9 @@ def read(name: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
     if not isinstance(values, dict):
         raise InputError(f"{path} must be a mapping of keys to values (got {type(values).__name__})")
     known = [field.name for field in fields(Recipe)]
-    if isinstance(values.get("data"), str):
-        values["data"] = str(path.parent / values["data"])
+    for key in FOLDERS:
+        if isinstance(values.get(key), str):
+            values[key] = str(path.parent / values[key])
     values = values | dict(changes or {})
     for key in values:
         if key not in known:

@@ -66,12 +66,13 @@ def train(recipe: Recipe, out: str | Path, *, say: Callable[[str], None] = lambd
 
     - `recipe`: all settings.
     - `out`: the run's folder. If it holds checkpoints of the same recipe, the run resumes from the last one; if it
-      holds the finished run, nothing is trained.
+      holds the finished run, nothing is trained. A recipe that differs only in having more `steps` continues the run,
+      if its schedule is constant.
     - `say`: called with messages: how many data and parameters there are, each evaluation, and where the run resumes;
       default: silent.
 
     **Returns:** the outcome. The folder holds `recipe.json`, `metrics.jsonl`, `watch.jsonl`, `tensorboard/`, `model/`
-    (for the Auto classes), `curves.png`, `curves.svg`, `report.md` and `outcome.json`.
+    (for the Auto classes), `curves.png`, `curves.svg`, `report.md`, `outcome.json` and in `checkpoints/` the last one.
 
     **Raises:** `InputError` if another recipe owns the folder, another process uses it, the data do not fit, or one
     process sees several GPUs; `StorageError` if the folder cannot be written or the data are missing; `Diverged` if
@@ -97,7 +98,7 @@ def train(recipe: Recipe, out: str | Path, *, say: Callable[[str], None] = lambd
 def _train_and_report(recipe: Recipe, task: Task, model: Any, out: Path, say: Callable[[str], None]) -> Outcome:
     """Train and write the report and the outcome; of a finished run only what is missing is written."""
     size = f"{task.size}, {in_words(model.num_parameters(), 'parameter')}"
-    if (done := read_outcome(out)) is not None:
+    if (done := read_outcome(out)) is not None and done.steps == recipe.steps:
         say(f"{out} is finished: {done.steps} steps, held-out loss {done.loss:.4g}")
         if is_first_process() and not (out / "report.md").exists():
             report.write(out, recipe, task, size, sample=_sample(recipe, task, out))
@@ -120,17 +121,25 @@ def _train_and_report(recipe: Recipe, task: Task, model: Any, out: Path, say: Ca
         report.write(out, recipe, task, size, sample=_sample(recipe, task, out))
         with replacing(out / OUTCOME_FILE) as temporary:
             temporary.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
-        shutil.rmtree(out / "checkpoints", ignore_errors=True)
+        _keep_last_checkpoint(out)
     return outcome
+
+
+def _keep_last_checkpoint(out: Path) -> None:
+    """Remove all checkpoints but the last, from which the run can be continued."""
+    last, folder = last_checkpoint(out), out / "checkpoints"
+    for path in [folder] if last is None else folder.iterdir():
+        if path != last:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _sample(recipe: Recipe, task: Task, out: Path) -> Sample | None:
     """A sample of text from the model in a run's folder; `None` unless it is a causal language model."""
-    if recipe.task != "causal-lm" or task.tokenizer is None:
+    if recipe.task != "causal-lm":
         return None
     with _isolated_rng(), _hidden_progress_bars(), translate_out_of_memory(), reading(out / "model"):
         model = task.model.from_pretrained(out / "model")
-        return generate_sample(model, task.tokenizer, task.held_out[0]["input_ids"], recipe.seed)
+        return generate_sample(model, task.processor, task.held_out[0]["input_ids"], recipe.seed)
 
 
 def fit(recipe: Recipe, task: Task, model: Any, out: Path, *, say: Callable[[str], None] = lambda _: None) -> Outcome:
@@ -186,7 +195,7 @@ class _Trainer(Trainer):
             data_collator=default_data_collator,
             train_dataset=task.train,
             eval_dataset=task.held_out,
-            processing_class=task.tokenizer,
+            processing_class=task.processor,
             compute_metrics=_accuracy if task.accuracy else None,
             callbacks=[log, _Intervals(recipe, spikes)],
         )
@@ -251,7 +260,7 @@ class _Intervals(TrainerCallback):
         advance(model)
         last = step == r.steps
         control.should_evaluate = last or bool(r.evaluate and step % r.evaluate == 0)
-        control.should_save = not last and bool(r.save and step % r.save == 0)
+        control.should_save = bool(r.save) and (last or step % r.save == 0)
         control.should_log = step == 1 or last or control.should_save or step % r.log == 0
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedTokenizerFast
+from transformers import ViTImageProcessorPil
 
 from .. import hf
 from ..errors import InputError
 from .examples import Table, Windows, pad
 from .images import CLASSES, read_images
+from .initial import load_model, read_tokenizer
 from .recipe import IMAGE_SIZE, Recipe
-from .text import ERAS, read_text
+from .text import ERAS, Text, read_text
 from .variants import VARIANTS
-from .vocabulary import END, PAD, encode, tokenize, unigram_entropy
+from .vocabulary import END, PAD, Tokens, encode, tokenize, unigram_entropy
 
 ENTROPY = "unigram entropy of the held-out text"
 MIN_PARAGRAPH_TOKENS = 8
@@ -31,7 +32,7 @@ class Task:
 
     - `train`, `held_out`: examples.
     - `model`, `options`: model class, and the options of its configuration that the data determine.
-    - `tokenizer`: of text; `None` for images.
+    - `processor`: the tokenizer of text, or what turns images into the model's input; it is saved with the model.
     - `tokens`: length of an example, in tokens or patches.
     - `source`, `sha256`: of the data.
     - `size`: of the data, in words.
@@ -43,7 +44,7 @@ class Task:
     held_out: Windows | Table
     model: Any
     options: dict[str, Any]
-    tokenizer: PreTrainedTokenizerFast | None
+    processor: Any
     tokens: int
     source: str
     sha256: str
@@ -64,7 +65,8 @@ def prepare(recipe: Recipe) -> Task:
 def build(recipe: Recipe, task: Task) -> Any:
     """Return a recipe's network, initialised with the recipe's seed; the state of PyTorch's generator is kept.
 
-    **Raises:** `MemoryError` if it does not fit.
+    **Raises:** `MemoryError` if it does not fit; `InputError` or `StorageError` if the saved model to start from has
+    other sizes or cannot be read.
     """
     variant = VARIANTS[recipe.variant]
     chosen: dict[str, Any] = {
@@ -81,7 +83,7 @@ def build(recipe: Recipe, task: Task) -> Any:
     config = hf.ShapedTransformerConfig(**chosen, **variant.options, **task.options)
     with torch.random.fork_rng(), translate_out_of_memory():
         torch.manual_seed(recipe.seed)
-        return task.model(config)
+        return task.model(config) if recipe.initial is None else load_model(recipe.initial, task.model, config)
 
 
 @contextmanager
@@ -102,7 +104,7 @@ def in_words(count: int, noun: str) -> str:
 
 def _language_task(recipe: Recipe) -> Task:
     text = read_text(recipe.data)
-    tokens = tokenize(text, recipe.vocabulary)
+    tokens = _tokens(recipe, text)
     causal = recipe.task == "causal-lm"
     shared: dict[str, Any] = {"vocabulary": recipe.vocabulary, "masking": None if causal else recipe.masking}
     disjoint = sum(map(len, tokens.held_out)) // recipe.tokens  # number of windows that do not overlap
@@ -114,7 +116,7 @@ def _language_task(recipe: Recipe) -> Task:
         held_out=held_out,
         model=hf.ShapedTransformerForCausalLM if causal else hf.ShapedTransformerForMaskedLM,
         options=_text_options(recipe),
-        tokenizer=tokens.tokenizer,
+        processor=tokens.tokenizer,
         tokens=recipe.tokens,
         source=text.source,
         sha256=text.sha256,
@@ -126,11 +128,16 @@ def _language_task(recipe: Recipe) -> Task:
     )
 
 
+def _tokens(recipe: Recipe, text: Text) -> Tokens:
+    """Return the tokens of a text, by the tokenizer of the model to start from if there is one."""
+    return tokenize(text, recipe.vocabulary, None if recipe.initial is None else read_tokenizer(recipe.initial))
+
+
 def _classification_task(recipe: Recipe) -> Task:
     text = read_text(recipe.data)
     if any(d.year is None for d in (*text.train, *text.held_out)):
         raise InputError(f"data: names of files must begin with a year, as in 1863-address.txt (see {text.source})")
-    tokens = tokenize(text, recipe.vocabulary)
+    tokens = _tokens(recipe, text)
     sides, sizes = [], []
     for documents in (text.train, text.held_out):
         paragraphs = [(p, d.era) for d in documents for p in d.paragraphs()]
@@ -152,7 +159,7 @@ def _classification_task(recipe: Recipe) -> Task:
         held_out=measured,
         model=hf.ShapedTransformerForSequenceClassification,
         options=_text_options(recipe) | {"num_labels": len(ERAS), "id2label": dict(enumerate(ERAS))},
-        tokenizer=tokens.tokenizer,
+        processor=tokens.tokenizer,
         tokens=recipe.tokens,
         source=text.source,
         sha256=text.sha256,
@@ -179,7 +186,12 @@ def _image_task(recipe: Recipe) -> Task:
             "max_position_embeddings": (IMAGE_SIZE // recipe.patch) ** 2,
             "vocab_size": 1,
         },
-        tokenizer=None,
+        processor=ViTImageProcessorPil(
+            size={"height": IMAGE_SIZE, "width": IMAGE_SIZE},
+            do_rescale=False,
+            image_mean=[images.mean],
+            image_std=[images.std],
+        ),
         tokens=(IMAGE_SIZE // recipe.patch) ** 2,
         source=images.source,
         sha256=images.sha256,

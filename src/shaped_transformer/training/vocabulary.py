@@ -33,7 +33,7 @@ class Tokens:
     held_out: tuple[NDArray[np.int64], ...]
 
 
-def tokenize(text: Text, size: int) -> Tokens:
+def tokenize(text: Text, size: int, described: str | None = None) -> Tokens:
     """Return the tokens of all documents, from the cache if they are there.
 
     A damaged cache file is replaced. If the cache cannot be written, the tokenizer is trained anew in each call.
@@ -42,14 +42,16 @@ def tokenize(text: Text, size: int) -> Tokens:
 
     - `text`: the documents.
     - `size`: of the vocabulary, including the special tokens and all bytes.
+    - `described`: a tokenizer as its library's JSON; default `None`, one that is trained on the training text.
     """
-    key = hashlib.sha256(f"{CACHE_FORMAT} {text.sha256} {size}".encode()).hexdigest()[:16]
+    made_by = str(size) if described is None else hashlib.sha256(described.encode()).hexdigest()
+    key = hashlib.sha256(f"{CACHE_FORMAT} {text.sha256} {made_by}".encode()).hexdigest()[:16]
     file = cache_folder() / f"tokens-{key}.npz"  # one file, so that several processes may write it at once
     cached = None
     with suppress(StorageError):
         cached = read_arrays(file)
     if cached is None or cached.keys() != CACHED_ARRAYS:
-        cached = _train_tokenizer(text, size)
+        cached = _apply(_trained(text, size) if described is None else Tokenizer.from_str(described), text)
         with suppress(StorageError):
             write_arrays(file, cached)
     pieces = np.split(cached["tokens"].astype(np.int64), np.cumsum(cached["lengths"])[:-1])
@@ -75,8 +77,8 @@ def cache_folder() -> Path:
     return user_cache_path("shaped-transformer", appauthor=False)
 
 
-def _train_tokenizer(text: Text, size: int) -> dict[str, NDArray[Any]]:
-    """Train a tokenizer and apply it; the arrays that are cached."""
+def _trained(text: Text, size: int) -> Tokenizer:
+    """Train a tokenizer on the training text."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -87,6 +89,11 @@ def _train_tokenizer(text: Text, size: int) -> dict[str, NDArray[Any]]:
         show_progress=False,
     )
     tokenizer.train_from_iterator((d.text for d in text.train), trainer)
+    return tokenizer
+
+
+def _apply(tokenizer: Tokenizer, text: Text) -> dict[str, NDArray[Any]]:
+    """Apply a tokenizer to all documents; the arrays that are cached."""
     found = [e.ids for e in tokenizer.encode_batch([d.text for d in (*text.train, *text.held_out)])]
     return {
         "tokens": np.concatenate(found).astype(np.uint32),
