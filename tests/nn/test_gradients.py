@@ -14,7 +14,9 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def data() -> xr.Dataset:
     """Return the gradient norms of networks of a hundred blocks."""
-    made = catalogue.compute("gradients", catalogue.settings("gradients", changes={"networks": 8}))
+    others = {"wide_width": 64, "wide_depth": 3, "perceptron_width": 16, "perceptron_depths": [1, 4]}
+    few = {"networks": 8, "samples": 50, "network_samples": 20}
+    made = catalogue.compute("gradients", catalogue.settings("gradients", changes=others | few))
     assert made.sizes["block"] == 100
     return made
 

@@ -79,7 +79,7 @@ def test_figures_print_the_numbers_to_expect(run: Any, tmp_path: Path) -> None:
     reports = json.loads(out)
     for name, cell in rows:
         printed = {n["name"]: [n["value"], n["low"], n["high"]] for n in reports[name]["numbers"]}
-        assert reports[name]["seconds"] < 60
+        assert reports[name]["seconds"] < 180  # at most 45 on an idle machine
         for label, *numbers in re.findall(
             r"(.+?): ([-.\de]+) \[([-.\de]+), ([-.\de]+)\](?:; )?", cell.replace("\\|", "|")
         ):
