@@ -1,5 +1,6 @@
 """The folder of a run: it belongs to one recipe and one process."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -64,3 +65,12 @@ def test_a_run_whose_model_is_missing_is_trained_again(recipe: Make, tmp_path: P
     assert again.loss == outcome.loss
     assert (tmp_path / "model").is_dir()
     assert len(losses(tmp_path)) == 12
+
+
+def test_a_run_from_before_a_key_existed_is_known(recipe: Make, tmp_path: Path) -> None:
+    outcome = train(recipe(), tmp_path)
+    file = tmp_path / "recipe.json"
+    found = json.loads(file.read_text(encoding="utf-8"))
+    del found["recipe"]["validation"], found["recipe"]["initial"], found["initial"]
+    file.write_text(json.dumps(found), encoding="utf-8")
+    assert train(recipe(), tmp_path) == outcome

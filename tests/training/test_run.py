@@ -225,3 +225,12 @@ def test_a_full_disk_is_one_line(recipe: Make, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("transformers.Trainer.save_model", full)
     with pytest.raises(st.StorageError, match=r"cannot write .*: No space left on device"):
         train(recipe(), tmp_path / "out")
+
+
+def test_the_third_split_is_measured_once(recipe: Make, tmp_path: Path) -> None:
+    outcome = train(recipe(validation=8, evaluate=4), tmp_path)
+    lines = [line for line in read(tmp_path / METRICS) if "validation_loss" in line]
+    assert [(line["step"], line["validation_loss"]) for line in lines] == [(12, outcome.validation)]
+    assert outcome.validation != outcome.loss
+    assert f"validation loss: {outcome.validation:.4f}" in (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert train(recipe(validation=8, evaluate=4), tmp_path) == outcome

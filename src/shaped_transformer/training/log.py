@@ -64,9 +64,9 @@ class Log(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         logs = given["logs"]
         line: dict[str, Any] = {"step": state.global_step, "seconds": round(self.seconds, 3)}
+        if not all(math.isfinite(logs[key]) for key in ("eval_loss", "validation_loss") if key in logs):
+            return  # the trainer stops the run
         if "eval_loss" in logs:
-            if not math.isfinite(logs["eval_loss"]):
-                return  # the trainer stops the run
             line["held_out_loss"] = logs["eval_loss"]
             if "eval_accuracy" in logs:
                 line["held_out_accuracy"] = logs["eval_accuracy"]
@@ -74,6 +74,9 @@ class Log(TrainerCallback):
                 f"{name.replace('held_out_', 'held-out ')} {line[name]:.4g}" for name in list(line)[2:]
             )
             self.say(f"step {state.global_step} of {self.steps}: {measured}, {self._tokens_per_second():,.0f} tokens/s")
+        elif "validation_loss" in logs:
+            line["validation_loss"] = logs["validation_loss"]
+            self.say(f"step {state.global_step} of {self.steps}: validation loss {line['validation_loss']:.4g}")
         elif "loss" in logs:
             scheduled = logs["learning_rate"] / given["lr_scheduler"].base_lrs[0]  # the same in all groups
             line |= {"loss": logs["loss"], "gradient": logs["grad_norm"], "rate": args.learning_rate * scheduled}

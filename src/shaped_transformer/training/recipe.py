@@ -67,6 +67,9 @@ class Recipe(Definition):
       step is recorded too.
     - `held_out`: number of held-out sequences, default 256, or all if there are fewer; rounded to whole batches, so
       that several processes measure what one does.
+    - `validation`: number of sequences of a third split, of language models; rounded as `held_out` is. Their loss is
+      measured once, at the end: choose settings by it, and report the held-out loss. Documents whose year ends in 5 are
+      set apart for it, and not trained on. Default 0: no such split.
     - `spike`: training stops when the loss exceeds this many times its first value, default 1.5. Both are means over
       the steps that 16 sequences take.
     - `seed`: of weights and data, default 0.
@@ -100,6 +103,7 @@ class Recipe(Definition):
     save: Count = 50
     watch: Count = 50
     held_out: PositiveInt = 256
+    validation: Count = 0
     spike: Annotated[float, Field(gt=1)] = 1.5
     seed: Count = 0
 
@@ -124,6 +128,8 @@ class Recipe(Definition):
             raise DefinitionError(f"gamma: a number in (0, 1] is expected (got {self.gamma:g})")
         if self.task == "images" and IMAGE_SIZE % self.patch:
             raise DefinitionError(f"patch: a divisor of {IMAGE_SIZE} is expected (got {self.patch})")
+        if self.validation and self.task not in ("causal-lm", "masked-lm"):
+            raise DefinitionError("validation: only language models have this split, leave it out")
         smallest = 256 + 3  # all bytes, and the special tokens
         if self.vocabulary < smallest and self.task != "images":
             raise DefinitionError(f"vocabulary: at least {smallest}, all bytes, is expected (got {self.vocabulary})")

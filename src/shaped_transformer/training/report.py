@@ -196,6 +196,7 @@ def _facts(recipe: Recipe, task: Task, metrics: list[dict[str, Any]], watch: lis
         loss, step = held_out[-1]["held_out_loss"], held_out[-1]["step"]
         measured = f", perplexity {perplexity(loss):.4g}" if recipe.task in LANGUAGE_MODELS else ""
         facts.append(f"held-out loss: {loss:.4f} at step {step}{measured}")
+    facts += [f"validation loss: {line['validation_loss']:.4f}" for line in metrics if "validation_loss" in line][-1:]
     facts += [f"{name}: {value:.4f}" for name, value in task.facts.items()]
     facts += _token_facts(watch)
     if held_out and "held_out_accuracy" in held_out[-1]:

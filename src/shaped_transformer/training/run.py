@@ -169,6 +169,9 @@ def fit(recipe: Recipe, task: Task, model: Any, out: Path, *, say: Callable[[str
         trainer = _Trainer(recipe, task, model, log, spikes, out)
         try:
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+            validation = None
+            if task.validation is not None:
+                validation = trainer.evaluate(task.validation, metric_key_prefix="validation")["validation_loss"]
         except (UnpicklingError, SafetensorError):  # the Trainer reads its files without running code in them
             raise StorageError(
                 f"{checkpoint} cannot be read: it is damaged, or holds more than numbers; remove it, and the run "
@@ -181,7 +184,9 @@ def fit(recipe: Recipe, task: Task, model: Any, out: Path, *, say: Callable[[str
         with replacing(out / "model") if first else nullcontext(out / "model") as folder:
             trainer.save_model(str(folder))  # all processes take part, for each may hold a shard; the first one writes
     final = next(line for line in reversed(trainer.state.log_history) if "eval_loss" in line)
-    return Outcome(final["eval_loss"], final.get("eval_accuracy"), recipe.steps, round(log.seconds, 3), str(out))
+    return Outcome(
+        final["eval_loss"], final.get("eval_accuracy"), recipe.steps, round(log.seconds, 3), str(out), validation
+    )
 
 
 class _Trainer(Trainer):
@@ -224,9 +229,10 @@ class _Trainer(Trainer):
 
     def evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
         metrics = super().evaluate(*arguments, **options)
-        if not math.isfinite(metrics["eval_loss"]):
-            step = self.state.global_step
-            self._raise_diverged(step, f"the held-out loss is {metrics['eval_loss']}", updates=step)
+        part = options.get("metric_key_prefix", "eval")
+        if not math.isfinite(loss := metrics[f"{part}_loss"]):
+            step, name = self.state.global_step, "held-out" if part == "eval" else part
+            self._raise_diverged(step, f"the {name} loss is {loss}", updates=step)
         return metrics
 
     def _stop_if_diverged(self, step: int, loss: float, gradient: float) -> None:

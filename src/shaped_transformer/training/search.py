@@ -42,6 +42,7 @@ def run_losses(recipe: Recipe) -> dict[str, Array]:
       guessing at random where there is none.
     - `stopped`: the step at which the run diverged, or steps + 1.
     - `final`: held-out loss at the end, or the last training loss where the run diverged.
+    - `chosen_by`: the loss by which runs are compared: that of the third split if the recipe has one, otherwise `final`.
     """
     recipe = replace(recipe, log=LOG, evaluate=0, save=0, watch=0)
     task = prepare(recipe)
@@ -58,12 +59,13 @@ def run_losses(recipe: Recipe) -> dict[str, Array]:
         last = kept[np.isfinite(kept)][-1] if np.isfinite(kept).any() else np.log(recipe.vocabulary)
         kept = np.where(np.isfinite(kept), kept, last)
     final = next((line["held_out_loss"] for line in lines if "held_out_loss" in line), kept[-1])
-    return {"loss": kept, "stopped": np.array(stopped), "final": np.array(final)}
+    chosen_by = next((line["validation_loss"] for line in lines if "validation_loss" in line), final)
+    return {"loss": kept, "stopped": np.array(stopped), "final": np.array(final), "chosen_by": np.array(chosen_by)}
 
 
 def rank(losses: dict[str, Array], steps: int) -> tuple[bool, float]:
-    """Return a key by which runs sort, best first: those that did not diverge, then by their final loss."""
-    return bool(losses["stopped"] <= steps), float(losses["final"])
+    """Return a key by which runs sort, best first: those that did not diverge, then by the loss that is compared."""
+    return bool(losses["stopped"] <= steps), float(losses["chosen_by"])
 
 
 def step_seconds(variants: Sequence[str], depths: Sequence[int], base: Recipe) -> Floats:

