@@ -178,5 +178,5 @@ def test_of_one_file_the_tenth_before_the_last_is_set_apart(tmp_path: Path) -> N
 def test_validation_without_such_a_document_is_an_error(tmp_path: Path) -> None:
     for year in (1800, 1801):
         (tmp_path / f"{year}.txt").write_text("words", encoding="utf-8")
-    with pytest.raises(st.InputError, match="no text in .* is of a year that ends in 5"):
+    with pytest.raises(st.InputError, match=r"no text in .* is of a year that ends in 5"):
         text.read_text(str(tmp_path), validation=True)

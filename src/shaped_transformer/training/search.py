@@ -42,7 +42,7 @@ def run_losses(recipe: Recipe) -> dict[str, Array]:
       guessing at random where there is none.
     - `stopped`: the step at which the run diverged, or steps + 1.
     - `final`: held-out loss at the end, or the last training loss where the run diverged.
-    - `chosen_by`: the loss by which runs are compared: that of the third split if the recipe has one, otherwise `final`.
+    - `chosen_by`: the loss by which runs are compared: that of the third split if the recipe has one, else `final`.
     """
     recipe = replace(recipe, log=LOG, evaluate=0, save=0, watch=0)
     task = prepare(recipe)

@@ -140,20 +140,27 @@ def _installed_speeches() -> Path:
     return Path(package.origin).parent / "data" / "speeches"
 
 
-def _split(documents: list[Document], *, validation: bool) -> tuple[list[Document], list[Document], list[Document]]:
-    """Training documents, held-out documents, and documents for validation."""
+Parts = tuple[list[Document], list[Document], list[Document]]
+"""Training documents, held-out documents, and documents for validation."""
+
+
+def _split(documents: list[Document], *, validation: bool) -> Parts:
+    """Split documents by the last digits of their years, or of their numbers."""
     if len(documents) == 1:
-        text, year = documents[0].text, documents[0].year
-        tenths = (0, HELD_OUT_EVERY - 1 - validation, HELD_OUT_EVERY - 1, HELD_OUT_EVERY)
-        cuts = [len(text) * tenth // HELD_OUT_EVERY for tenth in tenths]
-        train, apart, held_out = (Document(text[a:b], year) for a, b in pairwise(cuts))
-        return [train], [held_out], [apart] if validation else []
+        return _split_one(documents[0], validation=validation)
     digits = [(index + 1 if d.year is None else d.year) % HELD_OUT_EVERY for index, d in enumerate(documents)]
-    apart = [d for d, digit in zip(documents, digits, strict=True) if validation and digit == VALIDATION_YEAR]
-    rest = [
-        (d, digit) for d, digit in zip(documents, digits, strict=True) if not validation or digit != VALIDATION_YEAR
-    ]
+    numbered = list(zip(documents, digits, strict=True))
+    apart = [d for d, digit in numbered if validation and digit == VALIDATION_YEAR]
+    rest = [(d, digit) for d, digit in numbered if not validation or digit != VALIDATION_YEAR]
     train, held_out = [d for d, digit in rest if digit], [d for d, digit in rest if not digit]
     if not train or not held_out:  # all on one side
         train, held_out = [d for d, _ in rest[:-1]], [d for d, _ in rest[-1:]]
     return train, held_out, apart
+
+
+def _split_one(document: Document, *, validation: bool) -> Parts:
+    """Split a single document: the last tenth is held out, and the one before it is for validation if wanted."""
+    tenths = (0, HELD_OUT_EVERY - 1 - validation, HELD_OUT_EVERY - 1, HELD_OUT_EVERY)
+    cuts = [len(document.text) * tenth // HELD_OUT_EVERY for tenth in tenths]
+    train, apart, held_out = (Document(document.text[a:b], document.year) for a, b in pairwise(cuts))
+    return [train], [held_out], [apart] if validation else []
