@@ -5,13 +5,17 @@ from typing import Any
 import torch
 
 from ..nn import parameter_groups
+from .completep import completep_groups
 from .recipe import Recipe
 from .variants import VARIANTS
 
 
 def build_optimiser(model: Any, recipe: Recipe) -> torch.optim.Optimizer:
     """Return AdamW with the learning rates of the recipe's variant: one per parameter group, or one for all."""
-    if VARIANTS[recipe.variant].groups:
+    variant = VARIANTS[recipe.variant]
+    if variant.alpha is not None:
+        return torch.optim.AdamW(completep_groups(model, recipe.lr, recipe.weight_decay, variant.alpha))
+    if variant.groups:
         return torch.optim.AdamW(parameter_groups(model, recipe.lr, recipe.weight_decay))
     matrices = [p for p in model.parameters() if p.dim() > 1]
     others = [p for p in model.parameters() if p.dim() < 2]

@@ -12,6 +12,7 @@ from transformers import ViTImageProcessorPil
 
 from .. import hf
 from ..errors import InputError
+from . import completep
 from .examples import Table, Windows, pad
 from .images import CLASSES, read_images
 from .initial import load_model, read_tokenizer
@@ -79,14 +80,22 @@ def build(recipe: Recipe, task: Task) -> Any:
         "intermediate_size": recipe.hidden or 4 * recipe.width,
         "tau0": recipe.tau0,
     }
+    options = dict(variant.options)
     if variant.branches:
         chosen["gamma"] = recipe.branch_scale
+    if variant.alpha is not None:
+        options["gamma"] = completep.branch_scale(recipe.depth, variant.alpha)
     if variant.recovers:
         chosen["recover_steps"] = max(1, recipe.steps // 2)
-    config = hf.ShapedTransformerConfig(**chosen, **variant.options, **task.options)
+    config = hf.ShapedTransformerConfig(**chosen, **options, **task.options)
     with torch.random.fork_rng(), translate_out_of_memory():
         torch.manual_seed(recipe.seed)
-        return task.model(config) if recipe.initial is None else load_model(recipe.initial, task.model, config)
+        if recipe.initial is not None:
+            return load_model(recipe.initial, task.model, config)
+        model = task.model(config)
+        if variant.alpha is not None:
+            completep.initialise_(model, variant.alpha)
+        return model
 
 
 @contextmanager

@@ -19,6 +19,7 @@ class Variant:
     - `options`: of `hf.ShapedTransformerConfig`, besides width, depth and heads; default none.
     - `branches`: whether γ applies, default yes.
     - `groups`: whether learning rates follow `nn.parameter_groups`, default yes; otherwise all parameters share one.
+    - `alpha`: exponent α of CompleteP, which sets initialisation, branches and rates; default `None`, not CompleteP.
     - `recovers`: whether the gains fall to 0 over the first half of training, default no.
     """
 
@@ -27,6 +28,7 @@ class Variant:
     options: dict[str, Any] = field(default_factory=dict)
     branches: bool = True
     groups: bool = True
+    alpha: float | None = None
     recovers: bool = False
 
 
@@ -71,6 +73,22 @@ VARIANTS = {
         "pre-norm with learning rates by group, as shaped ones have",
         GPT2 | {"norm": "pre"},
         branches=False,
+    ),
+    "pre-norm-completep": Variant(
+        "pre-norm, CompleteP",
+        "pre-norm with CompleteP's initialisation and rates",
+        GPT2 | {"norm": "pre"},
+        branches=False,
+        groups=False,
+        alpha=1.0,
+    ),
+    "pre-norm-sqrt": Variant(
+        "pre-norm, CompleteP's rules with α = ½",
+        "pre-norm-completep with branches of strength 1/√depth",
+        GPT2 | {"norm": "pre"},
+        branches=False,
+        groups=False,
+        alpha=0.5,
     ),
     "post-norm": Variant(
         "post-norm",
