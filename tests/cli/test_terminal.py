@@ -64,9 +64,11 @@ def on_terminal(arguments: list[str], folder: Path) -> str:
 @pytest.mark.parametrize(
     "name",
     [
-        "predict",
         "sweep",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("compare", "advise", "list", "probe", "rehearse")),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("predict", "compare", "advise", "list", "probe", "rehearse")
+        ),
     ],
 )
 def test_tables_fit_and_no_number_is_cut(name: str, tmp_path: Path) -> None:

@@ -139,6 +139,7 @@ def test_a_model_of_a_users_own_class_is_pickled() -> None:
     assert type(again) is type(model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["gpt2", "llama", "bert"])
 def test_a_shaped_model_compiles_as_one_graph(family: str) -> None:
     model = shaped(family)
