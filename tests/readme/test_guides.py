@@ -157,7 +157,7 @@ COMMANDS = {
     "No SDE": "predict --preset skipless_transformer --depth 2 --width 8 --tokens 2 --samples 100 --no-stability",
     "replaces only its own results: choose another --out": "predict --depth 2 --width 8 --tokens 2 --out other",
     "weights are read only from safetensors": "probe pickled",
-    "holds another run": "train quick.yaml --set steps=2 --out trained",
+    "holds another run": "train quick.yaml --set steps=1 --set lr=0.001 --out trained",
 }
 """Messages of commands, with arguments that lead to them in the folder made below."""
 
