@@ -4,16 +4,19 @@ VENV ?= .venv
 PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2 --dist loadscope
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo bench test test-slow test-core test-oldest dist dist-check lint types wrap docs clean
+.PHONY: demo bench test test-slow test-long test-core test-oldest dist dist-check lint types wrap docs clean
 
 demo: $(VENV)/.core
 	$(VENV)/bin/shaped-transformer compare --out demo
 
 test: $(VENV)/.test
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not long"
 
 test-slow: $(VENV)/.test # statistical laws, whole commands, several processes
 	$(PYTEST) -m slow
+
+test-long: $(VENV)/.test # before a release: what is much like other slow tests
+	$(PYTEST) -m long
 
 bench: $(VENV)/.test # a quarter of an hour
 	$(VENV)/bin/python benchmarks/speed.py
@@ -21,12 +24,12 @@ bench: $(VENV)/.test # a quarter of an hour
 test-core: VENV = .venv-core
 test-core: # those that meet the extras, where none is installed
 	$(MAKE) VENV=$(VENV) $(VENV)/.bare
-	$(PYTEST) -m "not slow" tests/test_*.py $(addprefix tests/,analysis cli figures io plotting readme views)
+	$(PYTEST) -m "not slow and not long" tests/test_*.py $(addprefix tests/,analysis cli figures io plotting readme views)
 
 test-oldest: VENV = .venv-oldest
 test-oldest: # those that meet other packages, with the oldest supported versions of these and Numba's cache apart
 	$(MAKE) VENV=$(VENV) $(VENV)/.oldest
-	NUMBA_CACHE_DIR=$(CURDIR)/$(VENV)/kernels $(PYTEST) -m "not slow" -k "not is_fast" tests/test_*.py \
+	NUMBA_CACHE_DIR=$(CURDIR)/$(VENV)/kernels $(PYTEST) -m "not slow and not long" -k "not is_fast" tests/test_*.py \
 		$(addprefix tests/,analysis cli/test_cli.py figures io numerics plotting views)
 
 dist: $(VENV)/.test # the wheel and the sdist, in dist/

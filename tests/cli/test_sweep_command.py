@@ -231,7 +231,7 @@ LOOPBACK = "0100007F"
 
 
 @linux
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_sweep_in_one_process_listens_nowhere(tmp_path: Path) -> None:
     with sweeping(tmp_path) as process:
         assert len(family(process.pid)) == 1
@@ -239,8 +239,9 @@ def test_a_sweep_in_one_process_listens_nowhere(tmp_path: Path) -> None:
 
 
 @linux
-@pytest.mark.slow
-@pytest.mark.parametrize("dashboard", [False, True])
+@pytest.mark.parametrize(
+    "dashboard", [pytest.param(False, marks=pytest.mark.long), pytest.param(True, marks=pytest.mark.slow)]
+)
 def test_worker_processes_listen_on_the_loopback_interface_only(dashboard: bool, tmp_path: Path) -> None:
     """They serve pages only with the dashboard, and communicate only with the credentials of the run."""
     pytest.importorskip("distributed")

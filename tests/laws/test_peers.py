@@ -29,7 +29,7 @@ def smallest_p(a: Any, b: Any) -> float:
     return min(float(ks_2samp(a[:, i, j], b[:, i, j]).pvalue) for i, j in STATISTICS)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("noise", ["factored", "matrix", "root"])
 @pytest.mark.parametrize("block", ["attention only", "full block"])
 def test_the_sde_has_the_law_of_torchsde_and_diffrax(block: str, noise: str) -> None:

@@ -162,6 +162,11 @@ def weightless(name: str) -> Samples:
     return rehearsed(name, SAMPLES)
 
 
+SIMILAR = ("Llama, Muon", "shaped, Hugging Face")
+"""Cases whose models others have too."""
+EACH = [pytest.param(name, marks=pytest.mark.long if name in SIMILAR else pytest.mark.slow) for name in CASES]
+
+
 def only(samples: Samples, names: Iterable[str]) -> Samples:
     return {one: samples[one] for one in names}
 
@@ -171,8 +176,7 @@ def varying(samples: Samples) -> list[str]:
     return [name for name, x in samples.items() if np.std(x) > CONSTANT * np.mean(np.abs(x))]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", EACH)
 def test_steps_have_the_law_of_real_training(name: str) -> None:
     ours, theirs = weightless(name), real(name)
     assert ours.keys() == theirs.keys()
@@ -182,8 +186,7 @@ def test_steps_have_the_law_of_real_training(name: str) -> None:
     assert_same_statistics(only(theirs, names), only(ours, names))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", EACH)
 def test_a_rate_ten_percent_off_has_another_law(name: str) -> None:
     """It is found in losses and streams alone, in norms of updates, and in their effects."""
     theirs, wrong = real(name), rehearsed(name, WRONG_SAMPLES, 1.1, shown=CASES[name].shown[:2])
@@ -193,7 +196,7 @@ def test_a_rate_ten_percent_off_has_another_law(name: str) -> None:
         assert min(p for one, p in found.items() if one.startswith(kinds)) < FALSE_ALARM / len(theirs), kinds
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_muon_in_16_bits_adds_noise_to_updates_that_hardly_acts() -> None:
     """PyTorch's Muon iterates in bfloat16. Rounding errors grow in directions that the gradient does not have."""
     name = "Llama, Muon"

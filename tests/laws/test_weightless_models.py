@@ -14,14 +14,16 @@ from weightless_laws import (
     weightless_samples,
 )
 
+SIMILAR = ("ALBERT", "T5", "Mixtral", "BERT")
+"""Families whose parts the others have too."""
+EACH = [pytest.param(name, marks=pytest.mark.long if name in SIMILAR else pytest.mark.slow) for name in FAMILIES]
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", FAMILIES)
+
+@pytest.mark.parametrize("name", EACH)
 def test_weightless_models_have_the_law_of_real_ones(name: str) -> None:
     assert_same_statistics(real_samples(FAMILIES[name]), weightless_samples(FAMILIES[name]))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", EACH)
 def test_weightless_models_of_other_weights_have_another_law(name: str) -> None:
     assert_other_statistics(real_samples(FAMILIES[name]), weightless_samples(FAMILIES[name], WRONG_SAMPLES, scale=1.1))

@@ -71,16 +71,15 @@ FAMILIES: dict[str, Family] = {
     "two passes": dataclasses.replace(GPT2, losses=two_losses),
     "frozen": FROZEN,
 }
+EACH = [pytest.param("two passes", marks=pytest.mark.long), pytest.param("frozen", marks=pytest.mark.slow)]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", EACH)
 def test_such_passes_have_the_law_of_real_ones(name: str) -> None:
     assert_same_statistics(real_samples(FAMILIES[name]), weightless_samples(FAMILIES[name], SAMPLES))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", EACH)
 def test_such_passes_of_other_weights_have_another_law(name: str) -> None:
     assert_other_statistics(real_samples(FAMILIES[name]), weightless_samples(FAMILIES[name], WRONG_SAMPLES, scale=1.1))
 

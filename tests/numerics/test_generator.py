@@ -106,7 +106,7 @@ def test_moments_of_normals_are_exact_up_to_the_eighth() -> None:
     assert np.abs(moment_scores(1.001 * x)).max() > z_limit(8)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_hundred_million_normals_pass_a_kolmogorov_smirnov_test() -> None:
     x = normals(100_000_000, seed=2)
     uniform = np.sort(ndtr(x))

@@ -69,7 +69,7 @@ def test_examples_of_the_pages_run(page: str, tmp_path: Path) -> None:
     run_script(python(DOCS / page), tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_figures_print_the_numbers_to_expect(run: Any, tmp_path: Path) -> None:
     page = (ROOT / "docs" / "figures.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `shaped-transformer figure (\S+) --quick` \|[^|]+\| (.*) \|$", page, flags=re.MULTILINE)
