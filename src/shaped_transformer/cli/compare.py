@@ -153,7 +153,7 @@ def _print_results(screen: Screen, result: Comparison, report: dict[str, Any]) -
     if pairs:
         screen.table(distances)
     if "network-chain" in pairs:
-        screen.line("Between network and chain a small p-value is chance: their distribution is the same.")
+        screen.line("Network and chain have the same distribution: there a small p-value is chance.")
     for view, seconds in result.seconds.items():
         samples = report["samples"][view]
         frozen = round(report["stopped"][view] * samples)
