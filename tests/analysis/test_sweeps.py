@@ -250,7 +250,7 @@ def cluster(folder: Path) -> Iterator[tuple[str, list["subprocess.Popen[bytes]"]
             process.wait()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.filterwarnings("default")
 def test_a_cluster_that_loses_a_worker_loses_no_point(tmp_path: Path) -> None:
     pytest.importorskip("distributed")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from marks import slow
 
 from shaped_transformer.figures import catalogue
 
@@ -107,9 +108,9 @@ def interrupt(folder: Path, sent: signal.Signals) -> tuple[int, str, list[Path]]
     return process.returncode, err, pieces
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
-def test_an_interrupted_figure_resumes_with_the_same_numbers(tmp_path: Path, sent: signal.Signals, status: int) -> None:
+@pytest.mark.parametrize("sent", slow([signal.SIGINT, signal.SIGKILL], long=[signal.SIGINT]))
+def test_an_interrupted_figure_resumes_with_the_same_numbers(tmp_path: Path, sent: signal.Signals) -> None:
+    status = {signal.SIGINT: 130, signal.SIGKILL: -9}[sent]
     code, err, pieces = interrupt(tmp_path, sent)
     assert code == status
     if sent == signal.SIGINT:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from marks import slow
 from matplotlib.image import imread
 
 import shaped_transformer as st
@@ -239,9 +240,7 @@ def test_a_sweep_in_one_process_listens_nowhere(tmp_path: Path) -> None:
 
 
 @linux
-@pytest.mark.parametrize(
-    "dashboard", [pytest.param(False, marks=pytest.mark.long), pytest.param(True, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("dashboard", slow([False, True], long=[False]))
 def test_worker_processes_listen_on_the_loopback_interface_only(dashboard: bool, tmp_path: Path) -> None:
     """They serve pages only with the dashboard, and communicate only with the credentials of the run."""
     pytest.importorskip("distributed")
@@ -283,10 +282,9 @@ def serves(port: int, page: str) -> bool:
         connection.close()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("options", [[], ["--workers", "2"]])
-def test_an_interrupt_ends_a_sweep_at_once_and_keeps_finished_points(options: list[str], tmp_path: Path) -> None:
-    with sweeping(tmp_path, *options) as process:
+@pytest.mark.parametrize("options", slow(["", "--workers 2"], long=[""]))
+def test_an_interrupt_ends_a_sweep_at_once_and_keeps_finished_points(options: str, tmp_path: Path) -> None:
+    with sweeping(tmp_path, *options.split()) as process:
         finished = int((sweeps.Store(tmp_path / "out").status() == sweeps.DONE).sum())
         start = time.monotonic()
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the workers too

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from assertions import FALSE_ALARM
+from marks import slow
 from scipy.stats import binom, ks_2samp
 
 pytest.importorskip("torch")
@@ -123,8 +124,7 @@ def test_networks_of_other_weights_have_another_distribution(name: str) -> None:
     assert smallest_p_value(wrong, expectation(name)) < LEVEL
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", slow(FAMILIES, long=("BERT", "ViT")))
 def test_healthy_networks_raise_no_alarm(name: str) -> None:
     alarms = [result.compare(expectation(name)).unusual() for result in healthy(name)]
     assert not any(alarms), alarms

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from marks import slow
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -162,9 +163,8 @@ def weightless(name: str) -> Samples:
     return rehearsed(name, SAMPLES)
 
 
-SIMILAR = ("Llama, Muon", "shaped, Hugging Face")
-"""Cases whose models others have too."""
-EACH = [pytest.param(name, marks=pytest.mark.long if name in SIMILAR else pytest.mark.slow) for name in CASES]
+EACH = slow(CASES, long=("Llama, Muon", "shaped, Hugging Face"))
+"""The models of the long ones are those of others."""
 
 
 def only(samples: Samples, names: Iterable[str]) -> Samples:

@@ -5,6 +5,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from marks import slow
 from weightless_families import FAMILIES
 from weightless_laws import (
     WRONG_SAMPLES,
@@ -14,9 +15,8 @@ from weightless_laws import (
     weightless_samples,
 )
 
-SIMILAR = ("ALBERT", "T5", "Mixtral", "BERT")
-"""Families whose parts the others have too."""
-EACH = [pytest.param(name, marks=pytest.mark.long if name in SIMILAR else pytest.mark.slow) for name in FAMILIES]
+EACH = slow(FAMILIES, long=("ALBERT", "T5", "Mixtral", "BERT", "shaped, Hugging Face"))
+"""The long ones have parts that others have too."""
 
 
 @pytest.mark.parametrize("name", EACH)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from assertions import assert_not_the_law, assert_same_law
+from marks import slow
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -71,7 +72,7 @@ FAMILIES: dict[str, Family] = {
     "two passes": dataclasses.replace(GPT2, losses=two_losses),
     "frozen": FROZEN,
 }
-EACH = [pytest.param("two passes", marks=pytest.mark.long), pytest.param("frozen", marks=pytest.mark.slow)]
+EACH = slow(FAMILIES, long=["two passes"])
 
 
 @pytest.mark.parametrize("name", EACH)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from marks import slow
 from page_scripts import DOCS, assert_printed, commands, outputs, python, run_script, whole
 
 import shaped_transformer as st
@@ -67,9 +68,8 @@ def test_python_blocks_run(page: str, tmp_path: Path) -> None:
     run_script(smaller(python(DOCS / page), QUICK[page]), tmp_path)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("_extras")
-@pytest.mark.parametrize("page", WHOLE)
+@pytest.mark.parametrize("page", slow(WHOLE, long=["start.md"]))  # its blocks are quick tests too
 def test_pages_run_from_top_to_bottom_and_print_what_they_show(page: str, tmp_path: Path) -> None:
     printed = run_script(smaller(whole(DOCS / page), WHOLE[page]), tmp_path)
     if not WHOLE[page]:

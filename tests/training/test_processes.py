@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from marks import slow
 from safetensors.numpy import load_file
 from torch import distributed
 
@@ -115,8 +116,7 @@ def assert_same_losses(two: Path, one: Path) -> None:
         np.testing.assert_allclose([x for _, x in a], [x for _, x in b], rtol=2e-5)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+@pytest.mark.parametrize("kind", slow(["ddp", "fsdp"], long=["ddp"]))
 @pytest.mark.filterwarnings("ignore")
 def test_two_processes_are_one(kind: str, recipe: Make, tmp_path: Path) -> None:
     """All tasks; held-out sequences that do not fill the last batch; a spike in one half of a batch that is none in the
