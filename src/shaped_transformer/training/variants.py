@@ -47,8 +47,15 @@ def _shaped(shaping: str, norm: str) -> Variant:
     return Variant(title, summary, options, recovers=shaping == "recover")
 
 
+def _baseline(
+    title: str, summary: str, options: dict[str, Any], *, groups: bool = False, alpha: float | None = None
+) -> Variant:
+    return Variant(title, summary, options, branches=False, groups=groups, alpha=alpha)
+
+
 PLAIN = {"attention": "softmax", "activation": "relu", "gamma": 1.0}
 GPT2 = PLAIN | {"skip": 1.0, "initializer_range": 0.02}
+PRE_NORM = GPT2 | {"norm": "pre"}
 VARIANTS = {
     "shaped-fixed": _shaped("fixed", "none"),
     "shaped-learn": _shaped("learn", "none"),
@@ -61,62 +68,33 @@ VARIANTS = {
         "Value-SkipInit attention, shaped ReLU, no norm",
         {"attention": "skipinit", "learnable_slopes": True},
     ),
-    "pre-norm": Variant(
-        "pre-norm",
-        "softmax attention, ReLU, norm before each branch",
-        GPT2 | {"norm": "pre"},
-        branches=False,
-        groups=False,
-    ),
-    "pre-norm-groups": Variant(
+    "pre-norm": _baseline("pre-norm", "softmax attention, ReLU, norm before each branch", PRE_NORM),
+    "pre-norm-groups": _baseline(
         "pre-norm, rates by group",
         "pre-norm with learning rates by group, as shaped ones have",
-        GPT2 | {"norm": "pre"},
-        branches=False,
+        PRE_NORM,
+        groups=True,
     ),
-    "pre-norm-completep": Variant(
-        "pre-norm, CompleteP",
-        "pre-norm with CompleteP's initialisation and rates",
-        GPT2 | {"norm": "pre"},
-        branches=False,
-        groups=False,
-        alpha=1.0,
+    "pre-norm-completep": _baseline(
+        "pre-norm, CompleteP", "pre-norm with CompleteP's initialisation and rates", PRE_NORM, alpha=1.0
     ),
-    "pre-norm-sqrt": Variant(
+    "pre-norm-sqrt": _baseline(
         "pre-norm, CompleteP's rules with α = ½",
         "pre-norm-completep with branches of strength 1/√depth",
-        GPT2 | {"norm": "pre"},
-        branches=False,
-        groups=False,
+        PRE_NORM,
         alpha=0.5,
     ),
-    "post-norm": Variant(
-        "post-norm",
-        "softmax attention, ReLU, norm after each residual layer",
-        GPT2 | {"norm": "post"},
-        branches=False,
-        groups=False,
+    "post-norm": _baseline(
+        "post-norm", "softmax attention, ReLU, norm after each residual layer", GPT2 | {"norm": "post"}
     ),
-    "skipless": Variant(
-        "skipless, no norm",
-        "softmax attention, ReLU, neither skips nor norm",
-        PLAIN | {"skip": 0.0},
-        branches=False,
-        groups=False,
+    "skipless": _baseline(
+        "skipless, no norm", "softmax attention, ReLU, neither skips nor norm", PLAIN | {"skip": 0.0}
     ),
-    "unit-skips": Variant(
-        "unit skips, no norm",
-        "softmax attention, ReLU, unit skips, no norm",
-        PLAIN | {"skip": 1.0},
-        branches=False,
-        groups=False,
+    "unit-skips": _baseline(
+        "unit skips, no norm", "softmax attention, ReLU, unit skips, no norm", PLAIN | {"skip": 1.0}
     ),
-    "unit-skips-small": Variant(
-        "unit skips, no norm, initialised as pre-norm",
-        "unit-skips with the initialisation of pre-norm",
-        GPT2,
-        branches=False,
-        groups=False,
+    "unit-skips-small": _baseline(
+        "unit skips, no norm, initialised as pre-norm", "unit-skips with the initialisation of pre-norm", GPT2
     ),
 }
 """The variants by name. With `GPT2` weights have standard deviation 0.02, over √(2d) in the last map of each branch."""
